@@ -1,0 +1,65 @@
+"""Patient-level predictions from vitals, labs, notes, images and related patients.
+
+The public API is what `__all__` lists. A name is imported when it is first used, so that `import
+clinical` is quick and does nothing but make torchvision importable (see `_torchvision`).
+"""
+
+from clinical import _torchvision
+from clinical.errors import BundleError, ClinicalError, ConfigError, LeakageError, SchemaError
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clinical.experiment import Run
+    from clinical.pipeline import (
+        evaluate,
+        finetune,
+        import_extract,
+        prepare,
+        pretrain,
+        run,
+        score,
+        synthesize,
+        validate,
+    )
+    from clinical.predictor import Predictor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BundleError",
+    "ClinicalError",
+    "ConfigError",
+    "LeakageError",
+    "Predictor",
+    "Run",
+    "SchemaError",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "import_extract",
+    "prepare",
+    "pretrain",
+    "run",
+    "score",
+    "synthesize",
+    "validate",
+]
+
+_torchvision.install()
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt name
+
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module 'clinical' has no attribute {name!r}")
+        home = {"Predictor": "clinical.predictor", "Run": "clinical.experiment"}
+        value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
+        globals()[name] = value
+        return value

@@ -1,0 +1,173 @@
+"""A trained model as a folder: plain files, listed with their digests, nothing that can run."""
+
+from clinical.calibration import Calibration
+from clinical.config import RunConfig, load_yaml
+from clinical.errors import BundleError, ConfigError
+from clinical.model import ClinicalModel
+from clinical.preparation import Fitted
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+MODEL = "model.safetensors"
+CONFIG = "config.yaml"
+MEMORY = "memory.safetensors"
+CALIBRATION = "calibration.json"
+METRICS = "metrics.json"
+CARD = "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle holds, read into memory.
+
+    Attributes:
+        config: the run's configuration, without the places of its extract and output.
+        fitted: what the data side learned from train.
+        model: weights, in evaluation mode.
+        memory: [N, D] float32, fused summaries of the references (stored in half precision).
+        calibration: task -> calibration, for tasks that have one.
+    """
+
+    config: RunConfig
+    fitted: Fitted
+    model: ClinicalModel
+    memory: Tensor
+    calibration: Mapping[str, Calibration]
+
+    @classmethod
+    def read(cls, folder: Path, *, draft: bool = False) -> "Bundle":
+        """Open a bundle; nothing in it is executed or unpickled.
+
+        Args:
+            folder: of the bundle.
+            draft: read a folder whose manifest is still to be written; only the run that is
+                writing it may.
+
+        Raises:
+            BundleError: a file is missing, changed, unlisted or of another format version.
+        """
+        if not folder.is_dir():
+            raise BundleError(f"{folder}: there is no such bundle folder")
+        if not draft:
+            check_manifest(folder)
+        try:
+            config = RunConfig.model_validate(load_yaml(folder / CONFIG))
+            fitted = Fitted.read(folder)
+            weights = load_file(folder / MODEL)
+            memory = load_file(folder / MEMORY)["embedding"].float()
+            calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
+            model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
+            model.load_state_dict(weights)
+        except (OSError, SafetensorError, ValidationError, ConfigError, KeyError) as error:
+            what = type(error).__name__
+            raise BundleError(f"{folder}: cannot be opened ({what}: {error})") from error
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(
+                f"{folder}: its parts do not fit together; it was written by another version "
+                "of the toolkit or put together by hand. Train it again"
+            ) from error
+        model.eval()
+        model.set_memory(memory)
+        return cls(
+            config=config,
+            fitted=fitted,
+            model=model,
+            memory=memory,
+            calibration={k: Calibration.from_json(v) for k, v in calibration.items()},
+        )
+
+
+def write_draft(
+    folder: Path, *, config: RunConfig, fitted: Fitted, model: ClinicalModel, memory: Tensor
+) -> None:
+    """Write all that scoring needs, uncalibrated and without a manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    portable = config.model_copy(
+        update={"extract": Path(config.extract.name), "out": Path(config.out.name), "splits": None}
+    )
+    text = yaml.safe_dump(portable.dump(), sort_keys=False, allow_unicode=True)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    fitted.write(folder)
+    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, folder / MODEL)
+    save_file({"embedding": memory.to(torch.float16).contiguous().cpu()}, folder / MEMORY)
+    write_json(folder / CALIBRATION, {})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON that is the same for the same content."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def seal(folder: Path) -> None:
+    """List every file with its SHA-256; with this the draft becomes a bundle."""
+    files = {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, SEAL)
+    }
+    write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
+    (folder / SEAL).write_text(_digest(folder / MANIFEST) + "\n", encoding="utf-8")
+
+
+def check_manifest(folder: Path) -> None:
+    """Refuse a bundle whose files are not exactly those that were written.
+
+    Raises:
+        BundleError: naming the file and what is wrong with it.
+    """
+    for name in (MANIFEST, SEAL):
+        if not (folder / name).is_file():
+            raise BundleError(
+                f"{folder / name}: is missing, so the bundle is unfinished or damaged; "
+                "train it again or copy it completely"
+            )
+    if (folder / SEAL).read_text(encoding="utf-8", errors="replace").strip() != _digest(
+        folder / MANIFEST
+    ):
+        raise BundleError(f"{folder / MANIFEST}: was changed after the bundle was written")
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise BundleError(
+            f"{folder}: has format version {manifest.get('format_version')}, this toolkit reads "
+            f"{FORMAT_VERSION}; use the version that wrote it"
+        )
+    for name, digest in manifest["files"].items():
+        _check_file(folder, name, digest)
+    listed = {*manifest["files"], MANIFEST, SEAL}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+        if path.is_file() and name not in listed and not hidden:
+            raise BundleError(f"{path}: does not belong to the bundle; remove it")
+
+
+def _check_file(folder: Path, name: str, digest: str) -> None:
+    parts = PurePosixPath(name).parts
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in parts or path.is_symlink():
+        raise BundleError(f"{folder / MANIFEST}: lists a path that leaves the bundle's folder")
+    if not path.is_file():
+        raise BundleError(f"{path}: is missing; copy the bundle completely")
+    if _digest(path) != digest:
+        raise BundleError(f"{path}: was changed after the bundle was written; get it anew")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

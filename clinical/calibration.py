@@ -1,0 +1,301 @@
+"""Smooth calibration of risks: identity, temperature, Platt or beta, chosen by log loss.
+
+All four are one strictly increasing family on the logit z of the uncalibrated risk,
+
+    logit(calibrated) = intercept + slope_high * log(1 + exp(z)) - slope_low * log(1 + exp(-z)),
+
+where `slope_low` is the slope for risks near 0 and `slope_high` that for risks near 1. Equal slopes
+are Platt's line, slopes without an intercept are a temperature, 1 and 1 change nothing.
+"""
+
+from __future__ import annotations
+
+from clinical.errors import BundleError, SchemaError
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+KINDS = ("identity", "temperature", "platt", "beta")  # simplest first: it wins a tie
+FEWEST_FOR_A_CHOICE = 50
+FOLDS = 5
+SMALLEST_SLOPE = 0.01
+# A pull towards "change nothing", worth far less than one sample: it only decides what the data
+# leave open, such as the slope when every score is the same.
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A strictly increasing map from the logit of an uncalibrated risk to a probability.
+
+    Attributes:
+        kind: one of `KINDS`.
+        intercept, slope_low, slope_high: the family's parameters; both slopes are above 0.
+        n, events: size of the calibrate half, and its positives.
+        log_loss: cross-fitted log loss of each kind that was compared, in nats a sample.
+        reason: why scores are uncalibrated, or why the choice was restricted; None otherwise.
+    """
+
+    kind: str = "identity"
+    intercept: float = 0.0
+    slope_low: float = 1.0
+    slope_high: float = 1.0
+    n: int = 0
+    events: int = 0
+    log_loss: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        slopes = (self.slope_low, self.slope_high)
+        if self.kind not in KINDS:
+            raise BundleError(
+                f"calibration: kind {self.kind!r} is not one of {', '.join(KINDS)}; "
+                "use a bundle written by this version"
+            )
+        if not all(math.isfinite(value) for value in (self.intercept, *slopes)) or min(slopes) <= 0:
+            raise BundleError(
+                "calibration: intercept and slopes must be finite and slopes above 0; "
+                "write the bundle again"
+            )
+
+    def apply(self, logit: Array) -> Array:
+        """Calibrated probabilities, of any shape, for logits of that shape; NaN stays NaN."""
+        parameters = (self.intercept, self.slope_low, self.slope_high)
+        return sigmoid(_line(parameters, np.asarray(logit, dtype=np.float64)))
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping that `json.dump` can write and `from_json` reads back unchanged."""
+        return {
+            "kind": self.kind,
+            "intercept": self.intercept,
+            "slope_low": self.slope_low,
+            "slope_high": self.slope_high,
+            "n": self.n,
+            "events": self.events,
+            "log_loss": dict(self.log_loss),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Calibration:
+        """The calibration that `to_json` described.
+
+        Raises:
+            BundleError: keys are missing or unknown, or a value has the wrong type.
+        """
+        expected = set(cls().to_json())
+        if not isinstance(content, Mapping) or set(content) != expected:
+            raise BundleError(
+                f"calibration: expected the keys {', '.join(sorted(expected))}; "
+                "use a bundle written by this version"
+            )
+        try:
+            return cls(
+                kind=str(content["kind"]),
+                intercept=float(content["intercept"]),
+                slope_low=float(content["slope_low"]),
+                slope_high=float(content["slope_high"]),
+                n=int(content["n"]),
+                events=int(content["events"]),
+                log_loss={str(kind): float(loss) for kind, loss in content["log_loss"].items()},
+                reason=None if content["reason"] is None else str(content["reason"]),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                "calibration: a value is not of the expected type; write the bundle again"
+            ) from error
+
+
+def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
+    """Fit and choose a calibration on the `calibrate` half of the tuning split.
+
+    The kind with the lowest log loss in 5-fold cross-fitting wins and is refitted on everything.
+    Below 50 positives (or 50 negatives) only Platt's line is fitted. Targets are smoothed as in
+    Platt (1999), so that separated classes still give finite parameters. The result does not
+    depend on the order of the rows.
+
+    Args:
+        scores_logit: [N] logits of the uncalibrated risks.
+        labels: [N] 0 or 1.
+
+    Raises:
+        SchemaError: shapes differ, a logit is not finite or a label is neither 0 nor 1.
+    """
+    logit, label = _checked(scores_logit, labels)
+    events, n = int(label.sum()), len(label)
+    if min(events, n - events) == 0:
+        return Calibration(
+            n=n, events=events, reason=f"not calibrated: {_missing_class(events, n)} to fit on"
+        )
+    losses: dict[str, float] = {}
+    reason = None
+    kind = "platt"
+    if min(events, n - events) < FEWEST_FOR_A_CHOICE:
+        reason = f"only {events} positives and {n - events} negatives: Platt's line, no other tried"
+    else:
+        losses = {kind: _cross_fitted_loss(kind, logit, label) for kind in KINDS}
+        kind = min(losses, key=lambda name: losses[name])
+    intercept, slope_low, slope_high = _fit(kind, logit, label)
+    if kind != "identity" and min(slope_low, slope_high) <= SMALLEST_SLOPE:
+        held = "slope held at its smallest value: the scores hardly rank the calibrate half"
+        reason = f"{reason}; {held}" if reason else held
+    return Calibration(kind, intercept, slope_low, slope_high, n, events, losses, reason)
+
+
+def sigmoid(logit: Array) -> Array:
+    """1 / (1 + exp(-logit)) without overflow."""
+    small = np.exp(-np.abs(logit))
+    return np.where(logit >= 0, 1.0, small) / (1.0 + small)
+
+
+def _checked(scores_logit: Array, labels: Array) -> tuple[Array, Array]:
+    """Float arrays, sorted by label and logit so that sums do not depend on the rows' order."""
+    logit = np.asarray(scores_logit, dtype=np.float64)
+    label = np.asarray(labels, dtype=np.float64)
+    if logit.ndim != 1 or logit.shape != label.shape:
+        raise SchemaError(
+            f"calibration: logits of shape {logit.shape} and labels of shape {label.shape}; "
+            "give one label for each logit"
+        )
+    if bad := int((~np.isfinite(logit)).sum()):
+        raise SchemaError(f"calibration: {bad} logits are not finite; leave those samples out")
+    if bad := int((~np.isin(label, (0.0, 1.0))).sum()):
+        raise SchemaError(f"calibration: {bad} labels are neither 0 nor 1; leave them out")
+    order = np.lexsort((logit, label))
+    return logit[order], label[order]
+
+
+def _missing_class(events: int, n: int) -> str:
+    if n == 0:
+        return "no labelled sample"
+    return "no negatives" if events else "no positives"
+
+
+def _cross_fitted_loss(kind: str, logit: Array, label: Array) -> float:
+    """Mean log loss of each fold under parameters fitted on the other folds."""
+    generator = np.random.default_rng(0)
+    fold = np.empty(len(label), dtype=np.int64)
+    for value in (0.0, 1.0):  # folds are stratified: each has its share of the rarer class
+        rows = np.flatnonzero(label == value)
+        fold[generator.permutation(rows)] = np.arange(len(rows)) % FOLDS
+    total = 0.0
+    for held_out in range(FOLDS):
+        inside = fold == held_out
+        parameters = _fit(kind, logit[~inside], label[~inside])
+        margin = np.where(label[inside] == 1, -1.0, 1.0) * _line(parameters, logit[inside])
+        total += float(np.logaddexp(0.0, margin).sum())
+    return total / len(label)
+
+
+def _line(parameters: tuple[float, float, float], logit: Array) -> Array:
+    """The calibrated logit; an infinite logit stays infinite."""
+    intercept, slope_low, slope_high = parameters
+    if slope_low == slope_high:  # the same as below, without its rounding
+        return intercept + slope_low * logit
+    with np.errstate(invalid="ignore"):  # NaN in, NaN out, and no warning
+        high, low = np.logaddexp(0, logit), np.logaddexp(0, -logit)
+    return intercept + slope_high * high - slope_low * low
+
+
+def _fit(kind: str, logit: Array, label: Array) -> tuple[float, float, float]:
+    """Intercept, slope for low risks and slope for high risks of the best member of a kind."""
+    events = label.sum()
+    targets = np.where(label == 1, (events + 1) / (events + 2), 1 / (len(label) - events + 2))
+    one, high = np.ones_like(logit), np.logaddexp(0.0, logit)
+    low = high - logit  # log(1 + exp(-z)); it enters with a minus sign
+    if kind == "temperature":
+        (slope,) = _fit_above(logit[:, None], targets, slopes=(0,))
+        return 0.0, slope, slope
+    if kind == "platt":
+        intercept, slope = _fit_above(np.stack([one, logit], axis=1), targets, slopes=(1,))
+        return intercept, slope, slope
+    if kind == "beta":
+        design = np.stack([one, -low, high], axis=1)
+        intercept, slope_low, slope_high = _fit_above(design, targets, slopes=(1, 2))
+        return intercept, slope_low, slope_high
+    return 0.0, 1.0, 1.0
+
+
+def _fit_above(design: Array, targets: Array, *, slopes: tuple[int, ...]) -> list[float]:
+    """Logistic regression whose `slopes` columns keep at least the smallest slope.
+
+    The loss is convex, so the optimum is the best feasible one of the fits that hold some subset
+    of the slopes at the bound: at most four fits.
+    """
+    best, best_loss = None, math.inf
+    for held_bits in range(2 ** len(slopes)):
+        held = [column for place, column in enumerate(slopes) if held_bits >> place & 1]
+        free = [column for column in range(design.shape[1]) if column not in held]
+        coefficients = np.full(design.shape[1], SMALLEST_SLOPE)
+        if free:
+            start = np.array([1.0 if column in slopes else 0.0 for column in free])
+            offset = design[:, held].sum(axis=1) * SMALLEST_SLOPE
+            coefficients[free] = fit_logistic(
+                design[:, free], targets, offset=offset, start=start, ridge=RIDGE
+            )
+        if not coefficients[list(slopes)].min() >= SMALLEST_SLOPE:
+            continue
+        line = design @ coefficients
+        loss = float((np.logaddexp(0.0, line) - targets * line).sum())
+        if loss < best_loss:
+            best, best_loss = coefficients, loss
+    assert best is not None  # the ridge keeps every subset's problem well posed
+    return [float(value) for value in best]
+
+
+def fit_logistic(
+    design: Array,
+    targets: Array,
+    *,
+    offset: Array | float = 0.0,
+    weights: Array | None = None,
+    start: Array | None = None,
+    ridge: float = 0.0,
+) -> Array:
+    """Logistic regression by damped Newton steps, for a handful of columns.
+
+    Args:
+        design: [N, P] columns; add a column of ones for an intercept.
+        targets: [N] in 0..1.
+        offset: [N] added to the logit with coefficient 1.
+        weights: [N] case weights, ones if absent.
+        start: [P] first guess and centre of the ridge, zeros if absent.
+        ridge: strength of `ridge / 2 * |coefficients - start|^2`.
+
+    Returns:
+        [P] coefficients; NaN where no finite optimum exists (separated classes).
+    """
+    centre = np.zeros(design.shape[1]) if start is None else np.asarray(start, dtype=np.float64)
+    weight = np.ones(len(targets)) if weights is None else weights
+
+    def loss(candidate: Array) -> float:
+        line = offset + design @ candidate
+        fit = weight @ (np.logaddexp(0.0, line) - targets * line)
+        return float(fit + ridge / 2 * ((candidate - centre) ** 2).sum())
+
+    coefficients, current = centre, loss(centre)
+    for _ in range(60):
+        risk = sigmoid(offset + design @ coefficients)
+        gradient = design.T @ (weight * (risk - targets)) + ridge * (coefficients - centre)
+        curvature = design * (weight * risk * (1 - risk))[:, None]
+        hessian = curvature.T @ design + ridge * np.eye(len(centre))
+        try:
+            step = np.linalg.solve(hessian, gradient)
+        except np.linalg.LinAlgError:
+            break
+        if not np.isfinite(step).all():
+            break
+        if np.abs(step).max() <= 1e-9 * (1 + np.abs(coefficients).max()):
+            return np.asarray(coefficients - step, dtype=np.float64)
+        slack = 1e-12 * abs(current)  # rounding must not look like a step too long
+        while (trial := loss(coefficients - step)) > current + slack and np.abs(step).max() > 1e-12:
+            step = step / 2
+        coefficients, current = coefficients - step, trial
+    return np.full(len(centre), np.nan)

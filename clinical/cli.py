@@ -1,0 +1,255 @@
+"""The command line: arguments, tables and exit codes around the verbs of the pipeline."""
+
+from clinical.errors import ClinicalError
+
+import json
+import logging
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clinical.evaluation import Evaluation
+
+    from rich.table import Table
+
+DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR = 0, 1, 2, 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Multimodal clinical prediction: from a de-identified EHR extract to patient scores.",
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value pairs, such as seed=8 or finetune.epochs=5.")
+]
+Config = Annotated[Path, typer.Argument(help="A YAML file; see configs/.")]
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
+    )
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"clinical {installed('clinical')}")
+        raise typer.Exit(DONE)
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help="physionet2012 or covid_chestxray.")],
+    source: Annotated[Path, typer.Argument(help="Folder or archive of raw files.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the extract to write.")],
+    outcomes: Annotated[
+        Path | None, typer.Option(help="File of outcomes, where kept apart.")
+    ] = None,
+) -> None:
+    """Turn raw files into an extract."""
+    from clinical.pipeline import import_extract
+
+    report = import_extract(name, source, out, outcomes=outcomes)
+    _show(_pairs("what", "count", dict(report.rows())))
+    typer.echo(f"extract: {out}")
+
+
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="Folder of the extract to write.")],
+    subjects: Annotated[int, typer.Option(help="How many people.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Another seed is another hospital.", min=0)] = 0,
+    outbreak: Annotated[bool, typer.Option(help="Let an infection go round the units.")] = True,
+) -> None:
+    """Write a synthetic hospital: a valid extract with all modalities, labels and the truth."""
+    from clinical.pipeline import synthesize as write
+
+    write(out, subjects=subjects, seed=seed, outbreak=outbreak)
+    typer.echo(f"extract: {out}")
+
+
+@app.command()
+def validate(
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Check an extract; exit code 1 if it has errors."""
+    from clinical.pipeline import validate as check
+
+    found = check(extract)
+    if as_json:
+        typer.echo(found.to_json())
+    elif found.findings:
+        from rich.table import Table
+
+        table = Table("severity", "check", "file", "count", "remedy")
+        for finding in found.findings:
+            colour = "red" if finding.severity == "error" else "yellow"
+            table.add_row(
+                f"[{colour}]{finding.severity}[/]",
+                finding.check,
+                finding.file,
+                f"{finding.count:,}",
+                finding.remedy,
+            )
+        _show(table)
+    else:
+        typer.echo(f"{extract}: no findings")
+    raise typer.Exit(DONE if found.ok else DATA_ERRORS)
+
+
+@app.command()
+def prepare(config: Config, overrides: Overrides = None) -> None:
+    """Cut, route and store what each sample may see."""
+    from clinical.experiment import Run
+    from clinical.pipeline import prepare as prepare_store
+
+    store = prepare_store(Run.read(config, overrides or []))
+    _show_counts(store.counts)
+    typer.echo(f"store: {store.folder}")
+
+
+@app.command()
+def pretrain(config: Config, overrides: Overrides = None) -> None:
+    """Pretrain on the train split, without labels."""
+    from clinical.experiment import Run
+    from clinical.pipeline import pretrain as train
+
+    typer.echo(f"weights: {train(Run.read(config, overrides or []), progress=_on_screen())}")
+
+
+@app.command()
+def finetune(config: Config, overrides: Overrides = None) -> None:
+    """Fine-tune on labels, write the bundle and evaluate."""
+    from clinical.experiment import Run
+    from clinical.pipeline import finetune as train
+
+    read = Run.read(config, overrides or [])
+    _show_run(train(read, progress=_on_screen()), read.out)
+
+
+@app.command()
+def run(config: Config, overrides: Overrides = None) -> None:
+    """Prepare, pretrain, fine-tune, score the held-out split and evaluate."""
+    from clinical.experiment import Run
+    from clinical.pipeline import run as run_all
+
+    read = Run.read(config, overrides or [])
+    _show_run(run_all(read, progress=_on_screen()), read.out)
+
+
+@app.command()
+def score(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("predictions.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Score every sample of an extract."""
+    from clinical.pipeline import score as score_extract
+
+    predictions = score_extract(bundle, extract, out=out, context=context, threads=threads)
+    unscored = predictions["score"].isna()
+    counts = {"samples scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
+    _show(_pairs("what", "count", counts))
+    typer.echo(f"predictions: {out}")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Predictions to compare with.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures in.")] = None,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 1000,
+) -> None:
+    """Judge predictions, from this toolkit or any other."""
+    from clinical.pipeline import evaluate as judge
+
+    evaluation = judge(predictions, labels, baseline=baseline, resamples=resamples)
+    _show_evaluation(evaluation)
+    if figures is not None:
+        for path in evaluation.save_figures(figures):
+            typer.echo(f"picture: {path}")
+
+
+def main() -> None:
+    """Run the command line; see DONE, DATA_ERRORS, USER_ERROR and OUR_ERROR for exit codes."""
+    try:
+        app(standalone_mode=True)
+    except ClinicalError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; resume=true goes on with the run", err=True)
+        sys.exit(130)
+    except Exception:  # noqa: BLE001  (the last resort: a traceback belongs in a file)
+        log = Path(f"clinical-error-{datetime.now():%Y%m%d-%H%M%S}.log").resolve()
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        typer.echo(f"error: this is a defect of ours; the traceback is in {log}", err=True)
+        sys.exit(OUR_ERROR)
+
+
+def _on_screen() -> bool:
+    return sys.stderr.isatty()
+
+
+def _show(table: "Table") -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _pairs(left: str, right: str, values: dict[str, int]) -> "Table":
+    from rich.table import Table
+
+    table = Table(left)
+    table.add_column(right, justify="right")
+    for name, value in values.items():
+        table.add_row(name, f"{value:,}")
+    return table
+
+
+def _show_counts(counts: dict[str, Any]) -> None:
+    for title, values in counts.items():
+        if isinstance(values, dict) and values:
+            _show(_pairs(title, "count", values))
+
+
+def _show_evaluation(evaluation: "Evaluation") -> None:
+    from rich.table import Table
+
+    shown = evaluation.display_table()
+    table = Table(*shown.columns)
+    for row in shown.itertuples(index=False):
+        table.add_row(*(str(value) for value in row))
+    _show(table)
+
+
+def _show_run(evaluation: "Evaluation", out: Path) -> None:
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    _show_counts(metrics["counts"])
+    typer.echo(f"\nevaluated on: {metrics['split']}; baseline: {metrics['baseline']}")
+    _show_evaluation(evaluation)
+    for path in sorted((out / "figures").glob("*.png")):
+        typer.echo(f"picture: {path}")
+    typer.echo(f"bundle:  {out / 'bundle'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What the data side learned from train: it travels in the bundle, without subject identifiers."""
+
+from clinical.cohort.columns import Array
+from clinical.config import RunConfig
+from clinical.errors import BundleError
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+STATISTICS_FILE = "statistics.json"
+REFERENCE_FILE = "reference.safetensors"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything learned from train on the data side.
+
+    Attributes:
+        statistics: Modality -> what it learned, plain JSON values.
+        parameters: Relation -> the arrays its keys are computed with.
+        reference: Relation -> the keys of the reference samples; the row is the memory's row.
+        reference_subject: [N] int64, a salted hash of (dataset_name, subject_id).
+        reference_sample: [N] int64, the same with the prediction time, so that a reference that
+            stands in a context too is not counted twice.
+        modality_sizes: Modality -> all that its encoder needs to be built.
+        salt: Of those hashes.
+        dataset_name: Of the extract that the reference comes from.
+        consistent_calendar: Of the same.
+    """
+
+    statistics: Mapping[str, dict[str, Any]]
+    parameters: Mapping[str, dict[str, Array]]
+    reference: Mapping[str, dict[str, Array]]
+    reference_subject: NDArray[np.int64]
+    reference_sample: NDArray[np.int64]
+    modality_sizes: Mapping[str, dict[str, int]]
+    salt: str
+    dataset_name: str
+    consistent_calendar: bool
+
+    def sizes(self, config: RunConfig) -> dict[str, dict[str, int]]:
+        """The sizes of the configured modalities, in the configuration's order."""
+        return {name: self.modality_sizes[name] for name in config.modalities}
+
+    def write(self, folder: Path) -> None:
+        """Write two files into an existing folder."""
+        plain = {
+            "statistics": self.statistics,
+            "sizes": self.modality_sizes,
+            "relations": sorted(self.parameters),
+            "salt": self.salt,
+            "dataset_name": self.dataset_name,
+            "consistent_calendar": self.consistent_calendar,
+        }
+        text = json.dumps(plain, ensure_ascii=False, indent=1)
+        (folder / STATISTICS_FILE).write_text(text + "\n", encoding="utf-8")
+        arrays = {
+            "reference_subject": self.reference_subject,
+            "reference_sample": self.reference_sample,
+        }
+        for kind in ("parameters", "reference"):
+            for relation, named in getattr(self, kind).items():
+                arrays |= {f"{kind}/{relation}/{name}": array for name, array in named.items()}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(contiguous, folder / REFERENCE_FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Fitted":
+        """Read what `write` wrote; no code runs and nothing is unpickled.
+
+        Raises:
+            BundleError: A file is missing or damaged.
+        """
+        try:
+            plain = json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8"))
+            arrays = load_file(folder / REFERENCE_FILE)
+            nested: dict[str, dict[str, dict[str, Array]]] = {
+                kind: {relation: {} for relation in plain["relations"]}
+                for kind in ("parameters", "reference")
+            }
+            subject, sample = arrays.pop("reference_subject"), arrays.pop("reference_sample")
+            for path, array in arrays.items():
+                kind, rest = path.split("/", 1)
+                relation, name = rest.rsplit("/", 1)
+                nested[kind][relation][name] = array
+            return cls(
+                statistics=plain["statistics"],
+                parameters=nested["parameters"],
+                reference=nested["reference"],
+                reference_subject=subject,
+                reference_sample=sample,
+                modality_sizes=plain["sizes"],
+                salt=plain["salt"],
+                dataset_name=plain["dataset_name"],
+                consistent_calendar=plain["consistent_calendar"],
+            )
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise BundleError(
+                f"{folder.name}: {STATISTICS_FILE} or {REFERENCE_FILE} is missing or damaged; "
+                "write the bundle again"
+            ) from error
+
+
+def subject_hashes(subjects: NDArray[np.int64], dataset_name: str, salt: str) -> NDArray[np.int64]:
+    """A salted 64-bit hash [N] of (dataset_name, subject_id): equal for equal subjects only."""
+    unique, inverse = np.unique(subjects, return_inverse=True)
+    hashes = [_hash(f"{salt}\0{dataset_name}\0{subject}") for subject in unique.tolist()]
+    return np.array(hashes, dtype=np.int64)[inverse]
+
+
+def sample_hashes(
+    subject_hash: NDArray[np.int64], prediction_time: NDArray[np.int64], salt: str
+) -> NDArray[np.int64]:
+    """A salted 64-bit hash [N] of subject and prediction time."""
+    pairs = zip(subject_hash.tolist(), prediction_time.tolist(), strict=True)
+    return np.array([_hash(f"{salt}\0{who}\0{when}") for who, when in pairs], dtype=np.int64)
+
+
+def code_hash(code: str) -> int:
+    """A 64-bit hash of a code, never 0, which stands for no code."""
+    return _hash(f"code\0{code}") or 1
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)

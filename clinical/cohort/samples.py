@@ -1,0 +1,213 @@
+"""Who a run is about: samples, their labels and their splits.
+
+A hash of the subject's id, and of nothing else, halves the tuning split: `select` chooses epochs
+and settings, `calibrate` fits what turns scores into probabilities. A subject's half therefore
+stays the same when subjects are added, and for every seed.
+"""
+
+from clinical.cohort.tasks import TASK_BUILDERS
+from clinical.config import RunConfig, TaskConfig, pick
+from clinical.errors import ConfigError, SchemaError
+from clinical.extract.schema import Extract
+from clinical.extract.tables import SAMPLES
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+KEYS = ["subject_id", "prediction_time"]
+HALVES = ("select", "calibrate")
+
+LABEL_COLUMNS = {"binary": "boolean_value"}
+"""Task kind -> the column of MEDS labels that holds its truth."""
+
+
+def scoring_cohort(
+    extract: Extract, config: RunConfig, *, samples: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The samples to score, with labels where they are known; needs no splits.
+
+    Args:
+        extract: What to score.
+        config: Its tasks say where labels may be.
+        samples: `subject_id, prediction_time`; by default the extract's own samples together
+            with those of the labels it has.
+
+    Returns:
+        `subject_id, prediction_time, shard` (row of `extract.shards`) and `label.<task>` float64
+        (null where unknown), each sample once, sorted by shard, subject and time; `split` is null.
+
+    Raises:
+        SchemaError: Nothing says what to score, or a label is of an unknown subject.
+    """
+    labels = {
+        name: frame
+        for name, task in config.tasks.items()
+        if (frame := _labels(extract, name, task, is_optional=True)) is not None
+    }
+    own = extract.samples() if samples is None else _given(samples)
+    if own is None and not labels:
+        raise SchemaError(
+            "samples.parquet: there is none, and the extract has no labels either; "
+            "write one with subject_id and prediction_time"
+        )
+    parts = [own] if own is not None else []
+    if samples is None:
+        parts += [frame.select(KEYS) for frame in labels.values()]
+    cohort = _assemble(extract, config, parts, labels)
+    return cohort.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
+
+
+def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
+    """The samples of a training run, with labels and splits.
+
+    Returns:
+        As `scoring_cohort`, with `split`: train, select, calibrate, held_out or null.
+
+    Raises:
+        ConfigError: A label folder is missing, or the splits have no tuning subject.
+        SchemaError: There are no splits or no train samples, a label is of an unknown subject,
+            or a task has one class.
+    """
+    labels = {name: _labels(extract, name, task) for name, task in config.tasks.items()}
+    known = {name: frame for name, frame in labels.items() if frame is not None}
+    own = extract.samples()
+    parts = [own] if own is not None else []
+    parts += [frame.select(KEYS) for frame in known.values()]
+    cohort = _with_splits(_assemble(extract, config, parts, known), extract, config.splits)
+    _check_splits(cohort)
+    for name, task in config.tasks.items():
+        if task.kind == "binary":
+            _check_two_classes(cohort, name)
+    return cohort
+
+
+def half(subject_id: int) -> str:
+    """The half of the tuning split that a subject belongs to."""
+    digest = hashlib.blake2b(f"clinical-tuning-half:{subject_id}".encode(), digest_size=8).digest()
+    return HALVES[digest[0] & 1]
+
+
+def _given(samples: pl.DataFrame) -> pl.DataFrame:
+    aligned = SAMPLES.read_types(samples.lazy(), where="samples").collect()
+    SAMPLES.check_nulls(aligned, where="samples")
+    return aligned
+
+
+def _labels(
+    extract: Extract, name: str, task: TaskConfig, *, is_optional: bool = False
+) -> pl.DataFrame | None:
+    """`subject_id, prediction_time, label.<task>` of one task."""
+    column = LABEL_COLUMNS.get(task.kind)
+    if column is None:
+        supported = ", ".join(LABEL_COLUMNS)
+        raise ConfigError(f"tasks.{name}.kind: {task.kind} is not supported; give {supported}")
+    if task.builder is not None:
+        found = _built(extract, name, task)
+    elif task.labels is not None:
+        if is_optional and not any((extract.path / task.labels).rglob("*.parquet")):
+            return None
+        found = extract.labels(task.labels)
+        _check_subjects(extract, found, where=str(task.labels))
+    return found.select(*KEYS, pl.col(column).cast(pl.Float64).alias(f"label.{name}"))
+
+
+def _built(extract: Extract, name: str, task: TaskConfig) -> pl.DataFrame:
+    builder = TASK_BUILDERS.get(task.builder or "")
+    if builder is None:
+        known = ", ".join(TASK_BUILDERS)
+        raise ConfigError(f"tasks.{name}.builder: there is no {task.builder}; known: {known}")
+    options = pick(task.options, builder)
+    return pl.concat([builder(extract.read_checked(s), **options) for s in extract.shards])
+
+
+def _check_subjects(extract: Extract, labels: pl.DataFrame, *, where: str) -> None:
+    unknown = labels.join(extract.subjects(), on="subject_id", how="anti")
+    if not unknown.is_empty():
+        raise SchemaError(
+            f"{where}: {unknown.height} labels are of {unknown['subject_id'].n_unique()} subjects "
+            "that the extract does not have; check that labels and extract belong together"
+        )
+
+
+def _assemble(
+    extract: Extract,
+    config: RunConfig,
+    parts: Sequence[pl.DataFrame],
+    labels: Mapping[str, pl.DataFrame],
+) -> pl.DataFrame:
+    samples = pl.concat([SAMPLES.empty(), *parts]).unique()
+    if samples.is_empty():
+        raise SchemaError(
+            "samples: the cohort is empty; check samples.parquet, the label folders and the "
+            "patterns of built-in tasks"
+        )
+    numbers = {shard: number for number, shard in enumerate(extract.shards)}
+    place = extract.subjects().select(
+        "subject_id", pl.col("shard").replace_strict(numbers, return_dtype=pl.Int64)
+    )
+    # A subject without any event has nothing visible: any shard can say so.
+    placed = samples.join(place, on="subject_id", how="left").with_columns(
+        pl.col("shard").fill_null(0)
+    )
+    for name in config.tasks:
+        column = f"label.{name}"
+        if name in labels:
+            placed = placed.join(labels[name], on=KEYS, how="left")
+        else:
+            placed = placed.with_columns(pl.lit(None, dtype=pl.Float64).alias(column))
+    return placed.sort("shard", *KEYS)
+
+
+def _with_splits(cohort: pl.DataFrame, extract: Extract, override: Path | None) -> pl.DataFrame:
+    # Like extract and out, it is named from the working directory.
+    splits = extract.splits(None if override is None else override.absolute())
+    if splits is None:
+        raise SchemaError(
+            "metadata/subject_splits.parquet: there is none; write one (subject_id, split), or "
+            "name a file of that schema with splits:"
+        )
+    tuning = splits.filter(pl.col("split") == "tuning")
+    halves = pl.DataFrame(
+        {
+            "subject_id": tuning["subject_id"],
+            "half": pl.Series([half(subject) for subject in tuning["subject_id"]], dtype=pl.String),
+        }
+    )
+    return (
+        cohort.join(splits, on="subject_id", how="left")
+        .join(halves, on="subject_id", how="left")
+        .with_columns(pl.coalesce("half", "split").alias("split"))
+        .drop("half")
+        .sort("shard", *KEYS)
+    )
+
+
+def _check_splits(cohort: pl.DataFrame) -> None:
+    counts = dict(cohort["split"].value_counts().iter_rows())
+    if not counts.get("train"):
+        raise SchemaError("splits: no sample is in train; check that splits and samples match")
+    if not any(counts.get(name) for name in HALVES):
+        raise ConfigError(
+            "splits: no sample is in tuning, which chooses epochs and fits the calibration; "
+            "give some subjects the split tuning"
+        )
+    for name in HALVES:
+        if not counts.get(name):
+            raise ConfigError(
+                f"splits: all tuning samples fall on one half and none on {name}; give more "
+                "subjects the split tuning"
+            )
+
+
+def _check_two_classes(cohort: pl.DataFrame, task: str) -> None:
+    labels = cohort.filter(pl.col("split") == "train")[f"label.{task}"].drop_nulls()
+    positives = int(labels.sum())
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        raise SchemaError(
+            f"tasks.{task}: train has {positives} positive and {negatives} negative labels; "
+            "a task needs both"
+        )

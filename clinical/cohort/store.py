@@ -1,0 +1,177 @@
+"""The prepared store of a run: a folder of memory-mapped arrays, complete or not there.
+
+store.json         what it was made from, counts, sizes; no subject identifier
+samples.arrow      subject_id, prediction_time, split, label.<task>, present.<modality>, reason
+shard-00000/       one folder a shard, the arrays of every modality
+reference.arrow    the samples that the graph may look at; row = row of the embedding memory
+neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]
+fitted/            what was learned from train
+context/           a store of its own: unlabelled contemporaries of another extract
+"""
+
+from clinical.cohort.columns import Array, Column, Columns, Ragged, open_columns, write_table
+from clinical.cohort.fitted import Fitted
+from clinical.errors import ConfigError, SchemaError
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+__all__ = [
+    "Array",
+    "Column",
+    "Columns",
+    "Ragged",
+    "Store",
+    "draft_of",
+    "open_columns",
+    "write_table",
+]
+
+FORMAT_VERSION = 1
+MANIFEST = "store.json"
+SAMPLES = "samples.arrow"
+REFERENCE = "reference.arrow"
+FITTED = "fitted"
+CONTEXT = "context"
+OWN_CONTEXT, OTHER_CONTEXT = "own", "other"
+LEARNING = ("train", "select", "calibrate")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared store; opening it reads `store.json` alone."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open a complete store.
+
+        Raises:
+            SchemaError: There is none, it is unfinished or of another format version.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SchemaError(f"{folder}: holds no complete store; prepare it first") from error
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise SchemaError(f"{folder}: a store of another version; remove it and prepare again")
+        return cls(folder, manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the extract."""
+        return str(self.manifest["extract_fingerprint"])
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What the preparation met, in named groups.
+
+        `samples` (by split), `modalities` (samples per combination of present ones, such as
+        "events+static"), `labels` (`<task>: positive` and so on), `neighbours` (samples with at
+        least one, by relation), and one group a modality with what it cut or left out.
+        """
+        counts: dict[str, dict[str, int]] = self.manifest["counts"]
+        return counts
+
+    @property
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Modality -> all that its encoder needs to be built."""
+        sizes: dict[str, dict[str, int]] = self.manifest["sizes"]
+        return sizes
+
+    @property
+    def shards(self) -> list[Path]:
+        """The folders of the modalities' arrays, in the order of the samples."""
+        return [self.folder / name for name in self.manifest["shards"]]
+
+    @cached_property
+    def samples(self) -> pl.DataFrame:
+        """One row a sample; see the module's list of columns."""
+        return pl.read_ipc(self.folder / SAMPLES)
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return int(self.manifest["n_samples"])
+
+    def rows(self, split: str | None) -> NDArray[np.int64]:
+        """The rows of a split, ascending; of all samples if None.
+
+        A sample with nothing visible is left out of train, select and calibrate, where nothing
+        could be learned from it; in held_out it stays, to get its null score.
+        """
+        wanted = pl.lit(True) if split is None else (pl.col("split") == split).fill_null(False)
+        if split in LEARNING:
+            wanted = wanted & pl.col("reason").is_null()
+        return np.flatnonzero(self.samples.with_columns(kept=wanted)["kept"].to_numpy())
+
+    @cached_property
+    def reference_rows(self) -> NDArray[np.int64]:
+        """[N_ref] rows of the samples in the embedding memory, in its order; none when scoring."""
+        columns = open_columns([self.folder / REFERENCE])
+        return columns["row"].take(np.arange(columns.n_rows))
+
+    def neighbours(self, relation: str) -> Columns:
+        """`rows [N, K]` int64 (-1 = none) and `weight [N, K]` float32 of one relation."""
+        return open_columns([self.neighbours_path(relation)])
+
+    def neighbours_path(self, relation: str) -> Path:
+        """The file of one relation's edges."""
+        return self.folder / "neighbours" / f"{relation}.arrow"
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        """What was learned from train, here or in the run that trained the model."""
+        return Fitted.read(self.folder / FITTED)
+
+    @cached_property
+    def context(self) -> "Store | None":
+        """The store of contemporaries: neighbour row N_ref + i is its row i.
+
+        It is this store itself where an extract is its own context, and None where there is none.
+        """
+        where = self.manifest["context"]
+        if where is None:
+            return None
+        return self if where == OWN_CONTEXT else Store.open(self.folder / CONTEXT)
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block ends well.
+
+    Raises:
+        ConfigError: `folder` holds something that is no store.
+    """
+    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+        raise ConfigError(f"{folder}: holds something else than a store; choose another folder")
+    draft, old = (folder.with_name(f".{folder.name}.{what}") for what in ("draft", "old"))
+    for leftover in (draft, old):  # of a killed run
+        shutil.rmtree(leftover, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / MANIFEST).exists() or not any(folder.iterdir())

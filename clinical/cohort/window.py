@@ -1,0 +1,79 @@
+"""The time guard: the only place where the time of an event meets a prediction time.
+
+Visible is what became available at or before the prediction time and not longer ago than the
+window; a static event (null time) always is. Both ends are inclusive.
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+MICROSECONDS_PER_HOUR = 3_600_000_000
+DAYS_PER_YEAR = 365.25
+
+_NO_LIMIT = 2**62
+_GAP = (pl.col("prediction_time") - pl.col("time")).dt.total_microseconds()
+
+
+def visible(
+    events: pl.DataFrame, samples: pl.DataFrame, windows: Mapping[str, float | None]
+) -> pl.DataFrame:
+    """Pair samples with their subject's events and keep what each may see.
+
+    Args:
+        events: `subject_id, time`, any other columns, `event` (row in the shard) and `modality`,
+            which decides the window; rows with another or no modality are left out.
+        samples: `sample, subject_id, prediction_time`.
+        windows: Hours before the prediction time, for each modality; None sees everything before.
+
+    Returns:
+        One row per sample and visible event, sorted by `sample` and `event`: the columns of
+        `events` without `time`, with `sample` and `hours` (before the prediction time, at least
+        0; null where static).
+    """
+    limits = {
+        name: _NO_LIMIT if hours is None else round(hours * MICROSECONDS_PER_HOUR)
+        for name, hours in windows.items()
+    }
+    limit = pl.col("modality").replace_strict(limits, return_dtype=pl.Int64)
+    routed = events.lazy().filter(pl.col("modality").is_in(list(windows)))
+    return (
+        samples.lazy()
+        .select("sample", "subject_id", "prediction_time")
+        .join(routed, on="subject_id")
+        .with_columns(_GAP.alias("gap"))
+        .filter(pl.col("time").is_null() | ((pl.col("gap") >= 0) & (pl.col("gap") <= limit)))
+        .with_columns((pl.col("gap") / MICROSECONDS_PER_HOUR).alias("hours"))
+        .drop("time", "prediction_time", "gap")
+        .sort("sample", "event")
+        .collect()
+    )
+
+
+def ages(births: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """Age at the prediction time, whatever the window.
+
+    Args:
+        births: `subject_id, time, event` of the events of birth; a subject's first one counts.
+        samples: `sample, subject_id, prediction_time`.
+
+    Returns:
+        `sample, subject_id, event, years`, where a birth at or before the prediction time is
+        known.
+    """
+    first = births.filter(pl.col("time").is_not_null()).unique(
+        "subject_id", keep="first", maintain_order=True
+    )
+    days = _GAP / (24 * MICROSECONDS_PER_HOUR)
+    return (
+        samples.join(first, on="subject_id")
+        .with_columns((days / DAYS_PER_YEAR).alias("years"))
+        .filter(pl.col("years") >= 0)
+        .select("sample", "subject_id", "event", "years")
+        .sort("sample")
+    )
+
+
+def is_future() -> pl.Expr:
+    """Whether `time` is after `prediction_time`: what labels are made of."""
+    return _GAP < 0

@@ -1,0 +1,329 @@
+"""What a user writes: one YAML file an experiment, read into frozen, checked objects.
+
+A menu entry (a modality's encoder, a fusion, a relation, an objective, a task builder) brings
+keys of its own. They are kept as a mapping in `options`; `Run.read` in the pipeline checks
+them against the signatures in the menus, so that this module knows no menu.
+"""
+
+from clinical.errors import ConfigError
+
+import copy
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "time_to_event"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenSection(Section):
+    """A part that names a menu entry: keys it does not know itself belong to the entry."""
+
+    options: dict[str, Any] = Field(default_factory=dict, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        own = {key: value for key, value in raw.items() if key in cls.model_fields}
+        rest = {key: value for key, value in raw.items() if key not in cls.model_fields}
+        return {**own, "options": {**own.get("options", {}), **rest}}
+
+
+class TaskConfig(OpenSection):
+    """A target: where its labels are, or which builder makes them."""
+
+    kind: TaskKind
+    labels: Path | None = None
+    """Folder of MEDS labels, relative to the extract."""
+    builder: str | None = None
+    """A built-in task that makes labels from the events."""
+    unit: str | None = None
+    horizon_hours: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.labels is None) == (self.builder is None):
+            raise ValueError("give either labels: FOLDER or builder: NAME")
+        return self
+
+
+class ModalityConfig(OpenSection):
+    """One kind of input and the encoder that reads it."""
+
+    encoder: str
+    window_hours: float | None = Field(default=None, gt=0)
+    """Overrides the run's window where given; null = all history."""
+    select: list[str] | None = None
+    """Regular expressions of the codes that belong here, instead of the default routing."""
+    weights: Path | None = None
+    """Local file or folder of pretrained weights."""
+
+
+class FusionConfig(OpenSection):
+    """How the modalities' summaries become one vector."""
+
+    kind: str = "attention"
+    width: int = Field(default=64, ge=4)
+    modality_dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class RelationConfig(OpenSection):
+    """One relation between patients; its kind is its name unless given."""
+
+    kind: str | None = None
+    k: int = Field(default=16, ge=1)
+
+
+class GraphConfig(Section):
+    """Which related patients a sample may look at."""
+
+    relations: dict[str, RelationConfig] = Field(default_factory=dict)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of a relation's edges sets dropped in training, so that none is a known state."""
+
+
+class ObjectiveConfig(OpenSection):
+    """The weight of a self-supervised task in the pretraining loss."""
+
+    weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_weight(cls, raw: Any) -> Any:
+        return {"weight": raw} if isinstance(raw, int | float | str) else raw
+
+
+class PretrainConfig(Section):
+    """Learning from the train split without labels."""
+
+    epochs: int = Field(default=10, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    patience: int | None = Field(default=None, ge=1)
+    objectives: dict[str, ObjectiveConfig] = Field(min_length=1)
+
+
+class FinetuneConfig(Section):
+    """Learning the tasks from labels."""
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    patience: int | None = Field(default=5, ge=1)
+    """Epochs without a better tuning loss before it stops; null = never."""
+    average: float | None = Field(default=0.99, gt=0, lt=1)
+    """Decay of the exponential moving average of weights that scores; null = none."""
+
+
+class EvaluateConfig(Section):
+    """How sure the figures are."""
+
+    resamples: int = Field(default=1000, ge=0)
+
+
+class TrainerConfig(Section):
+    """The machine."""
+
+    accelerator: str = "auto"
+    devices: int = Field(default=1, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of torch; null leaves torch's own choice."""
+    compile: bool = False
+
+
+class RunConfig(Section):
+    """One experiment, complete."""
+
+    extract: Path
+    out: Path
+    seed: int = Field(default=0, ge=0)
+    resume: bool = False
+    """Go on where an interrupted run of the same configuration stopped."""
+    overwrite: bool = False
+    """Replace a finished run in `out`."""
+    window_hours: float | None = Field(default=48.0, gt=0)
+    """Visible hours before the prediction time; null = everything before it."""
+    splits: Path | None = None
+    """A file in the schema of subject_splits.parquet, instead of the extract's own."""
+    tasks: dict[str, TaskConfig] = Field(min_length=1)
+    modalities: dict[str, ModalityConfig] = Field(min_length=1)
+    fusion: FusionConfig = FusionConfig()
+    graph: GraphConfig = GraphConfig()
+    pretrain: PretrainConfig | None = None
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    trainer: TrainerConfig = TrainerConfig()
+
+    def modality_window(self, name: str) -> float | None:
+        """Visible hours of a modality: its own where it says so, else the run's."""
+        modality = self.modalities[name]
+        own = "window_hours" in modality.model_fields_set
+        return modality.window_hours if own else self.window_hours
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values, complete: reading them back gives an equal configuration."""
+        return {**_plain(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        kept = {
+            name: _plain(getattr(value, name))
+            for name in type(value).model_fields
+            if name != "options" and not _inherited(value, name)
+        }
+        return {**kept, **_plain(getattr(value, "options", {}))}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.as_posix() if isinstance(value, Path) else value
+
+
+def _inherited(section: BaseModel, name: str) -> bool:
+    """A modality's window that was not given: writing null would mean all history."""
+    unset = name not in section.model_fields_set
+    return isinstance(section, ModalityConfig) and name == "window_hours" and unset
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            line = node.start_mark.line + 1
+            raise ConfigError(f"{', '.join(twice)}: given twice in the section at line {line}")
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, is no mapping or repeats a key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text; {error}") from error
+    return parse_yaml(text, where=str(path))
+
+
+def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
+    """Parse a YAML mapping, `where` naming it in errors."""
+    try:
+        raw = yaml.load(text, _Loader)  # noqa: S506  (a subclass of SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", "syntax error")
+        raise ConfigError(f"{where}{line}: not valid YAML ({problem})") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: should be a mapping of keys to values")
+    return raw
+
+
+def override(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `key.sub=value` overrides; the value is read as YAML.
+
+    Raises:
+        ConfigError: an override without "=", or one that goes below a plain value.
+    """
+    merged = copy.deepcopy(dict(raw))
+    for item in overrides:
+        path, equals, text = item.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"{item}: an override is written key=value, such as seed=8")
+        *parents, last = path.strip().split(".")
+        section = merged
+        for parent in parents:
+            inner = section.get(parent)
+            if inner is None:
+                inner = section[parent] = {}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{item}: {parent} is a value, not a section with keys")
+            section = inner
+        section[last] = parse_yaml(f"value: {text}", where=item)["value"]
+    return merged
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Each problem of a failed validation as `path.of.key: what, and the likely key`."""
+    return [_problem(item, model) for item in error.errors(include_url=False)]
+
+
+def _problem(item: Any, model: type[BaseModel]) -> str:
+    location = [str(part) for part in item["loc"]]
+    path = ".".join(location) or "the file"
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown key{likely(location[-1], _known_keys(model, location[:-1]))}"
+    if item["type"] == "missing":
+        return f"{path}: is required"
+    message = item["msg"].removeprefix("Value error, ")
+    given = item.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return f"{path}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _known_keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        nested = [
+            kind
+            for kind in _types_in(field.annotation)
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        current = nested[0] if nested else current
+    return list(getattr(current, "model_fields", {}))
+
+
+def _types_in(annotation: Any) -> Iterable[Any]:
+    yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _types_in(inner)
+
+
+def likely(given: str, known: Iterable[str]) -> str:
+    """Words that point to the key the user probably meant."""
+    known = sorted(known)
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def keywords(entry: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """A menu entry's own YAML keys: the keyword-only parameters of its signature."""
+    parameters = inspect.signature(entry, eval_str=True).parameters.values()
+    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def pick(options: Mapping[str, Any], entry: Callable[..., Any]) -> dict[str, Any]:
+    """The options that a menu entry takes, as keyword arguments for it."""
+    known = keywords(entry)
+    return {key: value for key, value in options.items() if key in known}

@@ -1,0 +1,185 @@
+"""Batches from a store: who goes together, in which order, and what travels with them."""
+
+from clinical.batch import ClinicalBatch, Neighbours, Target
+from clinical.cohort.columns import Columns
+from clinical.cohort.store import Store
+from clinical.config import RunConfig
+from clinical.modalities import Reader
+from clinical.modalities.shards import modalities_of
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+_WINDOW = 50
+
+
+class StoreDataset(Dataset[ClinicalBatch]):
+    """The samples of a store; an item is a whole batch.
+
+    It holds the folder and opens it when first asked, so that each worker maps the files itself.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self._folder = Path(folder)
+        self._config = config
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_folder": self._folder, "_config": self._config}
+
+    @cached_property
+    def readers(self) -> dict[str, Reader]:
+        """The stored modalities."""
+        store = Store.open(self._folder)
+        return {
+            name: modality.open(store.shards, store.fitted.statistics[name])
+            for name, modality in modalities_of(self._config).items()
+        }
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N] steps of each sample over all modalities: what decides the size of a batch."""
+        lengths = [reader.lengths for reader in self.readers.values()]
+        total: NDArray[np.int64] = np.sum(lengths, axis=0, dtype=np.int64)
+        return total
+
+    @cached_property
+    def _neighbours(self) -> dict[str, Columns]:
+        store = Store.open(self._folder)
+        return {
+            name: store.neighbours(name)
+            for name in self._config.graph.relations
+            if store.neighbours_path(name).exists()
+        }
+
+    @cached_property
+    def _labels(self) -> dict[str, NDArray[np.float64]]:
+        samples = Store.open(self._folder).samples
+        return {
+            task: samples[f"label.{task}"].fill_null(float("nan")).to_numpy()
+            for task in self._config.tasks
+        }
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> ClinicalBatch:
+        """The samples at `rows` [B] of the store, in that order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return ClinicalBatch(
+            row=torch.from_numpy(rows.copy()),
+            inputs={name: reader.collate(rows) for name, reader in self.readers.items()},
+            neighbours={
+                name: Neighbours(
+                    rows=torch.from_numpy(columns["rows"].take(rows)),
+                    weight=torch.from_numpy(columns["weight"].take(rows)),
+                )
+                for name, columns in self._neighbours.items()
+            },
+            targets={task: _target(labels[rows]) for task, labels in self._labels.items()},
+        )
+
+
+def _target(labels: NDArray[np.float64]) -> Target:
+    observed = ~np.isnan(labels)
+    value = np.where(observed, labels, 0).astype(np.float32)
+    return Target(value=torch.from_numpy(value), observed=torch.from_numpy(observed))
+
+
+class BucketSampler(Sampler[NDArray[np.int64]]):
+    """Batches of samples of similar length, each sample once an epoch.
+
+    Shuffled, samples are drawn into windows of 50 batches, sorted by length within a window and
+    cut into batches, whose order is drawn too; unshuffled, all are sorted by length. The order is
+    a function of seed and epoch alone.
+
+    Args:
+        rows: [N] rows of the store.
+        lengths: [N] steps of those samples.
+        batch_size: Samples of a batch; the last one may have fewer.
+        seed: None does not shuffle.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int | None,
+    ) -> None:
+        self._rows = rows
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; the training loop calls it at each epoch's start."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        if self._seed is None:
+            yield from self._batches(np.arange(len(self._rows)))
+            return
+        generator = np.random.default_rng([self._seed, self._epoch])
+        drawn = generator.permutation(len(self._rows))
+        width = _WINDOW * self._batch_size
+        windows = [drawn[start : start + width] for start in range(0, len(drawn), width)]
+        batches = [batch for window in windows for batch in self._batches(window)]
+        for number in generator.permutation(len(batches)):
+            yield batches[number]
+
+    def _batches(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        order = index[np.argsort(self._lengths[index], kind="stable")]
+        size = self._batch_size
+        return [self._rows[order[start : start + size]] for start in range(0, len(order), size)]
+
+
+def make_loader(
+    folder: Path,
+    config: RunConfig,
+    rows: NDArray[np.int64],
+    *,
+    batch_size: int,
+    workers: int,
+    shuffle_seed: int | None,
+) -> DataLoader[ClinicalBatch]:
+    """Batches of some samples of a store; `batch.row` says which.
+
+    Args:
+        folder: Of the store.
+        config: Modalities, relations and tasks of the batches.
+        rows: [N] rows of the store, none of them left out.
+        batch_size: Samples of a batch; the last one may have fewer.
+        workers: Processes that read ahead; 0 reads in this one.
+        shuffle_seed: None sorts by length and does not shuffle.
+    """
+    dataset = StoreDataset(folder, config)
+    rows = np.asarray(rows, dtype=np.int64)
+    lengths = dataset.lengths[rows] if len(rows) else rows
+    sampler = BucketSampler(rows, lengths, batch_size=batch_size, seed=shuffle_seed)
+    return DataLoader(
+        dataset,
+        # Not `batch_sampler`: Lightning calls `set_epoch` on `sampler`.
+        sampler=sampler,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        # A fork would copy polars' and torch's thread pools in an unusable state.
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+        # Its own, or starting an epoch would draw from the global generator.
+        generator=torch.Generator().manual_seed(0),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

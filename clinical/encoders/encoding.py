@@ -1,0 +1,62 @@
+"""What every encoder gives back, and what every encoder is."""
+
+from clinical.errors import ConfigError
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One modality of a batch, encoded.
+
+    Attributes:
+        summary: [B, D], the sample as one vector; finite but meaningless where the modality is
+            absent.
+        tokens: [B, T, D], its parts (events, columns, notes, images, codes).
+        token_mask: [B, T] bool, a part stands here.
+        states: the encoder's own grid, what objectives decode from: events and codes [B, T, D],
+            static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D]; finite where there is
+            nothing.
+    """
+
+    summary: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    states: Tensor
+
+    def __post_init__(self) -> None:
+        size, width = self.summary.shape
+        if self.tokens.shape != (size, self.tokens.shape[1], width):
+            raise ValueError(f"tokens: {tuple(self.tokens.shape)} is not [{size}, T, {width}]")
+        if self.token_mask.shape != self.tokens.shape[:2]:
+            wanted = list(self.tokens.shape[:2])
+            raise ValueError(f"token_mask: {tuple(self.token_mask.shape)} is not {wanted}")
+        if self.states.shape[-1] != width:
+            raise ValueError(f"states: the last axis of {tuple(self.states.shape)} is not {width}")
+
+
+class Encoder(nn.Module):
+    """Base of the encoders: `Encoder(sizes, *, own YAML keys)`, `forward(container) -> Encoding`.
+
+    `sizes` comes from the modality: events `variables, summary_variables`; static `columns`;
+    notes `vocabulary, max_tokens, pad` (and `hidden_size, layers, heads, intermediate` where the
+    architecture is that of given weights); images `size, patch`; codes `codes`.
+
+    Attributes:
+        width: D of the encodings.
+    """
+
+    width: int
+
+    def load_weights(self, path: Path) -> None:
+        """Start from pretrained weights in a local file or folder.
+
+        Raises:
+            ConfigError: this encoder has none, or the weights don't fit it.
+        """
+        raise ConfigError(
+            f"weights: {type(self).__name__} starts from random weights; remove {path.name}"
+        )

@@ -1,0 +1,115 @@
+"""Encoder of irregular measurements as a set of events, beside a wide path over exact summaries."""
+
+from clinical.batch import SUMMARY_STATISTICS, TimeSeries
+from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.pieces import PieceTable, cut
+from clinical.encoders.pooling import AttentionPooling, TimeEmbedding
+from clinical.encoders.transformer import Transformer
+from clinical.errors import ConfigError
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class WideSummary(nn.Module):
+    """One linear layer over each summary statistic cut into pieces, and a missing flag.
+
+    Most of what separates patients are thresholds on single exact statistics. A layer that adds
+    them up, its features dropped hard in training, finds these where a deep path does not.
+    """
+
+    def __init__(self, variables: int, width: int, *, pieces: int, dropout: float) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.dropout = nn.Dropout(dropout)
+        features = variables * (len(SUMMARY_STATISTICS) * (pieces + 2) + 1)
+        self.linear = nn.Linear(features, width)
+        nn.init.normal_(self.linear.weight, std=0.1 / max(features, 1) ** 0.5)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, summary: Tensor, observed: Tensor) -> Tensor:
+        """[B, V, S] positions, read where `observed` [B, V] -> [B, D]."""
+        hidden = ~observed[:, :, None]
+        cuts = cut(summary.masked_fill(hidden, 0.0), self.pieces).flatten(2)
+        cuts = cuts.masked_fill(hidden, 0.0)
+        features = torch.cat((cuts, hidden.to(cuts.dtype)), 2).flatten(1)
+        wide: Tensor = self.linear(self.dropout(features))
+        return wide
+
+
+class DeepEvents(nn.Module):
+    """A transformer over the events' embeddings, and its pooled summary."""
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.transformer = Transformer(width, layers=layers, heads=heads, dropout=dropout)
+        self.pool = AttentionPooling(width, heads=heads)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, D] and mask [B, T] -> contextual tokens [B, T, D] and summary [B, D]."""
+        tokens = self.transformer(tokens, mask)
+        return tokens, self.norm(self.pool(tokens, mask))
+
+
+class EventSetEncoder(Encoder):
+    """A transformer over (variable, value, time) triplets without a grid, plus a wide path.
+
+    The triplets follow STraTS (Tipirneni and Reddy, 2022, arXiv:2107.14293), values embedded
+    piecewise-linearly per variable. The wide path is added after the deep path's last norm, so
+    that what follows can read it linearly.
+
+    Args:
+        sizes: `variables`, and `summary_variables` of them with exact summaries.
+        width: D.
+        layers, heads, dropout: of the transformer.
+        pieces: pieces of a value's embedding between the extreme quantiles.
+        wide: whether to read the summaries.
+        wide_pieces: pieces of a summary statistic.
+        wide_dropout: share of the wide features dropped in training.
+        deep: whether to read the events; without them tokens and states are their embeddings.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        pieces: int = 16,
+        wide: bool = True,
+        wide_pieces: int = 10,
+        wide_dropout: float = 0.6,
+        deep: bool = True,
+    ) -> None:
+        super().__init__()
+        if not (wide or deep):
+            raise ConfigError("event_set: wide and deep are both off; switch one on")
+        if width % heads:
+            raise ConfigError(f"events: width {width} is no multiple of heads {heads}; change one")
+        self.width = width
+        self.value = PieceTable(sizes["variables"], width, pieces=pieces)
+        self.time = TimeEmbedding(width, shortest_hours=0.5, longest_hours=2000.0)
+        self.deep = DeepEvents(width, layers=layers, heads=heads, dropout=dropout) if deep else None
+        self.wide = (
+            WideSummary(sizes["summary_variables"], width, pieces=wide_pieces, dropout=wide_dropout)
+            if wide
+            else None
+        )
+
+    def forward(self, container: TimeSeries) -> Encoding:
+        """Encode events and summaries."""
+        mask = container.mask
+        hours = container.time_hours.masked_fill(~mask, 0.0)
+        value = self.value(container.variable, container.value, container.observed & mask)
+        tokens = value + self.time(hours)
+        summary = tokens.new_zeros(len(mask), self.width)
+        if self.deep is not None:
+            tokens, summary = self.deep(tokens, mask)
+        if self.wide is not None:
+            summary = summary + self.wide(container.summary, container.summary_observed)
+        return Encoding(summary=summary, tokens=tokens, token_mask=mask, states=tokens)

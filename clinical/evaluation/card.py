@@ -1,0 +1,95 @@
+"""The model card: what a bundle is, how it did, and what to beware of, in Markdown."""
+
+from __future__ import annotations
+
+from clinical.evaluation.table import format_value
+
+from collections.abc import Mapping
+from typing import Any
+
+NOT_A_DEVICE = (
+    "This is research software, not a medical device. Its scores have not been validated for the "
+    "care of patients; validate them where they are to be used, and watch them over time."
+)
+PATIENT_LEVEL = (
+    "Reference embeddings in this bundle are patient-level data: one vector for each training "
+    "sample. Subjects appear only as salted hashes, which are pseudonyms and not anonymous. "
+    "Treat the bundle as you treat the extract it was trained on."
+)
+
+
+def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Write the card of a finished run.
+
+    Args:
+        config: the resolved run, as plain mappings.
+        metrics: what the run writes to `metrics.json`: split, baseline, calibration (by task)
+            and evaluation (`Evaluation.to_json()`).
+    """
+    parts = ["# Model card", NOT_A_DEVICE, "## What it does", *_purpose(config)]
+    parts += ["## How it did", f"Evaluated on: {metrics['split']}."]
+    for task in metrics["evaluation"]["tasks"]:
+        parts += _performance(task, metrics.get("baseline"))
+    evaluation = metrics["evaluation"]
+    parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
+    parts += ["## Calibration", *_calibration(metrics.get("calibration", {}))]
+    parts += ["## Handle with care", PATIENT_LEVEL]
+    return "\n\n".join(parts) + "\n"
+
+
+def _purpose(config: Mapping[str, Any]) -> list[str]:
+    tasks = [f"- `{name}`: {task['kind']}" for name, task in config["tasks"].items()]
+    modalities = ", ".join(config["modalities"])
+    relations = ", ".join(config["graph"]["relations"]) or "none"
+    window = config["window_hours"]
+    reach = "all that came before" if window is None else f"the {window:g} hours before"
+    return [
+        "Predicts, for one sample (a patient at a prediction time):",
+        "\n".join(tasks),
+        f"Inputs: {modalities}, by default from {reach} the prediction time. "
+        f"Relations between patients: {relations}. Seed: {config['seed']}.",
+    ]
+
+
+def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
+    name = task["task"] if task.get("class") is None else f"{task['task']}/{task['class']}"
+    rows = list(task["metrics"].items())
+    beside = any("baseline" in row for _, row in rows)
+    header = ["metric", "value (95 % interval)", *(["baseline", "difference"] * beside), "note"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for metric, row in rows:
+        cells = [metric, _cell(row, "value", "")]
+        if beside:
+            cells += [_cell(row, kind, f"{kind}_") for kind in ("baseline", "difference")]
+        lines.append(_line([*cells, row["note"]]))
+    left_out = [
+        f"{task[key]:,} {key.replace('_', ' ')}"
+        for key in ("without_score", "without_label", "without_baseline")
+        if task.get(key)
+    ]
+    text = f"{task['n']:,} rows of {task['subjects']:,} subjects, {task['events']:,} with the event"
+    text += f"; left out: {', '.join(left_out)}." if left_out else "."
+    if beside and baseline:
+        text += f" Baseline: {baseline}."
+    return [f"### {name}", text, "\n".join(lines)]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _cell(row: Mapping[str, Any], key: str, prefix: str) -> str:
+    numbers = (row[key], row[f"{prefix}low"], row[f"{prefix}high"])
+    value, low, high = (float("nan") if number is None else number for number in numbers)
+    return format_value(value, low, high, signed=key == "difference")
+
+
+def _calibration(calibration: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    if not calibration:
+        return ["Scores are uncalibrated."]
+    lines = []
+    for task, fit in calibration.items():
+        text = f"- `{task}`: {fit['kind']}, fitted on {fit['n']:,} samples with {fit['events']:,} "
+        text += "events of the calibrate half"
+        lines.append(text + (f" ({fit['reason']})" if fit["reason"] else ""))
+    return ["\n".join(lines)]

@@ -1,0 +1,152 @@
+"""The table of metrics: values, intervals, differences from a baseline, and what to beware of."""
+
+from __future__ import annotations
+
+from clinical.evaluation.bootstrap import Interval, bootstrap, percentile_interval
+from clinical.evaluation.metrics import NAMES, Scored, compute
+from clinical.evaluation.predictions import Judged
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FEW = 10  # below this many events, or non-events, the table says that intervals are wide
+UNDEFINED = "–"
+NO_INTERVAL = Interval(np.nan, np.nan, 0)
+
+
+def metric_rows(
+    judged: Judged, *, resamples: int, generator: np.random.Generator
+) -> list[dict[str, Any]]:
+    """One row a metric for one task; with a baseline, its values and the paired difference too."""
+    scored = [Scored.of(judged.scores, judged.labels)]
+    if judged.baseline is not None:
+        scored.append(Scored.of(judged.baseline, judged.labels))
+    points, draws = _values(scored, judged.subjects, resamples, generator)
+    has_subjects = len(np.unique(judged.subjects)) > 1
+    rows = []
+    for name in NAMES:
+        value = float(points[0][name][0])
+        interval = _interval(value, draws[0][name], has_subjects)
+        notes = _notes(name, scored[0], value, interval, resamples)
+        row: dict[str, Any] = {"task": judged.task, "class": judged.label_class, "metric": name}
+        row |= {"value": value, "low": interval.low, "high": interval.high}
+        if len(scored) > 1:
+            other = float(points[1][name][0])
+            beside = _interval(other, draws[1][name], has_subjects)
+            gap = _interval(value - other, draws[0][name] - draws[1][name], has_subjects)
+            row |= {"baseline": other, "baseline_low": beside.low, "baseline_high": beside.high}
+            row |= {"difference": value - other}
+            row |= {"difference_low": gap.low, "difference_high": gap.high}
+            if np.isnan(other) and not np.isnan(value):
+                notes.append(f"baseline not defined ({why_undefined(scored[1])})")
+        row |= {"n": len(judged.labels), "events": judged.events, "note": "; ".join(notes)}
+        rows.append(row)
+    return rows
+
+
+def why_undefined(scored: Scored) -> str:
+    """Why a metric has no value for these scores and labels."""
+    labels = scored.labels
+    if not len(labels):
+        return "no labelled scores"
+    if labels.min() == labels.max():
+        return "no negatives" if labels[0] else "no positives"
+    if np.ptp(scored.logit) == 0:
+        return "all scores are equal"
+    return "a threshold on the score separates the classes"
+
+
+def format_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text for people: three decimals, intervals in brackets, no NaN."""
+    shown = table[[column for column in ("task", "class", "metric") if column in table]].copy()
+    for column, title in {
+        "value": "value (95 % interval)",
+        "baseline": "baseline",
+        "difference": "difference",
+    }.items():
+        if column in table:
+            prefix = "" if column == "value" else f"{column}_"
+            parts = zip(table[column], table[f"{prefix}low"], table[f"{prefix}high"], strict=True)
+            shown[title] = [
+                format_value(*numbers, signed=column == "difference") for numbers in parts
+            ]
+    return shown.assign(n=table["n"], events=table["events"], note=table["note"])
+
+
+def format_value(
+    value: float, low: float, high: float, *, digits: int = 3, signed: bool = False
+) -> str:
+    """Such as "0.842 (0.801 to 0.880)"; a dash where there is no value.
+
+    >>> format_value(-0.05, -0.2, 0.1), format_value(1.0, float("nan"), float("nan"))
+    ('−0.050 (−0.200 to 0.100)', '1.000')
+    """
+    if np.isnan(value):
+        return UNDEFINED
+    style = f"{'+' if signed else ''}z.{digits}f"  # z: no minus sign before 0.000
+    text = f"{value:{style}}"
+    if not np.isnan(low):
+        text += f" ({low:{style}} to {high:{style}})"
+    return text.replace("-", "−")
+
+
+def _values(
+    scored: list[Scored],
+    subjects: NDArray[np.int64],
+    resamples: int,
+    generator: np.random.Generator,
+) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
+    """Each metric's value [1], and its values over the resamples, for each set of scores."""
+    if not len(subjects):
+        absent = [dict.fromkeys(NAMES, np.full(1, np.nan)) for _ in scored]
+        return absent, absent
+    ones = np.ones((1, len(subjects)))
+    draws = bootstrap(
+        [partial(compute, one) for one in scored],
+        subjects,
+        resamples=resamples,
+        generator=generator,
+    )
+    return [compute(one, ones) for one in scored], draws
+
+
+def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:
+    """No interval without a value, nor from one subject: each resample would be the same."""
+    if np.isnan(value) or not has_subjects:
+        return NO_INTERVAL
+    return percentile_interval(draws)
+
+
+def _notes(
+    name: str, scored: Scored, value: float, interval: Interval, resamples: int
+) -> list[str]:
+    if np.isnan(value):
+        return [f"not defined ({why_undefined(scored)})"]
+    events = int(scored.labels.sum())
+    others = len(scored.labels) - events
+    notes = []
+    if name.startswith("AUPRC"):
+        notes.append(f"chance: {scored.labels.mean():.3f}")
+    if events == 0 or others == 0:
+        notes.append("no negatives" if events else "no positives")
+    elif events < FEW:
+        notes.append(f"only {events} event{'s' * (events > 1)}: wide, rough interval")
+    elif others < FEW:
+        notes.append(f"only {others} non-event{'s' * (others > 1)}: wide, rough interval")
+    if interval.low == interval.high:
+        notes.append("every resample gives the same value")
+    if interval == NO_INTERVAL:
+        notes.append("interval not defined (one subject)")
+    elif np.isnan(interval.low):
+        notes.append(
+            f"interval not defined (no value in {interval.skipped} of {resamples} resamples)"
+        )
+    elif interval.skipped:
+        notes.append(f"{interval.skipped} of {resamples} resamples have no value")
+    return notes

@@ -1,0 +1,1 @@
+"""Files to a valid MEDS extract: opening, checking, writing and importing."""

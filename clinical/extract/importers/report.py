@@ -1,0 +1,41 @@
+"""What an importer tells about its work, and what every importer looks like."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """Counts of an import, for a table.
+
+    Attributes:
+        dataset_name: As written to `dataset.json`.
+        counts: What was read, written and left out, in words, in the order to print.
+        rejected: Impossible values by code, with the range that they broke.
+    """
+
+    dataset_name: str
+    counts: dict[str, int]
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Every count with its words, ready to print."""
+        return [*self.counts.items(), *(("impossible: " + k, n) for k, n in self.rejected.items())]
+
+
+class Importer(Protocol):
+    """Turns one raw source into an extract."""
+
+    def __call__(self, source: Path, out: Path, *, outcomes: Path | None = None) -> ImportReport:
+        """Write an extract to `out`, whole or not at all.
+
+        Args:
+            source: The raw files.
+            out: A new or empty folder.
+            outcomes: A file of outcomes; an importer that has no use for one refuses it.
+
+        Raises:
+            ConfigError: A path does not exist, `out` is not empty, `outcomes` has no use.
+            SchemaError: The source breaks its format.
+        """

@@ -1,0 +1,65 @@
+"""Fusion by attention among the modalities' summaries."""
+
+from clinical.errors import ConfigError
+
+import torch
+from torch import Tensor, nn
+
+
+class AttentionFusion(nn.Module):
+    """A light transformer over one token a modality and one that becomes the fused vector.
+
+    An absent modality is a learned token of its own, so that absence can be informative and any
+    subset of modalities scores.
+
+    Args:
+        n_modalities: M.
+        width: D.
+        layers, heads, dropout: of the transformer.
+    """
+
+    def __init__(
+        self,
+        n_modalities: int,
+        width: int,
+        *,
+        layers: int = 1,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(f"fusion: width {width} is no multiple of heads {heads}; change one")
+        self.modality = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
+        self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
+        self.fused = nn.Parameter(torch.randn(width) * 0.1)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width,
+                heads,
+                2 * width,
+                dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, summaries: Tensor, present: Tensor) -> Tensor:
+        """Fuse.
+
+        Args:
+            summaries: [B, M, D]; anything where not present.
+            present: [B, M] bool.
+
+        Returns:
+            [B, D].
+        """
+        tokens = torch.where(present[..., None], summaries, self.missing) + self.modality
+        tokens = torch.cat((self.fused.expand(len(tokens), 1, -1), tokens), 1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        fused: Tensor = self.norm(tokens[:, 0])
+        return fused

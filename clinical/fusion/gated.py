@@ -1,0 +1,48 @@
+"""Late fusion by a gate over the modalities that are there."""
+
+import torch
+from torch import Tensor, nn
+
+
+class GatedFusion(nn.Module):
+    """Weighs the present modalities' projected summaries; the weights of a sample add up to one.
+
+    An absent modality has no weight, and adds a learned vector of its own, so that absence can be
+    informative.
+
+    Args:
+        n_modalities: M.
+        width: D.
+        dropout: of the projected summaries.
+    """
+
+    def __init__(self, n_modalities: int, width: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.project = nn.Parameter(torch.randn(n_modalities, width, width) * width**-0.5)
+        self.shift = nn.Parameter(torch.zeros(n_modalities, width))
+        self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
+        self.gate = nn.Parameter(torch.randn(n_modalities, width) * width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(n_modalities))
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, summaries: Tensor, present: Tensor) -> Tensor:
+        """Fuse.
+
+        Args:
+            summaries: [B, M, D]; anything where not present.
+            present: [B, M] bool.
+
+        Returns:
+            [B, D].
+        """
+        absent = ~present
+        summaries = summaries.masked_fill(absent[..., None], 0.0)
+        score = (summaries * self.gate).sum(-1) + self.bias
+        # The lowest finite number and a second masking: with nothing present -inf would give NaN.
+        share = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(1)
+        share = share.masked_fill(absent, 0.0)
+        value = torch.einsum("bmd,mde->bme", summaries, self.project) + self.shift
+        fused = (share[:, None] @ self.dropout(value))[:, 0] + absent.to(score.dtype) @ self.missing
+        normed: Tensor = self.norm(fused)
+        return normed

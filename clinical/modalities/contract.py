@@ -1,0 +1,71 @@
+"""What every modality offers the preparation and the loader; the model never sees these."""
+
+from clinical.batch import Container
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Statistics = dict[str, Any]
+"""What a modality learned from train: plain values that survive JSON."""
+
+Counts = dict[str, int]
+"""What writing a shard met, such as events cut or left out; for the user's eyes."""
+
+Frames = Callable[[], Iterable[pl.DataFrame]]
+"""Starts a pass over the visible frames of the train split, one frame a shard.
+
+A visible frame has one row per (sample, event), sorted by sample, time and original row:
+`sample` (row of the sample in the shard), `event` (row of the event in the shard), `subject`,
+`hours` (before the prediction time; null where static), `code`, `numeric_value`, `text_value`,
+`image_path`. It holds only events of this modality.
+"""
+
+
+class Reader(Protocol):
+    """The stored side of a modality, memory-mapped when first used; pickles as paths."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N] steps of each sample over all shards in order."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N] whether a sample has something of this modality."""
+
+    def collate(self, rows: NDArray[np.int64]) -> Container:
+        """The samples at `rows` [B] of the store, in that order, copied into tensors."""
+
+
+class Modality(Protocol):
+    """The data side of one kind of input; its keyword arguments are YAML keys."""
+
+    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+        """Learn vocabularies and scales from train; `codes` is metadata/codes.parquet."""
+
+    def sizes(self, statistics: Statistics) -> dict[str, int]:
+        """All that the encoder needs to be built."""
+
+    def write(
+        self,
+        visible: pl.DataFrame,
+        n_samples: int,
+        statistics: Statistics,
+        folder: Path,
+        *,
+        read_image: Callable[[str], Path],
+        workers: int = 1,
+    ) -> Counts:
+        """Write one shard's samples into `folder`; `read_image` resolves an image_path."""
+
+    def open(self, folders: Sequence[Path], statistics: Statistics) -> Reader:
+        """Read back what `write` left in `folders`, one a shard, as one."""
+
+
+def nonzero(counts: Mapping[str, int]) -> Counts:
+    """The counts worth showing."""
+    return {name: int(count) for name, count in counts.items() if count}

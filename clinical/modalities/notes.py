@@ -1,0 +1,187 @@
+"""Clinical notes as word pieces."""
+
+from clinical.batch import Tokens
+from clinical.cohort.columns import Ragged
+from clinical.errors import ConfigError
+from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
+from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
+from clinical.modalities.tokenizer import parse, read_weights, special_ids, train, words
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+NAME = "notes"
+
+
+class Notes:
+    """The newest notes of a sample, each cut to its first word pieces.
+
+    The tokenizer is that of `weights`, or is trained on the train notes from the words that
+    enough subjects use: names, telephone numbers and slips of the pen of a few people don't
+    become pieces.
+
+    Args:
+        codes: Which events are notes: codes, or regular expressions that fit them end to end.
+        max_tokens: Word pieces of a note that are kept, its start and end pieces included.
+        max_notes: The newest notes of a sample that are kept.
+        vocabulary: Pieces of a trained tokenizer, at most.
+        min_subjects: Train subjects who must use a word before the tokenizer learns from it.
+        weights: Local folder of BERT weights, whose tokenizer and architecture are used.
+    """
+
+    def __init__(
+        self,
+        *,
+        codes: Sequence[str] = (),
+        max_tokens: int = 256,
+        max_notes: int = 4,
+        vocabulary: int = 4000,
+        min_subjects: int = 10,
+        weights: Path | None = None,
+    ) -> None:
+        if max_tokens < 3 or min(max_notes, vocabulary, min_subjects) < 1:
+            raise ConfigError(
+                "notes: max_tokens must be at least 3; max_notes, vocabulary and min_subjects "
+                "at least 1"
+            )
+        self.codes = codes
+        self.max_tokens = max_tokens
+        self.max_notes = max_notes
+        self.vocabulary = vocabulary
+        self.min_subjects = min_subjects
+        self.weights = weights
+
+    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+        """The tokenizer, trained or read; `seed` and `codes` are not used."""
+        if self.weights is None:
+            counts = frequent_words(shards(), min_subjects=self.min_subjects)
+            tokenizer = train(counts, vocabulary=self.vocabulary)
+            sizes = {"vocabulary": tokenizer.get_vocab_size()}
+        else:
+            tokenizer, sizes = read_weights(self.weights)
+        if self.max_tokens > sizes.get("positions", self.max_tokens):
+            raise ConfigError(
+                f"modalities.notes.max_tokens: {self.max_tokens} is more than the "
+                f"{sizes['positions']} positions of the weights; set it to that or less"
+            )
+        sizes |= special_ids(tokenizer) | {"max_tokens": self.max_tokens}
+        return {"tokenizer": tokenizer.to_str(), "sizes": sizes}
+
+    def sizes(self, statistics: Statistics) -> dict[str, int]:
+        """`vocabulary, max_tokens`, the ids `pad, unknown, cls, sep, mask`, and `special`.
+
+        Every id below `special` is a special piece. With weights also `hidden_size, layers,
+        heads, intermediate, positions, types`.
+        """
+        return dict(statistics["sizes"])
+
+    def write(
+        self,
+        visible: pl.DataFrame,
+        n_samples: int,
+        statistics: Statistics,
+        folder: Path,
+        *,
+        read_image: Callable[[str], Path],
+        workers: int = 1,
+    ) -> Counts:
+        """Write one shard.
+
+        Returns:
+            `empty` and `cut_notes` of the distinct notes; `left_out_notes`, older than the
+            newest of their sample, once a sample.
+        """
+        worded = _with_text(visible)
+        kept = newest(worded, self.max_notes)
+        notes = kept.unique("event").sort("event")
+        tokenizer = parse(statistics["tokenizer"], where="statistics.json")
+        limit = statistics["sizes"]["max_tokens"]
+        encoded = tokenizer.encode_batch_fast(notes["text_value"].to_list())
+        pieces = [_cut(encoding.ids, limit) for encoding in encoded]
+        lengths = np.array([len(ids) for ids in pieces], dtype=np.int64)
+        flat = np.concatenate([np.empty(0, np.int32), *pieces])
+        write_occurrences(
+            kept,
+            n_samples,
+            {"ids": Ragged.from_lengths(flat, lengths)},
+            notes["event"].to_numpy(),
+            folder / NAME,
+        )
+        return nonzero(
+            {
+                "empty": visible["event"].n_unique() - worded["event"].n_unique(),
+                "cut_notes": sum(len(encoding.ids) > limit for encoding in encoded),
+                "left_out_notes": worded.height - kept.height,
+            }
+        )
+
+    def open(self, folders: Sequence[Path], statistics: Statistics) -> "NotesReader":
+        """Read back what `write` left in `folders`."""
+        return NotesReader(folders, pad=statistics["sizes"]["pad"])
+
+
+class NotesReader:
+    """Stored notes of all shards."""
+
+    def __init__(self, folders: Sequence[Path], *, pad: int) -> None:
+        self._stored = Occurrences([folder / NAME for folder in folders])
+        self._pad = pad
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N] notes of each sample."""
+        return self._stored.lengths
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N] at least one note."""
+        return self.lengths > 0
+
+    def collate(self, rows: NDArray[np.int64]) -> Tokens:
+        """The notes of the samples at `rows` [B], oldest first, padded to the longest."""
+        seen = self._stored.seen(rows)
+        ids, mask = self._stored.entries["ids"].take_ragged(seen.entry).padded(self._pad)
+        return Tokens(
+            ids=torch.from_numpy(ids).long(),
+            mask=torch.from_numpy(mask),
+            time_hours=torch.from_numpy(seen.hours),
+            sample=torch.from_numpy(seen.sample),
+            size=len(rows),
+        )
+
+
+def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict[str, int]:
+    """How often the train notes use each word that at least `min_subjects` subjects use."""
+    counts: Counter[str] = Counter()
+    # Subjects of a word until there are enough of them. Not a count per shard: that a subject
+    # lies in one shard is a property of a valid extract, and privacy should not hang on it.
+    few: dict[str, set[int]] = {}
+    enough: set[str] = set()
+    for frame in frames:
+        notes = _with_text(frame).unique("event").sort("event")
+        for subject, text in notes.select("subject", "text_value").iter_rows():
+            used = Counter(words(text))
+            counts.update(used)
+            for word in used.keys() - enough:
+                users = few.setdefault(word, set())
+                users.add(subject)
+                if len(users) >= min_subjects:
+                    enough.add(word)
+                    del few[word]
+    return {word: counts[word] for word in sorted(enough)}
+
+
+def _with_text(visible: pl.DataFrame) -> pl.DataFrame:
+    return visible.filter(pl.col("text_value").str.contains(r"\S").fill_null(False))
+
+
+def _cut(ids: Sequence[int], limit: int) -> NDArray[np.int32]:
+    """The first pieces, closed by the end piece."""
+    kept = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+    return np.array(kept, dtype=np.int32)

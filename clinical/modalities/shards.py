@@ -1,0 +1,264 @@
+"""One shard of an extract: cut to what its samples may see, then written as arrays.
+
+A shard is the unit of parallel work; only one at a time (one a worker) is in memory.
+"""
+
+from clinical.cohort.columns import write_table
+from clinical.cohort.fitted import code_hash
+from clinical.cohort.window import ages, visible
+from clinical.config import RunConfig, keywords, pick
+from clinical.extract.schema import Extract
+from clinical.modalities import MODALITIES, Counts, Modality, Statistics, route
+from clinical.modalities.routing import matches
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import meds
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+AGE = "AGE"
+"""The static code that stands for the age in years at the prediction time."""
+
+CODES_FILE = "relation_codes.arrow"
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_FRAME = {
+    "sample": pl.Int64,
+    "event": pl.Int64,
+    "subject": pl.Int64,
+    "hours": pl.Float64,
+    "code": pl.String,
+    "numeric_value": pl.Float32,
+    "text_value": pl.String,
+    "image_path": pl.String,
+}
+_COLUMNS = [pl.col(name).cast(dtype) for name, dtype in _FRAME.items()]
+
+
+def modalities_of(config: RunConfig) -> dict[str, Modality]:
+    """The data side of every configured modality."""
+    made = {}
+    for name, modality in config.modalities.items():
+        entry = MODALITIES[name]
+        options = pick(modality.options, entry)
+        if "weights" in keywords(entry):
+            options["weights"] = modality.weights
+        made[name] = entry(**options)
+    return made
+
+
+@dataclass(frozen=True)
+class CodeQuery:
+    """Which raw code to note of each sample: the newest visible one that fits.
+
+    Attributes:
+        pattern: Regular expression of whole codes; None for no code at all.
+        window_hours: How long before the prediction time it is looked for; None for any time.
+    """
+
+    pattern: str | None
+    window_hours: float | None
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What a worker needs to cut one shard, and to write it.
+
+    Attributes:
+        extract: Where the events are.
+        config: The modalities.
+        queries: Codes to note, by the name of the relation that asks.
+        number: Row of `extract.shards`.
+        samples: `subject_id, prediction_time` of the shard's samples, in their order.
+    """
+
+    extract: Extract
+    config: RunConfig
+    queries: Mapping[str, CodeQuery]
+    number: int
+    samples: pl.DataFrame
+
+    def cut(self, folder: Path) -> dict[str, pl.DataFrame]:
+        """The visible frame of each modality; the codes asked for go into `folder`."""
+        events = self.extract.read_checked(self.extract.shards[self.number])
+        events = events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("event"))
+        samples = self.samples.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("sample"))
+        routed = events.with_columns(_routing(self.config))
+        windows = {name: self.config.modality_window(name) for name in self.config.modalities}
+        seen = visible(routed, samples, windows).rename({"subject_id": "subject"})
+        frames = {
+            name: seen.filter(pl.col("modality") == name).select(_COLUMNS) for name in windows
+        }
+        if "static" in frames:
+            frames["static"] = _with_age(frames["static"], events, samples)
+        codes = {name: _newest_code(events, samples, query) for name, query in self.queries.items()}
+        if codes:
+            write_table(folder / CODES_FILE, codes)
+        return frames
+
+    def write(
+        self,
+        frames: Mapping[str, pl.DataFrame],
+        statistics: Mapping[str, Statistics],
+        folder: Path,
+    ) -> dict[str, Counts]:
+        """Write the visible frames as arrays; what each modality cut or left out."""
+        return {
+            name: modality.write(
+                frames[name],
+                self.samples.height,
+                statistics[name],
+                folder,
+                read_image=self.extract.image,
+            )
+            for name, modality in modalities_of(self.config).items()
+        }
+
+
+@dataclass(frozen=True)
+class ScratchJob:
+    """The two steps of training: cut into scratch files, and write from them after fitting."""
+
+    shard: ShardJob
+    folder: Path
+
+    def path(self, modality: str) -> Path:
+        """The visible frame of one modality."""
+        return self.folder / f"{modality}.visible.parquet"
+
+    def cut(self) -> None:
+        """Leave the visible frames in the folder."""
+        self.folder.mkdir()
+        for name, frame in self.shard.cut(self.folder).items():
+            frame.write_parquet(self.path(name), compression="lz4")
+
+
+def cut_to_scratch(job: ScratchJob) -> None:
+    """`ScratchJob.cut`, for a worker."""
+    job.cut()
+
+
+def write_from_scratch(
+    job: tuple[ScratchJob, Mapping[str, Statistics]],
+) -> dict[str, Counts]:
+    """Write a shard's arrays from its scratch files and remove those."""
+    scratch, statistics = job
+    names = list(scratch.shard.config.modalities)
+    frames = {name: pl.read_parquet(scratch.path(name)) for name in names}
+    counts = scratch.shard.write(frames, statistics, scratch.folder)
+    for name in names:
+        scratch.path(name).unlink()
+    return counts
+
+
+def cut_and_write(
+    job: tuple[ShardJob, Path, Mapping[str, Statistics]],
+) -> dict[str, Counts]:
+    """Cut a shard and write its arrays with statistics learned before."""
+    shard, folder, statistics = job
+    folder.mkdir()
+    return shard.write(shard.cut(folder), statistics, folder)
+
+
+def over_shards(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int
+) -> Iterator[Result]:
+    """Apply a top-level function to every shard's job, in order of the jobs."""
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(function, jobs)
+        return
+    # A fork would copy polars' thread pool in an unusable state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        yield from pool.map(function, jobs)
+
+
+def jobs_of(
+    extract: Extract, config: RunConfig, cohort: pl.DataFrame, queries: Mapping[str, CodeQuery]
+) -> list[ShardJob]:
+    """One job for each shard that has samples, in the order of the cohort."""
+    keys = ("subject_id", "prediction_time")
+    groups = cohort.group_by("shard", maintain_order=True)
+    return [
+        ShardJob(extract, config, queries, int(number), rows.select(keys))
+        for (number,), rows in groups
+    ]
+
+
+def fit_modalities(
+    config: RunConfig,
+    shards: Sequence[ScratchJob],
+    train: Sequence[NDArray[np.int64]],
+    *,
+    codes: pl.DataFrame,
+) -> dict[str, Statistics]:
+    """What each modality learns from the visible frames of train samples.
+
+    Args:
+        config: The modalities.
+        shards: Cut to scratch.
+        train: The train samples of each shard, as rows of it.
+        codes: `metadata/codes.parquet`.
+    """
+    statistics = {}
+    for name, modality in modalities_of(config).items():
+
+        def frames(name: str = name) -> Iterator[pl.DataFrame]:
+            for shard, rows in zip(shards, train, strict=True):
+                visible_frame = pl.scan_parquet(shard.path(name))
+                yield visible_frame.filter(pl.col("sample").is_in(rows.tolist())).collect()
+
+        found = modality.fit(frames, seed=config.seed, codes=codes)
+        # What scoring will read back from the bundle is what training uses.
+        statistics[name] = json.loads(json.dumps(found))
+    return statistics
+
+
+def _routing(config: RunConfig) -> pl.Expr:
+    notes = config.modalities.get("notes")
+    return route(
+        notes.options.get("codes", ()) if notes else (),
+        {name: modality.select for name, modality in config.modalities.items()},
+        config.modalities,
+    )
+
+
+def _with_age(static: pl.DataFrame, events: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    births = events.filter(pl.col("code") == meds.birth_code).select("subject_id", "time", "event")
+    rows = ages(births, samples).select(
+        "sample",
+        "event",
+        pl.col("subject_id").alias("subject"),
+        pl.lit(None, pl.Float64).alias("hours"),
+        pl.lit(AGE).alias("code"),
+        pl.col("years").alias("numeric_value"),
+        pl.lit(None, pl.String).alias("text_value"),
+        pl.lit(None, pl.String).alias("image_path"),
+    )
+    return pl.concat([static, rows.select(_COLUMNS)]).sort("sample", "event")
+
+
+def _newest_code(
+    events: pl.DataFrame, samples: pl.DataFrame, query: CodeQuery
+) -> NDArray[np.int64]:
+    """Per sample the hash of the newest visible code that fits, 0 = none."""
+    newest = np.zeros(samples.height, dtype=np.int64)
+    if query.pattern is None:
+        return newest
+    named = matches([query.pattern], where="graph.relations.codes")
+    chosen = events.filter(named).with_columns(pl.lit("code").alias("modality"))
+    seen = visible(chosen, samples, {"code": query.window_hours})
+    last = seen.unique("sample", keep="last", maintain_order=True).select("sample", "code")
+    hashes = {code: code_hash(code) for code in last["code"].unique()}
+    newest[last["sample"].to_numpy()] = [hashes[code] for code in last["code"]]
+    return newest

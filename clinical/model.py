@@ -1,0 +1,198 @@
+"""The whole model, composed: encoders, fusion, patient graph, aspects, heads."""
+
+from clinical.batch import ClinicalBatch
+from clinical.config import RunConfig, pick
+from clinical.encoders import ENCODERS
+from clinical.encoders.encoding import Encoding
+from clinical.fusion import FUSIONS
+from clinical.graph import AspectReadout, EmbeddingMemory, Message, MessagePassing
+from clinical.heads import BinaryHead, build_head
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A patient before anybody else is looked at.
+
+    Attributes:
+        fused: [B, D].
+        summaries: [B, M, D]; finite but meaningless where absent.
+        present: [B, M] bool, less what modality dropout took in training.
+    """
+
+    fused: Tensor
+    summaries: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All that one pass gives.
+
+    Attributes:
+        encodings: modality -> its encoding.
+        fused, summaries, present: see `Trunk`.
+        messages: relation -> [B, D], a learned state for a sample without neighbours.
+        gates: relation -> [B] in [0, 1], how far its message was let in.
+        linked: relation -> [B] bool, the sample has a neighbour (after dropout in training).
+        aspects: task or relation -> [B, D].
+        logits: task -> what its head makes of its aspect.
+    """
+
+    encodings: Mapping[str, Encoding]
+    fused: Tensor
+    summaries: Tensor
+    present: Tensor
+    messages: Mapping[str, Tensor]
+    gates: Mapping[str, Tensor]
+    linked: Mapping[str, Tensor]
+    aspects: Mapping[str, Tensor]
+    logits: Mapping[str, Tensor]
+
+
+class ClinicalModel(nn.Module):
+    """From a batch to one representation an aspect and logits a task.
+
+    Random draws (modality and relation dropout) happen in training mode only and use torch's
+    global generator, which the training loop seeds.
+
+    Args:
+        config: of the run.
+        sizes: modality -> what its encoder needs to be built.
+        n_reference: rows of the embedding memory.
+
+    Raises:
+        ConfigError: an option that an encoder, the fusion or a head refuses.
+    """
+
+    def __init__(
+        self, config: RunConfig, sizes: Mapping[str, Mapping[str, int]], *, n_reference: int
+    ) -> None:
+        super().__init__()
+        self.width = width = config.fusion.width
+        self.modalities = tuple(config.modalities)
+        self.relations = tuple(config.graph.relations)
+        self.sizes = {name: dict(sizes[name]) for name in self.modalities}
+        self.modality_dropout = config.fusion.modality_dropout
+        self.relation_dropout = config.graph.dropout
+        encoders = {
+            name: ENCODERS[modality.encoder](
+                self.sizes[name], **pick(modality.options, ENCODERS[modality.encoder])
+            )
+            for name, modality in config.modalities.items()
+        }
+        self.encoder_widths = {name: encoder.width for name, encoder in encoders.items()}
+        self.encoders = nn.ModuleDict(encoders)
+        # Without a norm: what an encoder adds up stays additive on its way to the aspects.
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(own, width) for name, own in self.encoder_widths.items()}
+        )
+        fusion = FUSIONS[config.fusion.kind]
+        self.fusion = fusion(len(encoders), width, **pick(config.fusion.options, fusion))
+        self.reference_memory = EmbeddingMemory(n_reference if self.relations else 0, width)
+        self.message_passing = nn.ModuleDict(
+            {name: MessagePassing(width) for name in self.relations}
+        )
+        self.readout = AspectReadout(
+            (*config.tasks, *self.relations),
+            len(encoders),
+            n_relations=len(self.relations),
+            width=width,
+        )
+        self.heads = nn.ModuleDict(
+            {name: build_head(task, width) for name, task in config.tasks.items()}
+        )
+
+    @property
+    def memory(self) -> Tensor:
+        """[N, D] the references' fused summaries."""
+        return self.reference_memory.embedding
+
+    def set_memory(self, embedding: Tensor) -> None:
+        """Write the fused summaries [N, D] of all references, as `embed` gives them."""
+        self.reference_memory.replace_all(embedding)
+
+    def head(self, task: str) -> BinaryHead:
+        """The head of a task."""
+        return cast(BinaryHead, self.heads[task])
+
+    def embedding_table(self, modality: str) -> nn.Embedding | None:
+        """What a modality's encoder looks up its words or codes in, if it says so."""
+        encoder = self.encoders[modality]
+        names = ("word_embedding", "code_embedding")
+        tables = [getattr(encoder, name, None) for name in names]
+        return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+
+    def encode(self, batch: ClinicalBatch) -> dict[str, Encoding]:
+        """Encode every modality by itself."""
+        return {name: self.encoders[name](batch.inputs[name]) for name in self.modalities}
+
+    def fuse(self, batch: ClinicalBatch, encodings: Mapping[str, Encoding]) -> Trunk:
+        """Bring the modalities' summaries together; any subset may be present."""
+        summaries = torch.stack(
+            [self.project[name](encodings[name].summary) for name in self.modalities], 1
+        )
+        present = torch.stack([batch.inputs[name].present for name in self.modalities], 1)
+        if self.training:
+            present = drop_modalities(present, self.modality_dropout)
+        return Trunk(self.fusion(summaries, present), summaries, present)
+
+    def embed(self, batch: ClinicalBatch) -> Tensor:
+        """[B, D] the fused summary before message passing: what the memory holds."""
+        return self.fuse(batch, self.encode(batch)).fused
+
+    def forward(self, batch: ClinicalBatch, *, memory: Tensor | None = None) -> Outputs:
+        """One pass.
+
+        Args:
+            batch: every configured modality and relation.
+            memory: [N + M, D] rows to read instead of the model's own, for scoring with the
+                contemporaries of a new cohort behind the references.
+        """
+        encodings = self.encode(batch)
+        trunk = self.fuse(batch, encodings)
+        said = self._pass_messages(batch, trunk.fused, memory)
+        messages = {name: message.content for name, message in said.items()}
+        aspects = self.readout(trunk.fused, trunk.summaries, trunk.present, list(messages.values()))
+        return Outputs(
+            encodings=encodings,
+            fused=trunk.fused,
+            summaries=trunk.summaries,
+            present=trunk.present,
+            messages=messages,
+            gates={name: message.gate for name, message in said.items()},
+            linked={name: message.linked for name, message in said.items()},
+            aspects=aspects,
+            logits={name: head(aspects[name]) for name, head in self.heads.items()},
+        )
+
+    def _pass_messages(
+        self, batch: ClinicalBatch, fused: Tensor, memory: Tensor | None
+    ) -> dict[str, Message]:
+        if not self.relations:
+            return {}
+        rows = self.reference_memory
+        rows = rows if memory is None else rows.holding(memory)
+        said: dict[str, Message] = {}
+        for name in self.relations:
+            edges = batch.neighbours[name]
+            if self.training:
+                draws = torch.rand(len(batch), device=fused.device)
+                edges = edges.drop(draws < self.relation_dropout)
+            said[name] = self.message_passing[name](fused, rows, edges)
+        return said
+
+
+def drop_modalities(present: Tensor, share: float) -> Tensor:
+    """`present` [B, M] less a random share of its entries, never the last of a sample."""
+    draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+    kept = draws >= share
+    last = one_hot(draws.argmax(1), present.shape[1]).bool() & present
+    return torch.where(kept.any(1, keepdim=True), kept, last)

@@ -1,0 +1,143 @@
+"""What a self-supervised objective is, and what it needs from a model."""
+
+from clinical.batch import ClinicalBatch, Container
+from clinical.encoders.encoding import Encoding
+from clinical.errors import ConfigError
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class SizedModel(Protocol):
+    """What an objective reads of a model to build its decoder."""
+
+    @property
+    def width(self) -> int:
+        """D of the trunk."""
+
+    @property
+    def sizes(self) -> Mapping[str, Mapping[str, int]]:
+        """Modality -> sizes of its vocabulary, grid and so on."""
+
+    @property
+    def encoder_widths(self) -> Mapping[str, int]:
+        """Modality -> D of its encoder's states."""
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Names of the relations, in the order of the configuration."""
+
+    def embedding_table(self, modality: str) -> nn.Embedding | None:
+        """The table from which the encoder reads words or codes, if it has one."""
+
+
+class ModelOutputs(Protocol):
+    """What an objective reads of a forward pass."""
+
+    @property
+    def encodings(self) -> Mapping[str, Encoding]:
+        """Modality -> encoding."""
+
+    @property
+    def fused(self) -> Tensor:
+        """[B, D] the trunk before message passing."""
+
+    @property
+    def messages(self) -> Mapping[str, Tensor]:
+        """Relation -> [B, D]."""
+
+    @property
+    def linked(self) -> Mapping[str, Tensor]:
+        """Relation -> [B] bool, the sample has a neighbour."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One objective's loss over a batch.
+
+    Attributes:
+        total: [] to be minimised; 0 with a harmless gradient where nothing was hidden.
+        parts: "objective/part" -> [] without a gradient, for the curves.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+def add_parts(parts: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Loss:
+    """The weighted sum of an objective's parts; a part without a weight counts once."""
+    weights = weights or {}
+    total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+    return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+
+class Objective(nn.Module):
+    """Hide something, then predict it from what the model made of the rest.
+
+    `__init__(model, *, own YAML keys)` reads the model's sizes and keeps no part of it as a
+    submodule. Masks are drawn from the generator alone, on the CPU, so that a step can be
+    repeated anywhere.
+
+    Attributes:
+        own_pass: needs a view of its own rather than the joint pass.
+        hides: modalities in which it hides something.
+    """
+
+    own_pass: ClassVar[bool] = False
+    hides: ClassVar[frozenset[str]] = frozenset()
+
+    def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take note of what the data side learned from train, as modality -> plain values.
+
+        Most objectives need no more than sizes; training calls it once, before the first step.
+        """
+
+    def hide(self, batch: ClinicalBatch, generator: torch.Generator) -> tuple[ClinicalBatch, Any]:
+        """A batch in which something is hidden, and what `loss` needs to know about it."""
+        raise NotImplementedError
+
+    def loss(self, outputs: ModelOutputs, hidden: Any) -> Loss:
+        """How badly the hidden is predicted from the outputs for the batch of `hide`."""
+        raise NotImplementedError
+
+
+def sizes_of(model: SizedModel, modality: str, *, objective: str) -> Mapping[str, int]:
+    """The sizes of the modality that an objective is about.
+
+    Raises:
+        ConfigError: the modality is not configured.
+    """
+    if modality not in model.sizes:
+        raise ConfigError(
+            f"pretrain.objectives.{objective}: there is no modality {modality} to learn from; "
+            f"configure it under modalities or remove the objective"
+        )
+    return model.sizes[modality]
+
+
+def check_share(name: str, value: float) -> float:
+    """Refuse a share outside 0 to 1."""
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"pretrain.objectives.{name}: {value} should be between 0 and 1")
+    return value
+
+
+def container_of(batch: ClinicalBatch, modality: str, kind: type[Container]) -> Any:
+    """The container of a modality, of the kind that the caller is written for."""
+    container = batch.inputs[modality]
+    assert isinstance(container, kind), f"{modality} is a {type(container).__name__}"
+    return container
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Uniform draws from a CPU generator, on the device of `like`."""
+    return torch.rand(shape, generator=generator).to(like.device)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean where `mask`; 0, with a harmless gradient, where it is nowhere true."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)

@@ -1,0 +1,239 @@
+"""The verbs, as functions: what the command line offers, for notebooks and scripts."""
+
+from clinical.config import RunConfig, load_yaml
+from clinical.errors import ConfigError, SchemaError
+
+import importlib.metadata
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extract loads no torch
+    from clinical.cohort.store import Store
+    from clinical.evaluation import Evaluation
+    from clinical.extract.findings import Validation
+    from clinical.extract.importers import ImportReport
+
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.yaml"
+UNCOMPARED = ("resume", "overwrite", "out")
+
+
+def import_extract(
+    name: str, source: str | Path, out: str | Path, *, outcomes: str | Path | None = None
+) -> "ImportReport":
+    """Turn raw files into an extract.
+
+    Args:
+        name: of the importer, such as "physionet2012".
+        source: folder or archive of the raw files.
+        out: folder to write, which must not hold anything.
+        outcomes: file of outcomes, where the source keeps them apart.
+    """
+    from clinical.extract.importers import IMPORTERS
+
+    if name not in IMPORTERS:
+        raise ConfigError(f"{name}: there is no such importer; known are {', '.join(IMPORTERS)}")
+    return IMPORTERS[name](
+        Path(source), Path(out), outcomes=None if outcomes is None else Path(outcomes)
+    )
+
+
+def prepare(config: RunConfig) -> "Store":
+    """Cut, route and store the cohort's inputs; reuses a store of the same extract and keys."""
+    from clinical.preparation import prepare as prepare_store
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    return prepare_store(config, config.out / "store")
+
+
+def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
+    """Pretrain on the train split; returns the file of weights."""
+    if config.pretrain is None:
+        raise ConfigError("pretrain: the configuration has no such section; add objectives")
+    from clinical.training.build import build_model, pretrain_model
+    from clinical.training.checkpoint import DONE, thread_limit
+
+    store = _begin(config)
+    with thread_limit(config.trainer.threads):
+        model = build_model(config, store)
+        pretrain_model(config, store, model, folder=config.out, progress=progress)
+    return config.out / "checkpoints" / "pretrain" / DONE
+
+
+def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
+    """Fine-tune, from the run's pretrained weights where it has pretraining, and evaluate."""
+    from clinical.finishing import finish
+    from clinical.training.build import build_model, finetune_model, load_pretrained
+    from clinical.training.checkpoint import DONE, thread_limit
+
+    store = _begin(config)
+    with thread_limit(config.trainer.threads):
+        model = build_model(config, store)
+        if config.pretrain is not None and config.pretrain.epochs > 0:
+            weights = config.out / "checkpoints" / "pretrain" / DONE
+            if not weights.exists():
+                raise ConfigError(
+                    f"{weights}: there are no pretrained weights; run `clinical pretrain` first, "
+                    "or set pretrain=null"
+                )
+            load_pretrained(model, weights)
+        finetune_model(config, store, model, folder=config.out, progress=progress)
+        return finish(config, store, model, out=config.out)
+
+
+def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
+    """Prepare, pretrain, fine-tune, score the held-out split and evaluate.
+
+    Raises:
+        ConfigError: `out` holds a finished run, or an interrupted one of other keys.
+        SchemaError: the extract or its labels break their schema.
+    """
+    _claim(config)
+    if config.pretrain is not None:
+        pretrain(config, progress=progress)
+    return finetune(config, progress=progress)
+
+
+def _begin(config: RunConfig) -> "Store":
+    """The prepared store, and the resolved run written beside it."""
+    import yaml
+
+    store = prepare(config)
+    resolved = {
+        **config.dump(),
+        "provenance": {
+            "clinical": importlib.metadata.version("clinical"),
+            "extract_fingerprint": store.fingerprint,
+        },
+    }
+    draft = config.out / "run.draft"
+    draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    draft.replace(config.out / RUN_FILE)
+    return store
+
+
+def _claim(config: RunConfig) -> None:
+    """Make the run folder ours: nothing finished is overwritten, nothing different resumed."""
+    out = config.out
+    if (out / RUN_FILE).exists() and config.resume:
+        before = load_yaml(out / RUN_FILE)
+        now = config.dump()
+        changed = sorted(
+            key for key in now if key not in UNCOMPARED and before.get(key) != now[key]
+        )
+        if changed:
+            raise ConfigError(
+                f"{out}: holds a run with other values of {', '.join(changed)}; use the same "
+                "configuration to resume it, or another out="
+            )
+        return
+    if (out / "bundle" / "manifest.json").exists() and not config.overwrite:
+        raise ConfigError(
+            f"{out}: holds a finished run; choose another out=, or replace it with overwrite=true"
+        )
+    for leftover in ("checkpoints", "bundle", "logs", "figures"):
+        shutil.rmtree(out / leftover, ignore_errors=True)
+
+
+def score(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    out: str | Path | None = None,
+    context: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """Score the samples of an extract with a finished bundle.
+
+    Args:
+        bundle: folder of the bundle.
+        extract: a MEDS folder; neither splits nor labels are needed.
+        out: Parquet file to write, atomically; where labels are known by `evaluate`'s reading
+            they are not part of it.
+        context: extract whose samples may serve as unlabelled contemporaries.
+        threads: of torch.
+
+    Returns:
+        The predictions, one row a sample and task.
+    """
+    from clinical.predictor import Predictor
+    from clinical.training.checkpoint import thread_limit
+
+    with thread_limit(threads):
+        predictions = Predictor.load(bundle).score(extract, context=context)
+    if out is not None:
+        target = Path(out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(target.name + ".draft")
+        predictions.to_parquet(draft, index=False)
+        draft.replace(target)
+    return predictions
+
+
+def evaluate(
+    predictions: "str | Path | pd.DataFrame",
+    labels: "str | Path | pd.DataFrame | None" = None,
+    *,
+    baseline: "str | Path | pd.DataFrame | None" = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> "Evaluation":
+    """Judge predictions, from this toolkit or any other.
+
+    Args:
+        predictions: frame or Parquet file of predictions.
+        labels: frame, Parquet file or folder in the MEDS label schema; not needed where the
+            predictions have a label column.
+        baseline: other predictions of the same samples, to compare with.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    from clinical.evaluation import evaluate as judge
+
+    return judge(
+        _frame(predictions),
+        None if labels is None else _frame(labels),
+        baseline=None if baseline is None else _frame(baseline),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def synthesize(out: str | Path, *, subjects: int, seed: int = 0, outbreak: bool = True) -> None:
+    """Write a synthetic hospital: a valid extract with all modalities, labels and the truth.
+
+    Args:
+        out: folder to write, which must not hold anything.
+        subjects: how many people.
+        seed: another seed is another hospital of the same kind.
+        outbreak: let an infection go round the units.
+    """
+    from clinical.extract.synthetic import synthesize as write
+
+    write(Path(out), subjects=subjects, seed=seed, outbreak=outbreak)
+
+
+def validate(extract: str | Path) -> "Validation":
+    """Check an extract; every problem is a finding, none stops the check."""
+    from clinical.extract.validate import validate as check
+
+    return check(Path(extract))
+
+
+def _frame(table: "str | Path | pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    path = Path(table)
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"{path}: is not readable Parquet; write it again") from error

@@ -1,0 +1,12 @@
+"""Who is related to whom: keys from what is visible, and neighbour tables of references."""
+
+from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
+from clinical.relations.same_unit import SameUnit
+from clinical.relations.similar import Similar
+
+RELATIONS: dict[str, type[Similar] | type[SameUnit]] = {
+    "similar": Similar,
+    "same_unit": SameUnit,
+}
+
+__all__ = ["RELATIONS", "Edges", "Inputs", "Keyed", "Keys", "Relation"]

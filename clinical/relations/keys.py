@@ -1,0 +1,127 @@
+"""What a relation may know of samples, and what it makes of it: keys, then edges.
+
+Nothing here holds a label, an identifier or anything later than a prediction time.
+"""
+
+from clinical.batch import Container
+from clinical.cohort.columns import Array
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = dict[str, Array]
+"""Arrays [N, ...], one row a sample."""
+
+Blocks = Callable[[Sequence[str]], Iterator[Mapping[str, Container]]]
+"""Starts a pass over the samples: the named modalities of one block of them after the other."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What keys may be computed from.
+
+    Attributes:
+        prediction_time: [N] int64, microseconds.
+        code: [N] int64, hash of the sample's newest code that fits the relation's pattern; 0 is
+            none.
+        modalities: The configured ones.
+        blocks: The stored inputs.
+    """
+
+    prediction_time: NDArray[np.int64]
+    code: NDArray[np.int64]
+    modalities: tuple[str, ...]
+    blocks: Blocks
+
+    def __len__(self) -> int:
+        return len(self.prediction_time)
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """Samples as a relation sees them.
+
+    Attributes:
+        keys: Arrays [N, ...] of the relation's own.
+        subject: [N] int64, hash of the subject; never related to itself.
+        row: [N] int64, the rows of the embedding memory; for those scored, of the store.
+    """
+
+    keys: Keys
+    subject: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: Array) -> Self:
+        """Some of them."""
+        keys = {name: array[index] for name, array in self.keys.items()}
+        return type(self)(keys, self.subject[index], self.row[index])
+
+    def joined(self, other: Self) -> Self:
+        """These, then others."""
+        if not len(self):
+            return other
+        if not len(other):
+            return self
+        keys = {
+            name: np.concatenate([array, other.keys[name]]) for name, array in self.keys.items()
+        }
+        return type(self)(
+            keys,
+            np.concatenate([self.subject, other.subject]),
+            np.concatenate([self.row, other.row]),
+        )
+
+
+@dataclass(frozen=True)
+class Edges:
+    """References of samples, the closest first.
+
+    Attributes:
+        rows: [N, K] int64, -1 where there is none.
+        weight: [N, K] float32 in (0, 1], 0 where there is none.
+    """
+
+    rows: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, n_samples: int, k: int) -> Self:
+        """No edge at all."""
+        return cls(np.full((n_samples, k), -1), np.zeros((n_samples, k), dtype=np.float32))
+
+
+class Relation(Protocol):
+    """One kind of edge, reference → sample; its keyword arguments are YAML keys.
+
+    Attributes:
+        in_time: It compares times of different subjects: it needs a consistent calendar and one
+            data set, and admits the samples of a context as references.
+        feeds: The modalities that its key is computed from; pretraining that hides one of them
+            drops the relation.
+        codes: Pattern of the raw codes whose newest one is `Inputs.code`; None for no such.
+        window_hours: How long before the prediction time that code is looked for.
+    """
+
+    in_time: ClassVar[bool]
+    feeds: ClassVar[frozenset[str]]
+    codes: str | None
+    window_hours: float | None
+
+    def check(self, modalities: Collection[str]) -> None:
+        """Refuse configured modalities that the relation cannot work with (ConfigError)."""
+
+    def fit(self, reference: Inputs) -> Keys:
+        """Learn the parameters of the keys from the reference samples."""
+
+    def keys(self, inputs: Inputs, parameters: Keys) -> Keys:
+        """A key for every sample, whatever the others are."""
+
+    def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
+        """The k closest references of every sample, never one of its own subject."""

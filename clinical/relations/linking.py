@@ -1,0 +1,179 @@
+"""Who is related to whom in a store: fits the relations on train and fills the edge tables."""
+
+from clinical.batch import Container
+from clinical.cohort.columns import Array, open_columns
+from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
+from clinical.config import RunConfig, pick
+from clinical.extract.schema import Extract
+from clinical.modalities import Reader
+from clinical.modalities.shards import CODES_FILE, CodeQuery
+from clinical.relations import RELATIONS
+from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+_BLOCK = 256
+_FIT_ROWS = 20_000
+
+
+def relations_of(config: RunConfig) -> dict[str, Relation]:
+    """Every configured relation."""
+    made: dict[str, Relation] = {}
+    for name, relation in config.graph.relations.items():
+        entry = RELATIONS[relation.kind or name]
+        made[name] = entry(**pick(relation.options, entry))
+    return made
+
+
+def queries_of(relations: Mapping[str, Relation]) -> dict[str, CodeQuery]:
+    """The raw codes that relations ask for."""
+    return {name: CodeQuery(r.codes, r.window_hours) for name, r in relations.items()}
+
+
+@dataclass(frozen=True)
+class Population:
+    """The samples of a store, as relations see them.
+
+    Attributes:
+        extract: Where they come from.
+        samples: `subject_id, prediction_time, reason`, one row a sample of the store.
+        readers: Their stored modalities.
+        shards: The folders of the shards.
+        salt: Of the hashes of their subjects.
+    """
+
+    extract: Extract
+    samples: pl.DataFrame
+    readers: Mapping[str, Reader]
+    shards: Sequence[Path]
+    salt: str
+
+    @cached_property
+    def subject(self) -> NDArray[np.int64]:
+        """[N] hash of the subject."""
+        subjects = self.samples["subject_id"].to_numpy()
+        return subject_hashes(subjects, self.extract.dataset_name, self.salt)
+
+    @cached_property
+    def prediction_time(self) -> NDArray[np.int64]:
+        """[N] microseconds."""
+        return self.samples["prediction_time"].dt.epoch("us").to_numpy()
+
+    @cached_property
+    def sample(self) -> NDArray[np.int64]:
+        """[N] hash of subject and prediction time."""
+        return sample_hashes(self.subject, self.prediction_time, self.salt)
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Rows of the samples with something visible."""
+        return np.flatnonzero(self.samples["reason"].is_null().to_numpy())
+
+    def inputs(self, relation: str, rows: Array) -> Inputs:
+        """What the keys of some samples are computed from."""
+
+        def blocks(names: Sequence[str]) -> Iterator[Mapping[str, Container]]:
+            for start in range(0, len(rows), _BLOCK):
+                part = rows[start : start + _BLOCK]
+                yield {name: self.readers[name].collate(part) for name in names}
+
+        codes = open_columns([folder / CODES_FILE for folder in self.shards])
+        return Inputs(
+            prediction_time=self.prediction_time[rows],
+            code=codes[relation].take(rows),
+            modalities=tuple(self.readers),
+            blocks=blocks,
+        )
+
+    def keyed(self, name: str, relation: Relation, parameters: Keys, rows: Array) -> Keyed:
+        """Some samples with their keys; `row` counts them from 0."""
+        keys = relation.keys(self.inputs(name, rows), parameters)
+        return Keyed(keys, self.subject[rows], np.arange(len(rows)))
+
+
+def fit_relations(
+    population: Population, relations: Mapping[str, Relation], reference: Array
+) -> tuple[dict[str, Keys], dict[str, Keys]]:
+    """Parameters of each relation, learned from the reference rows, and their keys."""
+    parameters: dict[str, Keys] = {}
+    keys: dict[str, Keys] = {}
+    for name, relation in relations.items():
+        if relation.in_time and not population.extract.consistent_calendar:
+            # Times that nothing may be compared with have no place in a bundle.
+            parameters[name], keys[name] = {}, {}
+            continue
+        n_fit = min(len(reference), _FIT_ROWS)
+        some = reference[np.linspace(0, len(reference) - 1, n_fit).astype(np.int64)]
+        parameters[name] = relation.fit(population.inputs(name, some))
+        keys[name] = relation.keys(population.inputs(name, reference), parameters[name])
+    return parameters, keys
+
+
+def link(
+    config: RunConfig,
+    relations: Mapping[str, Relation],
+    population: Population,
+    fitted: Fitted,
+    *,
+    context: Population | None,
+) -> Iterator[tuple[str, Edges]]:
+    """The edges of every sample, relation by relation.
+
+    Args:
+        config: How many neighbours each relation has.
+        relations: By name.
+        population: Who gets neighbours.
+        fitted: The reference.
+        context: Unlabelled contemporaries, rows N_ref + i; for relations in time only.
+    """
+    everyone = np.arange(len(population.samples))
+    for name, relation in relations.items():
+        k = config.graph.relations[name].k
+        if relation.in_time and not population.extract.consistent_calendar:
+            logger.warning(
+                "graph.relations.%s: no edges, since the extract's dataset.json does not say "
+                "consistent_calendar: true and times of different subjects cannot be compared",
+                name,
+            )
+            yield name, Edges.none(len(everyone), k)
+            continue
+        samples = population.keyed(name, relation, fitted.parameters[name], everyone)
+        reference = _reference(name, relation, population, fitted)
+        if relation.in_time and context is not None:
+            others = _contemporaries(name, relation, population, fitted, context)
+            reference = reference.joined(others)
+        yield name, relation.neighbours(samples, reference, fitted.parameters[name], k=k)
+
+
+def _reference(name: str, relation: Relation, population: Population, fitted: Fitted) -> Keyed:
+    rows = np.arange(len(fitted.reference_subject))
+    same = fitted.dataset_name == population.extract.dataset_name and fitted.consistent_calendar
+    if relation.in_time and not same:
+        return Keyed({}, np.empty(0, np.int64), np.empty(0, np.int64))
+    return Keyed(fitted.reference[name], fitted.reference_subject, rows)
+
+
+def _contemporaries(
+    name: str, relation: Relation, population: Population, fitted: Fitted, context: Population
+) -> Keyed:
+    there = context.extract
+    if there.dataset_name != population.extract.dataset_name or not there.consistent_calendar:
+        logger.warning(
+            "graph.relations.%s: no edges from the context, since it is another dataset "
+            "(dataset_name) or has no consistent calendar",
+            name,
+        )
+        return Keyed({}, np.empty(0, np.int64), np.empty(0, np.int64))
+    new = context.seen[~np.isin(context.sample[context.seen], fitted.reference_sample)]
+    keyed = context.keyed(name, relation, fitted.parameters[name], new)
+    return Keyed(keyed.keys, keyed.subject, len(fitted.reference_subject) + new)

@@ -1,0 +1,102 @@
+"""The weights that score: a moving average of those trained, the best by the tuning split."""
+
+from clinical.training.curves import Curves
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+
+class ScoringWeights(pl.Callback):
+    """Averages weights while training, validates with the average and keeps the best epoch.
+
+    Validation, early stopping and the embedding memory all use the average, since it is what
+    scores. Everything needed to resume travels in the checkpoint.
+
+    Args:
+        model: the network whose weights are averaged.
+        decay: of the exponential moving average, or None to score with the last step's weights.
+        patience: epochs without improvement before training stops, or None.
+        curves: where the epoch's figures are kept.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, decay: float | None, patience: int | None, curves: Path
+    ) -> None:
+        self.model = model
+        self.decay = decay
+        self.patience = patience
+        self.curves = Curves(curves)
+        self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.best_figure = -math.inf
+        self.waited = 0
+        self._trained: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.average:
+            self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        device = next(self.model.parameters()).device
+        self.average = {name: value.to(device) for name, value in self.average.items()}
+        if self._is_exhausted():
+            trainer.should_stop = True
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        # A long memory would keep the random start in the average for the first epochs.
+        decay = min(self.decay or 0.0, (1 + step) / (10 + step))
+        for name, parameter in self.model.named_parameters():
+            self.average[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, parameter in self.model.named_parameters():
+            self._trained[name] = parameter.detach().clone()
+            parameter.copy_(self.average[name])
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Read here and not in on_validation_epoch_end: the module's own figures exist only now.
+        figure = float(trainer.callback_metrics["tuning/choice"])
+        if figure > self.best_figure or not self.best:
+            self.best_figure, self.waited = figure, 0
+            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self.waited += 1
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(self._trained[name])
+        self._trained = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.curves.add(trainer.current_epoch, figures)
+        if self._is_exhausted():
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def _is_exhausted(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "average": self.average,
+            "best": self.best,
+            "best_figure": self.best_figure,
+            "waited": self.waited,
+            "curves": self.curves.rows,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.average = state_dict["average"]
+        self.best = state_dict["best"]
+        self.best_figure = state_dict["best_figure"]
+        self.waited = state_dict["waited"]
+        self.curves.rows = state_dict["curves"]

@@ -1,0 +1,160 @@
+"""From a prepared store and a configuration to a trained model."""
+
+from clinical.batch import ClinicalBatch
+from clinical.cohort.store import Store
+from clinical.config import RunConfig, pick
+from clinical.datamodule import make_loader
+from clinical.errors import ConfigError
+from clinical.model import ClinicalModel
+from clinical.objectives import OBJECTIVES, Objective
+from clinical.relations import RELATIONS
+from clinical.training.checkpoint import fit
+from clinical.training.finetune import FinetuneStage
+from clinical.training.pretrain import PretrainStage
+from clinical.training.seeds import derive_seed, seed_globals
+from clinical.training.stage import References
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+logger = logging.getLogger(__name__)
+
+REFERENCE_BATCH = 128
+
+
+def build_model(config: RunConfig, store: Store) -> ClinicalModel:
+    """A new model of the store's sizes, with pretrained weights where the configuration has any.
+
+    Raises:
+        ConfigError: weights for an encoder that takes none.
+    """
+    seed_globals(config.seed, "weights")
+    model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
+    for name, modality in config.modalities.items():
+        if modality.weights is None:
+            continue
+        load = getattr(model.encoders[name], "load_weights", None)
+        if load is None:
+            raise ConfigError(
+                f"modalities.{name}.weights: the encoder {modality.encoder} takes none; remove it"
+            )
+        load(modality.weights)
+    if config.trainer.compile:
+        model.compile()
+    return model
+
+
+def load_pretrained(model: ClinicalModel, weights: Path) -> None:
+    """Put the weights of a finished stage into a model of the same sizes."""
+    model.load_state_dict(load_file(weights))
+
+
+def references(config: RunConfig, store: Store) -> References | None:
+    """The samples behind the embedding memory; None where no relation is configured."""
+    if not config.graph.relations:
+        return None
+    rows = store.reference_rows
+    return References(_loader(config, store, rows, size=REFERENCE_BATCH, stage=None), rows)
+
+
+def _loader(
+    config: RunConfig, store: Store, rows: np.ndarray, *, size: int, stage: str | None
+) -> DataLoader[ClinicalBatch]:
+    """Batches of rows, shuffled anew each epoch where a stage is named."""
+    return make_loader(
+        store.folder,
+        config,
+        rows,
+        batch_size=size,
+        workers=config.trainer.workers,
+        shuffle_seed=None if stage is None else derive_seed(config.seed, stage, "order"),
+    )
+
+
+def pretrain_model(
+    config: RunConfig, store: Store, model: ClinicalModel, *, folder: Path, progress: bool
+) -> None:
+    """Run the pretraining stage of the configuration, if it has one."""
+    settings = config.pretrain
+    if settings is None or settings.epochs == 0:
+        return
+    seed_globals(config.seed, "objectives")
+    stage = PretrainStage(
+        model,
+        references(config, store),
+        config=settings,
+        objectives=_objectives(config, store, model),
+        feeds={
+            name: RELATIONS[relation.kind or name].feeds
+            for name, relation in config.graph.relations.items()
+        },
+        seed=config.seed,
+    )
+    fit(
+        stage,
+        train=_loader(
+            config, store, store.rows("train"), size=settings.batch_size, stage=stage.name
+        ),
+        tuning=_loader(config, store, store.rows("select"), size=settings.batch_size, stage=None),
+        epochs=settings.epochs,
+        decay=config.finetune.average,
+        patience=settings.patience,
+        folder=folder / "checkpoints" / stage.name,
+        logs=folder / "logs",
+        trainer=config.trainer,
+        resume=config.resume,
+        progress=progress,
+    )
+
+
+def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
+    settings = config.pretrain.objectives if config.pretrain else {}
+    objectives: dict[str, Objective] = {
+        name: OBJECTIVES[name](model, **pick(entry.options, OBJECTIVES[name]))
+        for name, entry in settings.items()
+    }
+    for objective in objectives.values():
+        objective.use_statistics(store.fitted.statistics)
+    return objectives
+
+
+def finetune_model(
+    config: RunConfig, store: Store, model: ClinicalModel, *, folder: Path, progress: bool
+) -> None:
+    """Run the fine-tuning stage on the train samples that have a label for any task."""
+    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
+    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
+    train, select = (np.array([r for r in store.rows(s) if known[r]]) for s in ("train", "select"))
+    settings = config.finetune
+    stage = FinetuneStage(
+        model, references(config, store), config=settings, tasks=config.tasks, seed=config.seed
+    )
+    fit(
+        stage,
+        train=_loader(config, store, train, size=settings.batch_size, stage=stage.name),
+        tuning=_loader(config, store, select, size=settings.batch_size, stage=None),
+        epochs=settings.epochs,
+        decay=settings.average,
+        patience=settings.patience,
+        folder=folder / "checkpoints" / stage.name,
+        logs=folder / "logs",
+        trainer=config.trainer,
+        resume=config.resume,
+        progress=progress,
+    )
+
+
+def scoring_memory(
+    config: RunConfig, store: Store, model: ClinicalModel, *, device: torch.device
+) -> torch.Tensor:
+    """[N, D]: the references encoded with the weights that will score."""
+    found = references(config, store)
+    if found is None:
+        return torch.zeros(0, model.width)
+    found.refresh(model.to(device), device=device)
+    return model.memory.cpu().clone()

@@ -1,0 +1,120 @@
+"""Running a stage so that it can be killed at any moment and resumed."""
+
+from clinical.batch import ClinicalBatch
+from clinical.config import TrainerConfig
+from clinical.training.averaging import ScoringWeights
+from clinical.training.stage import Stage
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+logger = logging.getLogger(__name__)
+
+DONE = "model.safetensors"
+LAST = "last.ckpt"
+GRADIENT_CLIP = 1.0
+
+
+def fit(
+    stage: Stage,
+    *,
+    train: DataLoader[ClinicalBatch],
+    tuning: DataLoader[ClinicalBatch],
+    epochs: int,
+    decay: float | None,
+    patience: int | None,
+    folder: Path,
+    logs: Path,
+    trainer: TrainerConfig,
+    resume: bool,
+    progress: bool = False,
+) -> None:
+    """Train a stage and leave its scoring weights in `folder/model.safetensors`.
+
+    With `resume`, a finished stage is loaded and an interrupted one goes on at the epoch it
+    was in; the result is that of an undisturbed run.
+    """
+    done, last = folder / DONE, folder / LAST
+    if resume and done.exists():
+        logger.info("%s: already finished, its weights are loaded", stage.name)
+        stage.model.load_state_dict(load_file(done))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = ScoringWeights(
+        stage.model, decay=decay, patience=patience, curves=logs / f"{stage.name}.csv"
+    )
+    runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
+    with _quiet_lightning():
+        runner.fit(
+            stage,
+            train,
+            tuning,
+            ckpt_path=last if resume and last.exists() else None,
+            weights_only=True,
+        )
+    if runner.interrupted:
+        raise KeyboardInterrupt
+    draft = folder / "model.draft"
+    save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
+    draft.replace(done)
+    last.unlink(missing_ok=True)
+
+
+def _trainer(
+    config: TrainerConfig,
+    *,
+    epochs: int,
+    folder: Path,
+    weights: ScoringWeights,
+    progress: bool,
+) -> pl.Trainer:
+    keep = ModelCheckpoint(
+        dirpath=folder,
+        filename=LAST.removesuffix(".ckpt"),
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    bar = [TQDMProgressBar(leave=False)] if progress else []
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,
+        max_epochs=epochs,
+        gradient_clip_val=GRADIENT_CLIP,
+        callbacks=[weights, keep, *bar],
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Its advice on workers and log steps is about choices the configuration made."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        yield
+
+
+@contextmanager
+def thread_limit(threads: int | None) -> Iterator[None]:
+    """Run torch with so many threads, and give back what was set before."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

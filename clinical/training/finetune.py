@@ -1,0 +1,93 @@
+"""Fine-tuning: learn the tasks from labels."""
+
+from clinical.batch import ClinicalBatch, Target
+from clinical.config import FinetuneConfig, TaskConfig
+from clinical.model import ClinicalModel
+from clinical.training.stage import References, Stage
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+
+class FinetuneStage(Stage):
+    """All tasks together on one trunk; absent labels are masked.
+
+    The epoch is chosen by the mean AUROC of the binary tasks on `select`; a task with one
+    class there is chosen by its loss.
+
+    Args:
+        model: trained in place.
+        references: None where no relation is configured.
+        config: schedule.
+        tasks: name -> task.
+        seed: of the run.
+    """
+
+    name = "finetune"
+
+    def __init__(
+        self,
+        model: ClinicalModel,
+        references: References | None,
+        *,
+        config: FinetuneConfig,
+        tasks: dict[str, TaskConfig],
+        seed: int,
+    ) -> None:
+        super().__init__(
+            model,
+            references,
+            seed=seed,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self.tasks = tasks
+        self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
+
+    def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
+        losses, _ = self._losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        self.log_figures("train", {"loss": loss.detach()}, size=len(batch))
+        return loss
+
+    def validation_step(self, batch: ClinicalBatch, index: int) -> None:
+        _, logits = self._losses(batch)
+        self._tuning.append(
+            ({k: v.float() for k, v in logits.items()}, dict(batch.targets)),
+        )
+
+    def _losses(self, batch: ClinicalBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        logits = self.model(batch).logits
+        losses = {
+            name: self.model.head(name).loss(logits[name], batch.targets[name])
+            for name in self.tasks
+        }
+        return losses, logits
+
+    def on_validation_epoch_end(self) -> None:
+        figures: dict[str, Tensor | float] = {}
+        choices, losses = [], []
+        for task in self.tasks:
+            logits = torch.cat([scores[task] for scores, _ in self._tuning])
+            targets = [truths[task] for _, truths in self._tuning]
+            target = Target(
+                value=torch.cat([t.value for t in targets]),
+                observed=torch.cat([t.observed for t in targets]),
+            )
+            loss = self.model.head(task).loss(logits, target)
+            losses.append(loss)
+            auroc = _auroc(logits[target.observed], target.value[target.observed])
+            if auroc is not None:
+                figures[f"auroc/{task}" if len(self.tasks) > 1 else "auroc"] = auroc
+            choices.append(-loss if auroc is None else auroc)
+        figures["loss"] = torch.stack(losses).sum()
+        figures["choice"] = torch.stack(choices).mean()
+        self.log_figures("tuning", figures, size=1)
+        self._tuning = []
+
+
+def _auroc(logits: Tensor, labels: Tensor) -> Tensor | None:
+    if labels.sum() in (0, len(labels)):
+        return None
+    return binary_auroc(logits.sigmoid(), labels.long())

@@ -1,0 +1,196 @@
+"""A small container of each modality, and what a test does to any of them."""
+
+import clinical  # noqa: F401
+from clinical.batch import (
+    SUMMARY_STATISTICS,
+    CodeSet,
+    Container,
+    Images,
+    TimeSeries,
+    Tokens,
+    Vector,
+)
+from clinical.encoders import ENCODERS, Encoder
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+S = len(SUMMARY_STATISTICS)
+
+
+def make_events(size: int, draws: torch.Generator) -> TimeSeries:
+    steps, variables, summaries = 13, 6, 4
+    length = torch.arange(size) % 5 + 9
+    mask = torch.arange(steps) < length[:, None]
+    return TimeSeries(
+        variable=torch.randint(variables, (size, steps), generator=draws) * mask,
+        value=torch.rand(size, steps, generator=draws) * 1.6 - 0.3,
+        time_hours=torch.rand(size, steps, generator=draws) * 48 * mask,
+        mask=mask,
+        observed=mask & (torch.rand(size, steps, generator=draws) < 0.8),
+        summary=torch.rand(size, summaries, S, generator=draws) * 1.6 - 0.3,
+        summary_observed=torch.rand(size, summaries, generator=draws) < 0.7,
+    )
+
+
+def make_vector(size: int, draws: torch.Generator) -> Vector:
+    observed = torch.rand(size, 5, generator=draws) < 0.7
+    observed[:, 0] = True
+    return Vector(torch.rand(size, 5, generator=draws) * 1.6 - 0.3, observed)
+
+
+def make_notes(size: int, draws: torch.Generator) -> Tokens:
+    sample = torch.arange(size).repeat_interleave(2)[: 2 * size - 1]
+    length = torch.arange(len(sample)) % 5 + 4
+    mask = torch.arange(8) < length[:, None]
+    ids = torch.randint(5, 30, mask.shape, generator=draws) * mask
+    hours = torch.rand(len(sample), generator=draws) * 48
+    return Tokens(ids, mask, hours, sample, size)
+
+
+def make_images(size: int, draws: torch.Generator) -> Images:
+    sample = torch.arange(size).repeat_interleave(2)[: 2 * size - 1]
+    rows = len(sample)
+    return Images(
+        pixels=torch.rand(rows, 1, 16, 16, generator=draws),
+        observed=torch.rand(rows, 4, 4, generator=draws) < 0.8,
+        time_hours=torch.rand(rows, generator=draws) * 48,
+        sample=sample,
+        size=size,
+    )
+
+
+def make_codes(size: int, draws: torch.Generator) -> CodeSet:
+    mask = torch.arange(7) < (torch.arange(size) % 4 + 3)[:, None]
+    code = torch.rand(size, 20, generator=draws).argsort(1)[:, :7]
+    return CodeSet(code * mask, torch.rand(size, 7, generator=draws) * 9000 * mask, mask)
+
+
+def tensors(container: Container) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(container).items() if isinstance(value, Tensor)}
+
+
+def take(container: Any, samples: Tensor) -> Any:
+    """The samples [n] int64 of a container, in that order."""
+    if not isinstance(container, Tokens | Images):
+        return container.replace(**{k: v[samples] for k, v in tensors(container).items()})
+    rows = torch.cat([torch.nonzero(container.sample == s)[:, 0] for s in samples.tolist()])
+    place = torch.full((container.size,), -1)
+    place[samples] = torch.arange(len(samples))
+    fields = {k: v[rows] for k, v in tensors(container).items()}
+    fields["sample"] = place[fields["sample"]]
+    return type(container)(**fields, size=len(samples))
+
+
+STEP_FIELDS = ("variable", "value", "time_hours", "mask", "observed", "code", "ids")
+
+
+def padded(container: Any, steps: int) -> Any:
+    """The container with further padding steps; itself where there is nothing to pad."""
+    if not isinstance(container, TimeSeries | Tokens | CodeSet):
+        return container
+    fields = {
+        name: torch.cat((value, value.new_zeros(len(value), steps)), 1)
+        for name, value in tensors(container).items()
+        if name in STEP_FIELDS and value.dim() == 2
+    }
+    return container.replace(**fields)
+
+
+def garbled(container: Any) -> Any:
+    """The container with NaN wherever its contract says that nothing may be read."""
+    fields = tensors(container)
+    if isinstance(container, TimeSeries):
+        fields["value"] = fields["value"].masked_fill(~container.observed, torch.nan)
+        fields["time_hours"] = fields["time_hours"].masked_fill(~container.mask, torch.nan)
+        hidden = ~container.summary_observed[..., None]
+        fields["summary"] = fields["summary"].masked_fill(hidden, torch.nan)
+    elif isinstance(container, Vector):
+        fields["value"] = fields["value"].masked_fill(~container.observed, torch.nan)
+    elif isinstance(container, CodeSet):
+        fields["time_hours"] = fields["time_hours"].masked_fill(~container.mask, torch.nan)
+    elif isinstance(container, Tokens):
+        fields["ids"] = fields["ids"].masked_fill(~container.mask, 9)
+    elif isinstance(container, Images):
+        hidden = ~container.observed.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        fields["pixels"] = fields["pixels"].masked_fill(hidden[:, None], torch.nan)
+    return container.replace(**fields)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An entry of the menu, how to build it small, and containers for it."""
+
+    entry: type[Encoder]
+    make: Callable[[int, torch.Generator], Any]
+    sizes: Mapping[str, int]
+    options: Mapping[str, Any]
+
+    def encoder(self, **options: Any) -> Encoder:
+        torch.manual_seed(3)
+        return self.entry(self.sizes, **{"width": 16, **self.options, **options}).eval()
+
+    def container(self, size: int = 5) -> Any:
+        return self.make(size, torch.Generator().manual_seed(7))
+
+    take = staticmethod(take)
+    padded = staticmethod(padded)
+    garbled = staticmethod(garbled)
+    tensors = staticmethod(tensors)
+
+
+NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "cls": 2, "sep": 3, "mask": 4, "special": 5}
+
+EVENTS = {"variables": 6, "summary_variables": 4}
+
+CASES = {
+    "event_set": partial(
+        Case,
+        make=make_events,
+        sizes={"variables": 6, "summary_variables": 4},
+        options={"layers": 2},
+    ),
+    "mlp": partial(Case, make=make_vector, sizes={"columns": 5}, options={}),
+    "bert": partial(Case, make=make_notes, sizes=NOTES, options={"layers": 1}),
+    # Two stages for speed; test_cnn.py runs all four.
+    "cnn": partial(Case, make=make_images, sizes={"size": 16, "patch": 4}, options={"stages": 2}),
+    "bag": partial(Case, make=make_codes, sizes={"codes": 20}, options={}),
+}
+
+
+@pytest.fixture(params=list(ENCODERS))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each entry of the menu in turn."""
+    assert request.param in CASES, f"{request.param}: describe a small one in this file's CASES"
+    return CASES[request.param](ENCODERS[request.param])
+
+
+@pytest.fixture
+def events() -> TimeSeries:
+    return make_events(5, torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def vector() -> Vector:
+    return make_vector(5, torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def notes() -> Tokens:
+    return make_notes(5, torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def images() -> Images:
+    return make_images(5, torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def codes() -> CodeSet:
+    return make_codes(5, torch.Generator().manual_seed(7))

@@ -1,0 +1,65 @@
+from clinical.calibration import Calibration, fit_calibration
+from clinical.evaluation import evaluate, model_card
+
+import numpy as np
+import pandas as pd
+
+CONFIG = {
+    "tasks": {"death": {"kind": "binary"}},
+    "modalities": {"events": {}, "notes": {}},
+    "graph": {"relations": {"similar": {}}},
+    "window_hours": 48.0,
+    "seed": 7,
+}
+
+
+def card(n=60, *, label=None, baseline=False, calibration=None):
+    generator = np.random.default_rng(0)
+    scores = generator.random(n)
+    table = pd.DataFrame(
+        {
+            "subject_id": 990_000 + np.arange(n),
+            "prediction_time": pd.Timestamp("2150-01-01"),
+            "task": "death",
+            "score": scores,
+            "label": (generator.random(n) < scores).astype(float) if label is None else label,
+        }
+    )
+    evaluation = evaluate(table, baseline=table if baseline else None, resamples=20)
+    metrics = {
+        "split": "tuning (not held out)",
+        "baseline": "LightGBM",
+        "calibration": {"death": (calibration or Calibration()).to_json()},
+        "evaluation": evaluation.to_json(),
+    }
+    return model_card(CONFIG, metrics), evaluation
+
+
+def test_the_card_says_what_must_be_said():
+    text, evaluation = card(baseline=True)
+    assert "not a medical device" in text
+    assert "pseudonyms" in text
+    assert "patient-level data" in text
+    assert "Evaluated on: tuning (not held out)." in text
+    assert "Baseline: LightGBM." in text
+    auroc = evaluation.display_table().set_index("metric").loc["AUROC"]
+    assert f"| AUROC | {auroc.iloc[1]} | {auroc.iloc[2]} | {auroc.iloc[3]} |" in text
+
+
+def test_tables_of_the_card_have_the_same_number_of_cells_in_each_row():
+    for text, _ in (card(), card(baseline=True), card(label=0.0)):
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert len(rows) > 5
+        assert len({line.count("|") for line in rows}) == 1
+
+
+def test_the_card_holds_no_subject_and_no_nan():
+    text, _ = card(label=0.0)
+    assert "9900" not in text
+    assert "nan" not in text.lower()
+    assert "not defined (no positives)" in text
+
+
+def test_the_card_says_why_scores_are_uncalibrated():
+    text, _ = card(calibration=fit_calibration(np.zeros(9), np.zeros(9)))
+    assert "not calibrated: no positives to fit on" in text

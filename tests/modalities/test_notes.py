@@ -1,0 +1,145 @@
+from clinical.errors import ConfigError
+from clinical.modalities.notes import Notes, frequent_words
+from clinical.modalities.tokenizer import parse
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+
+
+def note(sample: int, text: str | None, hours: float = 1.0, **more: object) -> dict[str, object]:
+    return {"sample": sample, "hours": hours, "code": "NOTE", "text_value": text, **more}
+
+
+@pytest.fixture
+def wards(make_frame) -> pl.DataFrame:
+    """Twelve patients with the same words; one note names its patient, again and again."""
+    notes = [note(s, f"Mild dyspnea, no edema. Day {s}.") for s in range(12)]
+    return make_frame([*notes, note(12, "Zbigniewski denies dyspnea. " + "Zbigniewski " * 50)])
+
+
+def fitted(frame: pl.DataFrame, **options: object):
+    modality = Notes(codes=["NOTE"], vocabulary=400, **options)
+    return modality, modality.fit(lambda: [frame], seed=0)
+
+
+def test_a_word_needs_enough_subjects_whatever_its_frequency(wards) -> None:
+    counts = frequent_words([wards], min_subjects=10)
+    assert set(counts) == {"mild", "dyspnea", ",", "no", "edema", ".", "day"}
+    assert counts["dyspnea"] == 13
+
+
+def test_a_subject_in_several_shards_counts_once(make_frame) -> None:
+    shards = [make_frame([note(0, "secret", subject=7)]) for _ in range(20)]
+    assert frequent_words(shards, min_subjects=2) == {}
+
+
+def test_a_note_seen_by_several_samples_counts_once(make_frame) -> None:
+    frame = make_frame([note(s, "fever", subject=1, event=5) for s in range(3)])
+    assert frequent_words([frame], min_subjects=1) == {"fever": 1}
+
+
+def test_a_rare_name_leaves_no_piece_in_the_vocabulary(wards) -> None:
+    _, statistics = fitted(wards)
+    pieces = parse(statistics["tokenizer"], where="x").get_vocab()
+    plain = {piece.removeprefix("##") for piece in pieces}
+    assert max(len(piece) for piece in plain if piece in "zbigniewski") == 1
+    assert "zbigniewski" not in statistics["tokenizer"]
+    assert "dyspnea" in pieces
+
+
+def test_fewer_subjects_can_be_asked_of_a_small_corpus(wards) -> None:
+    _, statistics = fitted(wards, min_subjects=1)
+    assert "zbigniewski" in parse(statistics["tokenizer"], where="x").get_vocab()
+
+
+def test_sizes_name_the_pieces_that_objectives_must_know(wards) -> None:
+    modality, statistics = fitted(wards, max_tokens=32)
+    sizes = modality.sizes(statistics)
+    vocabulary = parse(statistics["tokenizer"], where="x").get_vocab_size()
+    roles = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
+    assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, **roles}
+
+
+def test_notes_come_back_as_written_and_a_long_one_keeps_its_start(
+    wards, make_frame, tmp_path, no_images
+) -> None:
+    modality, statistics = fitted(wards, max_tokens=6)
+    frame = make_frame([note(1, "mild edema", 3.0), note(1, "no " * 20, 2.0)])
+    counts = modality.write(frame, 2, statistics, tmp_path, read_image=no_images)
+    assert counts == {"cut_notes": 1}
+    tokens = modality.open([tmp_path], statistics).collate(np.array([0, 1]))
+    tokenizer = parse(statistics["tokenizer"], where="x")
+    first, second = ([tokenizer.id_to_token(i) for i in row] for row in tokens.ids.tolist())
+    assert first == ["[CLS]", "mild", "edema", "[SEP]", "[PAD]", "[PAD]"]
+    assert second == ["[CLS]", "no", "no", "no", "no", "[SEP]"]
+    assert tokens.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
+    assert tokens.time_hours.tolist() == [3.0, 2.0]
+    assert tokens.sample.tolist() == [1, 1]
+
+
+def test_the_newest_notes_with_words_are_kept(wards, make_frame, tmp_path, no_images) -> None:
+    modality, statistics = fitted(wards, max_notes=2)
+    texts = [("edema", 4.0), ("mild", 3.0), ("no", 2.0), ("  \n", 1.0), (None, 0.5)]
+    frame = make_frame([note(0, text, hours) for text, hours in texts])
+    counts = modality.write(frame, 1, statistics, tmp_path, read_image=no_images)
+    assert counts == {"empty": 2, "left_out_notes": 1}
+    tokens = modality.open([tmp_path], statistics).collate(np.array([0]))
+    assert tokens.time_hours.tolist() == [3.0, 2.0]
+
+
+def test_a_note_is_stored_once_however_many_samples_see_it(
+    wards, make_frame, tmp_path, no_images
+) -> None:
+    modality, statistics = fitted(wards)
+    seen_by = [(0, 9.0), (1, 5.0), (2, 1.0)]
+    frame = make_frame([note(s, "mild edema", h, event=4, subject=0) for s, h in seen_by])
+    modality.write(frame, 3, statistics, tmp_path, read_image=no_images)
+    reader = modality.open([tmp_path], statistics)
+    tokens = reader.collate(np.array([2, 0, 1]))
+    assert tokens.time_hours.tolist() == [1.0, 9.0, 5.0]
+    assert (tokens.ids == tokens.ids[0]).all()
+    assert reader._stored.entries.n_rows == 1
+
+
+def test_statistics_hold_all_that_writing_needs_even_with_weights(
+    wards, tmp_path, make_frame, no_images
+) -> None:
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "pain"]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
+    (tmp_path / "config.json").write_text(
+        '{"vocab_size": 6, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,'
+        ' "intermediate_size": 32, "max_position_embeddings": 64, "type_vocab_size": 2}'
+    )
+    modality, statistics = fitted(wards, weights=tmp_path, max_tokens=64)
+    assert modality.sizes(statistics)["hidden_size"] == 16
+    plain = Notes(codes=["NOTE"])
+    plain.write(make_frame([note(0, "Pain")]), 1, statistics, tmp_path, read_image=no_images)
+    assert plain.open([tmp_path], statistics).collate(np.array([0])).ids.tolist() == [[2, 5, 3]]
+    with pytest.raises(ConfigError, match=r"max_tokens: 65 is more than the 64 positions"):
+        fitted(wards, weights=tmp_path, max_tokens=65)
+
+
+def test_a_size_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^notes: max_tokens must be at least 3"):
+        Notes(max_tokens=2)
+
+
+@pytest.mark.shared_data("mtsamples")
+def test_real_language_is_encoded_almost_without_unknown_pieces(make_frame) -> None:
+    with gzip.open(SHARED_DATA / "mtsamples" / "mtsamples.csv.gz") as file:
+        texts = pl.read_csv(file.read(), columns=["transcription"]).to_series().drop_nulls()
+    chosen = texts.unique(maintain_order=True).head(300).to_list()
+    modality = Notes(codes=["NOTE"])
+    frame = make_frame([note(s, text) for s, text in enumerate(chosen)])
+    statistics = modality.fit(lambda: [frame], seed=0)
+    tokenizer = parse(statistics["tokenizer"], where="x")
+    ids = [i for encoding in tokenizer.encode_batch_fast(chosen[:50]) for i in encoding.ids]
+    assert ids.count(1) / len(ids) < 1e-4
+    n_words = sum(len(text.split()) for text in chosen[:50])
+    assert len(ids) / n_words < 2
