@@ -20,7 +20,7 @@ install: $(VENV)/.installed  ## Make the virtual environment, with every extra t
 
 .PHONY: demo
 demo: install extracts/demo/metadata/dataset.json  ## Run the whole way on a synthetic hospital
-	$(BIN)/clinical run configs/demo.yaml
+	$(BIN)/clinical run configs/demo.yaml overwrite=true
 
 .PHONY: test
 test: lint  ## Lint, check the types and run the tests

@@ -9,6 +9,7 @@ finished is not run again. Prints AUROC and AUPRC of the network and of the tree
 import clinical
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,7 @@ def main(
     repeat: int = 0,
 ) -> None:
     """Run the folds that are not finished and print the table."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     extract = out / "extract"
     labels = import_set_b(source, extract)
     rows = []

@@ -87,6 +87,7 @@ def main(
     seeds: int = 3,
 ) -> None:
     """Train and score what is not finished, and print a table a seed."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     train = synthesize_once(out / "train", subjects=TRAIN_SUBJECTS, seed=1)
     held_out = synthesize_once(out / "held-out", subjects=HELD_OUT_SUBJECTS, seed=2)
     for seed in range(seeds):

@@ -71,25 +71,20 @@ class Bundle:
             weights = load_file(folder / MODEL)
             memory = load_file(folder / MEMORY)["embedding"].float()
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
+            calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
             model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
             model.load_state_dict(weights)
-        except (OSError, SafetensorError, ValidationError, ConfigError, KeyError) as error:
+            model.eval()
+            model.set_memory(memory)
+        except (OSError, SafetensorError, ConfigError, KeyError) as error:
             what = type(error).__name__
             raise BundleError(f"{folder}: cannot be opened ({what}: {error})") from error
-        except (ValueError, RuntimeError) as error:
+        except (ValidationError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise BundleError(
                 f"{folder}: its parts do not fit together; it was written by another version "
                 "of the toolkit or put together by hand. Train it again"
             ) from error
-        model.eval()
-        model.set_memory(memory)
-        return cls(
-            config=config,
-            fitted=fitted,
-            model=model,
-            memory=memory,
-            calibration={k: Calibration.from_json(v) for k, v in calibration.items()},
-        )
+        return cls(config, fitted, model, memory, calibrations)
 
 
 def write_draft(
@@ -97,15 +92,35 @@ def write_draft(
 ) -> None:
     """Write all that scoring needs, uncalibrated and without a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    portable = config.model_copy(
-        update={"extract": Path(config.extract.name), "out": Path(config.out.name), "splits": None}
-    )
-    text = yaml.safe_dump(portable.dump(), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     fitted.write(folder)
     save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, folder / MODEL)
     save_file({"embedding": memory.to(torch.float16).contiguous().cpu()}, folder / MEMORY)
     write_json(folder / CALIBRATION, {})
+
+
+def _portable(config: RunConfig) -> RunConfig:
+    """The configuration without places on this machine; weights are in the model by now."""
+    modalities = {
+        name: modality.model_copy(update={"weights": None})
+        for name, modality in config.modalities.items()
+    }
+    tasks = {
+        name: task.model_copy(update={"labels": Path(task.labels.name)})
+        if task.labels is not None and task.labels.is_absolute()
+        else task
+        for name, task in config.tasks.items()
+    }
+    return config.model_copy(
+        update={
+            "extract": Path(config.extract.name),
+            "out": Path(config.out.name),
+            "splits": None,
+            "modalities": modalities,
+            "tasks": tasks,
+        }
+    )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -141,26 +156,37 @@ def check_manifest(folder: Path) -> None:
         folder / MANIFEST
     ):
         raise BundleError(f"{folder / MANIFEST}: was changed after the bundle was written")
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise BundleError(
-            f"{folder}: has format version {manifest.get('format_version')}, this toolkit reads "
-            f"{FORMAT_VERSION}; use the version that wrote it"
-        )
-    for name, digest in manifest["files"].items():
-        _check_file(folder, name, digest)
-    listed = {*manifest["files"], MANIFEST, SEAL}
+    files = _listed(folder)
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-        if path.is_file() and name not in listed and not hidden:
+        # A link may point out of the folder, also one to a folder that holds a listed file.
+        alien = not path.is_dir() and name not in {*files, MANIFEST, SEAL}
+        if path.is_symlink() or (alien and not hidden):
             raise BundleError(f"{path}: does not belong to the bundle; remove it")
+    for name, digest in files.items():
+        _check_file(folder, name, digest)
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The manifest's files and digests."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["format_version"], dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / MANIFEST}: is no manifest; get the bundle anew") from error
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{folder}: has format version {version}, this toolkit reads {FORMAT_VERSION}; "
+            "use the version that wrote it"
+        )
+    return files
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
     parts = PurePosixPath(name).parts
     path = folder / name
-    if PurePosixPath(name).is_absolute() or ".." in parts or path.is_symlink():
+    if PurePosixPath(name).is_absolute() or ".." in parts:
         raise BundleError(f"{folder / MANIFEST}: lists a path that leaves the bundle's folder")
     if not path.is_file():
         raise BundleError(f"{path}: is missing; copy the bundle completely")

@@ -40,8 +40,6 @@ def _start(
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
     )
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     if version:
         from importlib.metadata import version as installed
 
@@ -176,7 +174,7 @@ def evaluate(
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Predictions to compare with.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures in.")] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 1000,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=1)] = 1000,
 ) -> None:
     """Judge predictions, from this toolkit or any other."""
     from clinical.pipeline import evaluate as judge

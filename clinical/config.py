@@ -132,7 +132,7 @@ class FinetuneConfig(Section):
 class EvaluateConfig(Section):
     """How sure the figures are."""
 
-    resamples: int = Field(default=1000, ge=0)
+    resamples: int = Field(default=1000, ge=1)
 
 
 class TrainerConfig(Section):

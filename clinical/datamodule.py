@@ -5,7 +5,7 @@ from clinical.cohort.columns import Columns
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.modalities import Reader
-from clinical.modalities.shards import modalities_of
+from clinical.modalities.shards import modalities_of, worker_context
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -172,8 +172,7 @@ def make_loader(
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        # A fork would copy polars' and torch's thread pools in an unusable state.
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=worker_context() if workers else None,
         persistent_workers=workers > 0,
         # Its own, or starting an epoch would draw from the global generator.
         generator=torch.Generator().manual_seed(0),

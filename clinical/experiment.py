@@ -1,7 +1,20 @@
 """The configuration of a run, checked against the menus: what the verbs take."""
 
 from clinical.cohort.tasks import TASK_BUILDERS
-from clinical.config import RunConfig, keywords, likely, load_yaml, override, problems
+from clinical.config import (
+    FusionConfig,
+    ModalityConfig,
+    ObjectiveConfig,
+    OpenSection,
+    RelationConfig,
+    RunConfig,
+    TaskConfig,
+    keywords,
+    likely,
+    load_yaml,
+    override,
+    problems,
+)
 from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
 from clinical.fusion import FUSIONS
@@ -10,13 +23,16 @@ from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
 from clinical.relations import RELATIONS
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 Entry = Callable[..., Any]
+Section = TypeVar("Section", bound=OpenSection)
 
 
 class Run(RunConfig):
@@ -37,11 +53,58 @@ class Run(RunConfig):
         try:
             config = cls.model_validate(raw)
         except ValidationError as error:
-            raise ConfigError(_together(where, problems(error, cls))) from error
-        found = list(_menu_problems(config))
-        if found:
+            found = problems(error, cls) + list(_menu_problems(_Entries.of_raw(raw)))
+            raise ConfigError(_together(where, found)) from error
+        if found := list(_menu_problems(_Entries.of(config))):
             raise ConfigError(_together(where, found))
         return config
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The parts of a configuration that name menu entries."""
+
+    tasks: Mapping[str, TaskConfig]
+    modalities: Mapping[str, ModalityConfig]
+    fusion: FusionConfig
+    relations: Mapping[str, RelationConfig]
+    objectives: Mapping[str, ObjectiveConfig]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """Of a valid configuration."""
+        return cls(
+            config.tasks,
+            config.modalities,
+            config.fusion,
+            config.graph.relations,
+            config.pretrain.objectives if config.pretrain else {},
+        )
+
+    @classmethod
+    def of_raw(cls, raw: Mapping[str, Any]) -> Self:
+        """Those that are valid by themselves, so that all problems can be told at once."""
+        fusion = _valid({"fusion": raw.get("fusion", {})}, FusionConfig)
+        return cls(
+            _valid(raw.get("tasks"), TaskConfig),
+            _valid(raw.get("modalities"), ModalityConfig),
+            fusion.get("fusion", FusionConfig()),
+            _valid(_inner(raw, "graph", "relations"), RelationConfig),
+            _valid(_inner(raw, "pretrain", "objectives"), ObjectiveConfig),
+        )
+
+
+def _inner(raw: Mapping[str, Any], section: str, key: str) -> Any:
+    inner = raw.get(section)
+    return inner.get(key) if isinstance(inner, Mapping) else None
+
+
+def _valid(raw: Any, kind: type[Section]) -> dict[str, Section]:
+    found = {}
+    for name, value in raw.items() if isinstance(raw, Mapping) else ():
+        with contextlib.suppress(ValidationError):
+            found[str(name)] = kind.model_validate(value)
+    return found
 
 
 def _together(where: str, found: Sequence[str]) -> str:
@@ -50,35 +113,30 @@ def _together(where: str, found: Sequence[str]) -> str:
     return f"{where}: {len(found)} problems\n" + "\n".join(f"  {problem}" for problem in found)
 
 
-def _menu_problems(config: RunConfig) -> Iterator[str]:
-    for name, task in config.tasks.items():
+def _menu_problems(entries: _Entries) -> Iterator[str]:
+    for name, task in entries.tasks.items():
         where = f"tasks.{name}"
         if task.kind not in HEADS:
             yield f"{where}.kind: there is no head for {task.kind}; known are {', '.join(HEADS)}"
         if task.builder is None:
-            yield from _option_problems(where, task.options, [])
+            yield from _option_problems(where, task, [])
         else:
-            yield from _entry_problems(
-                where, "builder", task.builder, TASK_BUILDERS, task.options, []
-            )
-    for name, modality in config.modalities.items():
+            yield from _entry_problems(where, "builder", task.builder, TASK_BUILDERS, task, [])
+    for name, modality in entries.modalities.items():
         where = f"modalities.{name}"
         if name not in MODALITIES:
             yield f"{where}: unknown modality{likely(name, MODALITIES)}"
             continue
-        yield from _entry_problems(
-            where, "encoder", modality.encoder, ENCODERS, modality.options, [MODALITIES[name]]
-        )
-    fusion = config.fusion
-    yield from _entry_problems("fusion", "kind", fusion.kind, FUSIONS, fusion.options, [])
-    for name, relation in config.graph.relations.items():
-        kind = relation.kind or name
+        others = [MODALITIES[name]]
+        yield from _entry_problems(where, "encoder", modality.encoder, ENCODERS, modality, others)
+    fusion = entries.fusion
+    yield from _entry_problems("fusion", "kind", fusion.kind, FUSIONS, fusion, [])
+    for name, relation in entries.relations.items():
         where = f"graph.relations.{name}"
-        yield from _entry_problems(where, "kind", kind, RELATIONS, relation.options, [])
-    objectives = config.pretrain.objectives if config.pretrain else {}
-    for name, objective in objectives.items():
+        yield from _entry_problems(where, "kind", relation.kind or name, RELATIONS, relation, [])
+    for name, objective in entries.objectives.items():
         where = f"pretrain.objectives.{name}"
-        yield from _entry_problems(where, "name", name, OBJECTIVES, objective.options, [])
+        yield from _entry_problems(where, "name", name, OBJECTIVES, objective, [])
 
 
 def _entry_problems(
@@ -86,25 +144,29 @@ def _entry_problems(
     key: str,
     name: str,
     menu: Mapping[str, Entry],
-    options: Mapping[str, Any],
+    section: OpenSection,
     others: Sequence[Entry],
 ) -> Iterator[str]:
     if name not in menu:
         yield f"{where}.{key}: there is no {name}{likely(name, menu)}"
         return
-    yield from _option_problems(where, options, [menu[name], *others])
+    yield from _option_problems(where, section, [menu[name], *others])
 
 
-def _option_problems(
-    where: str, options: Mapping[str, Any], entries: Sequence[Entry]
-) -> Iterator[str]:
+def _option_problems(where: str, section: OpenSection, entries: Sequence[Entry]) -> Iterator[str]:
+    """Problems of a section's own keys; those that are right get the type the entry asks for."""
     known = {k: p for entry in entries for k, p in keywords(entry).items()}
-    for key, value in options.items():
+    own = [name for name in type(section).model_fields if name != "options"]
+    for key, value in section.options.items():
         if key not in known:
-            yield f"{where}.{key}: unknown key{likely(key, known)}"
+            yield f"{where}.{key}: unknown key{likely(key, [*known, *own])}"
             continue
         try:
-            TypeAdapter(known[key].annotation).validate_python(value, strict=False)
+            # YAML reads 5e-4 as text: what passes the check must also arrive as a number.
+            section.options[key] = TypeAdapter(known[key].annotation).validate_python(value)
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             yield f"{where}.{key}: {message[0].lower()}{message[1:]} (given: {value!r})"
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in {*section.options, *own}:
+            yield f"{where}.{key}: is required"

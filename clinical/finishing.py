@@ -5,7 +5,7 @@ from clinical.calibration import fit_calibration
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
-from clinical.evaluation import Evaluation, evaluate, model_card
+from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
 from clinical.experts.baseline import baseline_name, baseline_scores
 from clinical.experts.tabular import tabulate
 from clinical.model import ClinicalModel
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import torch
 
 logger = logging.getLogger(__name__)
@@ -40,9 +41,10 @@ class Judged:
 
     @classmethod
     def of(cls, store: Store) -> "Judged":
-        """Held-out samples; where there are none the tuning ones, and the name says so."""
+        """Held-out samples; where none has a label the tuning ones, and the name says so."""
         held_out = store.rows("held_out")
-        if len(held_out):
+        labels = store.samples[held_out].select(pl.col("^label\\..*$").is_not_null())
+        if any(column.any() for column in labels):
             return cls(held_out, "held_out")
         tuning = np.concatenate([store.rows("select"), store.rows("calibrate")])
         return cls(np.sort(tuning), NOT_HELD_OUT)
@@ -84,6 +86,8 @@ def finish(config: RunConfig, store: Store, model: ClinicalModel, *, out: Path) 
     card = model_card(config.dump(), metrics)
     (bundle / CARD).write_text(card, encoding="utf-8")
     evaluation.save_figures(out / "figures")
+    curves = [pd.read_csv(path) for path in sorted((out / "logs").glob("*.csv"))]
+    save_training_curves(pd.concat(curves), out / "figures" / "training.png")
     seal(bundle)
     return evaluation
 

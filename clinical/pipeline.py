@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.yaml"
 UNCOMPARED = ("resume", "overwrite", "out")
+OWN_FOLDERS = ("checkpoints", "bundle", "logs", "figures")
 
 
 def import_extract(
@@ -47,7 +48,6 @@ def prepare(config: RunConfig) -> "Store":
     """Cut, route and store the cohort's inputs; reuses a store of the same extract and keys."""
     from clinical.preparation import prepare as prepare_store
 
-    config.out.mkdir(parents=True, exist_ok=True)
     return prepare_store(config, config.out / "store")
 
 
@@ -58,6 +58,7 @@ def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
     from clinical.training.build import build_model, pretrain_model
     from clinical.training.checkpoint import DONE, thread_limit
 
+    _refuse(config)
     store = _begin(config)
     with thread_limit(config.trainer.threads):
         model = build_model(config, store)
@@ -71,6 +72,7 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
     from clinical.training.build import build_model, finetune_model, load_pretrained
     from clinical.training.checkpoint import DONE, thread_limit
 
+    _refuse(config)
     store = _begin(config)
     with thread_limit(config.trainer.threads):
         model = build_model(config, store)
@@ -93,7 +95,9 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         ConfigError: `out` holds a finished run, or an interrupted one of other keys.
         SchemaError: the extract or its labels break their schema.
     """
-    _claim(config)
+    _refuse(config)
+    if not config.resume:
+        _clear(config.out)
     if config.pretrain is not None:
         pretrain(config, progress=progress)
     return finetune(config, progress=progress)
@@ -117,27 +121,61 @@ def _begin(config: RunConfig) -> "Store":
     return store
 
 
-def _claim(config: RunConfig) -> None:
-    """Make the run folder ours: nothing finished is overwritten, nothing different resumed."""
+def _refuse(config: RunConfig) -> None:
+    """Nothing finished is overwritten, nothing different resumed, nothing of others touched.
+
+    Raises:
+        ConfigError: saying what `out` holds and how to go on.
+    """
     out = config.out
-    if (out / RUN_FILE).exists() and config.resume:
-        before = load_yaml(out / RUN_FILE)
-        now = config.dump()
-        changed = sorted(
-            key for key in now if key not in UNCOMPARED and before.get(key) != now[key]
-        )
-        if changed:
+    if (out / RUN_FILE).exists():
+        if config.resume:
+            _check_same(config)
+        elif (out / "bundle" / "manifest.json").exists() and not config.overwrite:
             raise ConfigError(
-                f"{out}: holds a run with other values of {', '.join(changed)}; use the same "
-                "configuration to resume it, or another out="
+                f"{out}: holds a finished run; choose another out=, or replace it with "
+                "overwrite=true"
             )
-        return
-    if (out / "bundle" / "manifest.json").exists() and not config.overwrite:
+    elif out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; choose another out=")
+    elif found := [name for name in OWN_FOLDERS if (out / name).exists()]:
         raise ConfigError(
-            f"{out}: holds a finished run; choose another out=, or replace it with overwrite=true"
+            f"{out}: has {', '.join(found)} but no {RUN_FILE}, so it is no run folder; choose "
+            "another out="
         )
-    for leftover in ("checkpoints", "bundle", "logs", "figures"):
+
+
+def _check_same(config: RunConfig) -> None:
+    """A run may be resumed with its own configuration on its own extract.
+
+    Raises:
+        ConfigError: naming the keys that differ.
+    """
+    from clinical.extract.schema import Extract
+
+    before = load_yaml(config.out / RUN_FILE)
+    now = config.dump()
+    changed = sorted(key for key in now if key not in UNCOMPARED and before.get(key) != now[key])
+    if changed:
+        raise ConfigError(
+            f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
+            "configuration to resume it, or another out="
+        )
+    known = before.get("provenance", {}).get("extract_fingerprint")
+    if known != Extract.open(config.extract).fingerprint():
+        raise ConfigError(
+            f"{config.extract}: was changed since the run in {config.out} began; start anew, "
+            "without resume=true"
+        )
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left, apart from its store, which may be used again."""
+    for leftover in OWN_FOLDERS:
         shutil.rmtree(out / leftover, ignore_errors=True)
+    for pattern in ("predictions*.parquet", "metrics.json"):
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 def score(
@@ -153,8 +191,7 @@ def score(
     Args:
         bundle: folder of the bundle.
         extract: a MEDS folder; neither splits nor labels are needed.
-        out: Parquet file to write, atomically; where labels are known by `evaluate`'s reading
-            they are not part of it.
+        out: Parquet file to write, atomically.
         context: extract whose samples may serve as unlabelled contemporaries.
         threads: of torch.
 
@@ -164,6 +201,8 @@ def score(
     from clinical.predictor import Predictor
     from clinical.training.checkpoint import thread_limit
 
+    if out is not None and Path(out).is_dir():
+        raise ConfigError(f"{out}: is a folder; name the Parquet file to write")
     with thread_limit(threads):
         predictions = Predictor.load(bundle).score(extract, context=context)
     if out is not None:

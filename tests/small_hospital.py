@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+FIRST = 7_000_000  # of the subjects' numbers: a string that nothing else contains
 START = datetime(2020, 1, 1)
 WORDS = ("cough", "fever", "fall", "clear", "lungs", "rest", "stable", "pain")
 SPLITS = {"train": 0.6, "tuning": 0.25, "held_out": 0.15}
@@ -33,14 +34,14 @@ def build(
     future: float = 1.0,
     with_splits: bool = True,
 ) -> Path:
-    """Write the extract; `future` changes everything after the prediction times, nothing else."""
+    """Write the extract; `future` changes what comes after the prediction times, nothing else."""
     root.mkdir(parents=True)
     (root / "images").mkdir()
     generator = np.random.default_rng(seed)
     rows: list[Row] = []
     labels = []
-    for subject in range(1, n_subjects + 1):
-        stays, deaths = _subject(root, generator, subject, future=future)
+    for number in range(n_subjects):
+        stays, deaths = _subject(root, generator, FIRST + number, future=future)
         rows += stays
         labels += deaths
     columns = ("subject_id", "time", "code", "numeric_value", "text_value", "image_path")
@@ -49,7 +50,7 @@ def build(
     events = pl.DataFrame(rows, schema=schema, orient="row")
     bounds = np.linspace(0, n_subjects, n_shards + 1).astype(int)
     frames = [
-        events.filter(pl.col("subject_id").is_between(low + 1, high))
+        events.filter(pl.col("subject_id").is_between(FIRST + low, FIRST + high - 1))
         for low, high in pairwise(bounds)
     ]
     label = pl.DataFrame(
@@ -65,7 +66,7 @@ def build(
     cuts = np.cumsum([SPLITS[name] for name in names]) * n_subjects
     where = np.minimum(np.searchsorted(cuts, np.arange(n_subjects), side="right"), 2)
     splits = pl.DataFrame(
-        {"subject_id": range(1, n_subjects + 1), "split": [names[w] for w in where]}
+        {"subject_id": range(FIRST, FIRST + n_subjects), "split": [names[w] for w in where]}
     )
     write_extract(
         root,
@@ -111,14 +112,14 @@ def _subject(
         prediction = admission + timedelta(hours=48)
         died = bool(generator.random() < 0.4)
         labels.append((subject, prediction, died))
-        later = prediction + timedelta(minutes=1)
-        rows.append((subject, later, "HR", 500.0 * future, None, None))
-        rows.append((subject, later, f"DX//LATE{future:g}", None, None, None))
-        rows.append((subject, later, "NOTE//1", None, f"outcome {future:g}", None))
-        rows.append((subject, later, "UNIT//9", None, None, None))
-        if died:
-            rows.append((subject, later, "MEDS_DEATH", None, None, None))
         admission += timedelta(days=20)
+    later = prediction + timedelta(minutes=1)
+    rows.append((subject, later, "HR", 500.0 * future, None, None))
+    rows.append((subject, later, f"DX//LATE{future:g}", None, None, None))
+    rows.append((subject, later, "NOTE//1", None, f"outcome {future:g}", None))
+    rows.append((subject, later, "UNIT//9", None, None, None))
+    if died:
+        rows.append((subject, later, "MEDS_DEATH", None, None, None))
     rows.sort(key=lambda row: (row[1] is not None, row[1] or birth))
     return rows, labels
 

@@ -172,14 +172,16 @@ class Column:
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         local = rows - self._starts[numbers]
         start, stop = np.empty_like(rows), np.empty_like(rows)
-        for number in np.unique(numbers):
+        values = {}
+        for number in np.unique(numbers).tolist():
             here = numbers == number
-            offsets = self._ragged(number).offsets
+            part = self._ragged(number)
+            offsets, values[number] = part.offsets, part.values
             start[here], stop[here] = offsets[local[here]], offsets[local[here] + 1]
         places = zip(numbers.tolist(), start.tolist(), stop.tolist(), strict=True)
-        runs = [self._ragged(number).values[low:high] for number, low, high in places]
-        values = np.concatenate(runs) if runs else np.empty((0, *self._shape), self._dtype)
-        return Ragged.from_lengths(values, stop - start)
+        runs = [values[number][low:high] for number, low, high in places]
+        joined = np.concatenate(runs) if runs else np.empty((0, *self._shape), self._dtype)
+        return Ragged.from_lengths(joined, stop - start)
 
     def _ragged(self, number: int) -> Ragged:
         part = self._parts[number]

@@ -1,7 +1,7 @@
 """Encoder of notes: a BERT over word pieces, then attention over a sample's notes."""
 
 from clinical.batch import Tokens
-from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.encoding import Encoder, Encoding, check_heads
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
 from clinical.encoders.weights import load_fitting, read_tensors
 from clinical.errors import ConfigError
@@ -39,8 +39,7 @@ class BertEncoder(Encoder):
 
         self.width = width = sizes.get("hidden_size", width)
         heads = sizes.get("heads", heads)
-        if width % heads:
-            raise ConfigError(f"notes: width {width} is no multiple of heads {heads}; change one")
+        check_heads("notes", width, heads)
         architecture = BertConfig(
             vocab_size=sizes["vocabulary"],
             hidden_size=width,

@@ -79,11 +79,11 @@ class CNNEncoder(Encoder):
         if stem is None:
             stem = "standard" if sizes["size"] >= _SMALLEST_STANDARD else "small"
         if stem not in ("standard", "small"):
-            raise ConfigError(f"images: stem {stem} should be standard or small")
+            raise ConfigError(f"modalities.images.stem: {stem} should be standard or small")
         if norm not in _NORMS:
-            raise ConfigError(f"images: norm {norm} should be group or batch")
+            raise ConfigError(f"modalities.images.norm: {norm} should be group or batch")
         if stages not in range(1, 5):
-            raise ConfigError(f"images: stages {stages} should be 1 to 4")
+            raise ConfigError(f"modalities.images.stages: {stages} should be 1 to 4")
         self.width = width
         self.norm_kind = norm
         self.backbone = build_resnet(backbone, norm=norm, stages=stages, stem=stem)
@@ -168,7 +168,9 @@ def build_resnet(backbone: str, *, norm: str, stages: int, stem: str) -> "ResNet
 
     known = [name for name in models.list_models(models) if name.startswith(_FAMILIES)]
     if backbone not in known:
-        raise ConfigError(f"images: backbone {backbone} is no ResNet{likely(backbone, known)}")
+        raise ConfigError(
+            f"modalities.images.backbone: {backbone} is no ResNet{likely(backbone, known)}"
+        )
     net: ResNet = models.get_model(backbone, weights=None, norm_layer=_NORMS[norm])
     filters = net.conv1.out_channels
     if stem == "small":

@@ -58,5 +58,18 @@ class Encoder(nn.Module):
             ConfigError: this encoder has none, or the weights don't fit it.
         """
         raise ConfigError(
-            f"weights: {type(self).__name__} starts from random weights; remove {path.name}"
+            f"weights: {type(self).__name__} learns from scratch, and {path.name} is missing or "
+            "of no use to it; remove the key"
+        )
+
+
+def check_heads(modality: str, width: int, heads: int) -> None:
+    """Refuse attention heads that don't divide the width.
+
+    Raises:
+        ConfigError: they don't.
+    """
+    if heads < 1 or width % heads:
+        raise ConfigError(
+            f"modalities.{modality}: width {width} is no multiple of heads {heads}; change either"
         )

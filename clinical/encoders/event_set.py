@@ -1,10 +1,10 @@
 """Encoder of irregular measurements as a set of events, beside a wide path over exact summaries."""
 
 from clinical.batch import SUMMARY_STATISTICS, TimeSeries
-from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.encoding import Encoder, Encoding, check_heads
 from clinical.encoders.pieces import PieceTable, cut
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding
-from clinical.encoders.transformer import Transformer
+from clinical.encoders.transformer import FullTransformer, LatentTransformer
 from clinical.errors import ConfigError
 
 from collections.abc import Mapping
@@ -42,16 +42,24 @@ class WideSummary(nn.Module):
 class DeepEvents(nn.Module):
     """A transformer over the events' embeddings, and its pooled summary."""
 
-    def __init__(self, width: int, *, layers: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, *, latents: int | None, layers: int, heads: int, dropout: float
+    ) -> None:
         super().__init__()
-        self.transformer = Transformer(width, layers=layers, heads=heads, dropout=dropout)
+        self.transformer = (
+            FullTransformer(width, layers=layers, heads=heads, dropout=dropout)
+            if latents is None
+            else LatentTransformer(
+                width, latents=latents, layers=layers, heads=heads, dropout=dropout
+            )
+        )
         self.pool = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, D] and mask [B, T] -> contextual tokens [B, T, D] and summary [B, D]."""
-        tokens = self.transformer(tokens, mask)
-        return tokens, self.norm(self.pool(tokens, mask))
+        tokens, pooled, pooled_mask = self.transformer(tokens, mask)
+        return tokens, self.norm(self.pool(pooled, pooled_mask))
 
 
 class EventSetEncoder(Encoder):
@@ -65,6 +73,9 @@ class EventSetEncoder(Encoder):
         sizes: `variables`, and `summary_variables` of them with exact summaries.
         width: D.
         layers, heads, dropout: of the transformer.
+        latents: learned vectors through which the events look at each other, at a cost that
+            grows with their number; null lets each event look at every other, at a cost that
+            grows with the square.
         pieces: pieces of a value's embedding between the extreme quantiles.
         wide: whether to read the summaries.
         wide_pieces: pieces of a summary statistic.
@@ -80,6 +91,7 @@ class EventSetEncoder(Encoder):
         layers: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
+        latents: int | None = 32,
         pieces: int = 16,
         wide: bool = True,
         wide_pieces: int = 10,
@@ -88,13 +100,18 @@ class EventSetEncoder(Encoder):
     ) -> None:
         super().__init__()
         if not (wide or deep):
-            raise ConfigError("event_set: wide and deep are both off; switch one on")
-        if width % heads:
-            raise ConfigError(f"events: width {width} is no multiple of heads {heads}; change one")
+            raise ConfigError("modalities.events: wide and deep are both off; switch one on")
+        check_heads("events", width, heads)
+        if latents is not None and latents < 1:
+            raise ConfigError(f"modalities.events.latents: {latents} should be 1 or more, or null")
         self.width = width
         self.value = PieceTable(sizes["variables"], width, pieces=pieces)
         self.time = TimeEmbedding(width, shortest_hours=0.5, longest_hours=2000.0)
-        self.deep = DeepEvents(width, layers=layers, heads=heads, dropout=dropout) if deep else None
+        self.deep = (
+            DeepEvents(width, latents=latents, layers=layers, heads=heads, dropout=dropout)
+            if deep
+            else None
+        )
         self.wide = (
             WideSummary(sizes["summary_variables"], width, pieces=wide_pieces, dropout=wide_dropout)
             if wide

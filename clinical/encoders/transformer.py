@@ -1,60 +1,131 @@
-"""A pre-norm transformer over sets of different sizes."""
+"""Pre-norm transformers over sets of different sizes.
+
+Attention weights are never dropped: with dropout there, PyTorch leaves its fused kernels, and time
+and memory grow several-fold.
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Block(nn.Module):
-    """Self-attention, then a two-layer network, each added to its input.
+class Attention(nn.Module):
+    """Multi-head attention from some tokens to others."""
 
-    Attention weights are not dropped: with dropout there, PyTorch leaves its fused kernels, and
-    memory would grow with the square of the steps.
-    """
-
-    def __init__(self, width: int, *, heads: int, ratio: int, dropout: float) -> None:
+    def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.merge = nn.Linear(width, width)
-        self.norm_mix = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, ratio * width)
-        self.narrow = nn.Linear(ratio * width, width)
+
+    def forward(self, tokens: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """[B, T, D] looks at context [B, C, D] where `mask` [B, 1, 1, C] -> [B, T, D]."""
+        query = self.query(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        both = self.key_value(context).unflatten(2, (2, self.heads, -1))
+        key, value = both.permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        merged: Tensor = self.merge(found.transpose(1, 2).flatten(2))
+        return merged
+
+
+class Layer(nn.Module):
+    """Attention, then a two-layer network, each added to its input."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float, ratio: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads=heads)
+        self.network = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, ratio * width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(ratio * width, width),
+        )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, key_mask: Tensor) -> Tensor:
-        """[B, T, D] with `key_mask` [B, 1, 1, T] -> [B, T, D]."""
-        size, steps, width = tokens.shape
-        parts = self.project(self.norm_attention(tokens))
-        parts = parts.view(size, steps, 3, self.heads, width // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=key_mask)
-        mixed = mixed.transpose(1, 2).reshape(size, steps, width)
-        tokens = tokens + self.dropout(self.merge(mixed))
-        mixed = functional.gelu(self.widen(self.norm_mix(tokens)), approximate="tanh")
-        added: Tensor = tokens + self.dropout(self.narrow(mixed))
+    def forward(
+        self, tokens: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """[B, T, D] looks at `context` [B, C, D], normed already, or at itself -> [B, T, D]."""
+        normed = self.norm(tokens)
+        context = normed if context is None else context
+        tokens = tokens + self.dropout(self.attention(normed, context, mask))
+        added: Tensor = tokens + self.dropout(self.network(tokens))
         return added
 
 
-class Transformer(nn.Module):
-    """Blocks and a last norm; padding is neither looked at nor meaningful in the output."""
+def _readable(mask: Tensor) -> Tensor:
+    """[B, 1, 1, T]: a sample with nothing looks at its padding.
 
-    def __init__(
-        self, width: int, *, layers: int, heads: int, ratio: int = 2, dropout: float = 0.1
-    ) -> None:
+    Attention over nothing would be NaN, and would reach every parameter's gradient.
+    """
+    return (mask | ~mask.any(1, keepdim=True))[:, None, None]
+
+
+class FullTransformer(nn.Module):
+    """Every part looks at every other, in each layer: the cost grows with the square of T."""
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(width, heads=heads, ratio=ratio, dropout=dropout) for _ in range(layers)
+        self.layers = nn.ModuleList(
+            Layer(width, heads=heads, dropout=dropout) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """[B, T, D] and `mask` [B, T] -> [B, T, D]; finite wherever the tokens are."""
-        # A sample with nothing looks at its padding: attention over nothing would be NaN, and
-        # NaN there would reach every parameter's gradient.
-        seen = (mask | ~mask.any(1, keepdim=True))[:, None, None]
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Contextualise.
+
+        Args:
+            tokens: [B, T, D], finite also where `mask` is false; T may be 0.
+            mask: [B, T] bool.
+
+        Returns:
+            The parts [B, T, D]; and what a summary should pool, here the same, with its mask.
+        """
         if tokens.shape[1]:
-            for block in self.blocks:
-                tokens = block(tokens, seen)
-        normed: Tensor = self.norm(tokens)
-        return normed
+            readable = _readable(mask)
+            for layer in self.layers:
+                tokens = layer(tokens, mask=readable)
+        tokens = self.norm(tokens)
+        return tokens, tokens, mask
+
+
+class LatentTransformer(nn.Module):
+    """A few learned latents read the parts, look at each other, and are read by the parts.
+
+    The cost grows with T, not with its square (Jaegle et al., 2021, arXiv:2107.14795).
+    """
+
+    def __init__(
+        self, width: int, *, latents: int, layers: int, heads: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(nn.init.normal_(Tensor(latents, width)))
+        self.norm_parts = nn.LayerNorm(width)
+        self.read = Layer(width, heads=heads, dropout=dropout)
+        self.layers = nn.ModuleList(
+            Layer(width, heads=heads, dropout=dropout) for _ in range(layers)
+        )
+        self.norm_latents = nn.LayerNorm(width)
+        # Over T parts dropout would cost more than the layer itself.
+        self.write = Layer(width, heads=heads, dropout=0.0)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Contextualise.
+
+        Args:
+            tokens: [B, T, D], finite also where `mask` is false; T may be 0.
+            mask: [B, T] bool.
+
+        Returns:
+            The parts [B, T, D]; and what a summary should pool, the latents, with their mask.
+        """
+        latents = self.latents.expand(len(tokens), -1, -1)
+        if tokens.shape[1]:
+            latents = self.read(latents, context=self.norm_parts(tokens), mask=_readable(mask))
+        for layer in self.layers:
+            latents = layer(latents)
+        latents = self.norm_latents(latents)
+        parts = self.norm(self.write(tokens, context=latents))
+        return parts, latents, mask.new_ones(latents.shape[:2])

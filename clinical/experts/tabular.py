@@ -41,9 +41,14 @@ def _notes(container: Tokens, *, vocabulary: int) -> Tensor:
 def _images(container: Images) -> Tensor:
     """[B, 64]: the newest image's brightness on an 8 x 8 grid, NaN where there is none."""
     grid = torch.nn.functional.adaptive_avg_pool2d(container.pixels, 8).flatten(1)
-    newest = torch.full((container.size, 64), torch.nan)
     order = torch.argsort(container.time_hours, descending=True, stable=True)
-    newest[container.sample[order]] = grid[order]
+    # The last of each sample in that order: writing twice to one row would let threads decide.
+    last = torch.full((container.size,), -1).scatter_reduce(
+        0, container.sample[order], torch.arange(len(order)), "amax"
+    )
+    seen = last >= 0
+    newest = torch.full((container.size, 64), torch.nan)
+    newest[seen] = grid[order[last[seen]]]
     return newest
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import polars as pl
 from PIL import Image
 
+# Without a list Pillow also tries formats that start other programs, such as EPS.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+
 # What Pillow raises on files that are damaged, foreign or made to exhaust memory.
 _UNREADABLE = (
     OSError,
@@ -26,7 +29,7 @@ _UNREADABLE = (
 def is_readable(path: Path) -> bool:
     """Whether Pillow decodes every pixel; the header of a truncated file would look well."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.load()
     except _UNREADABLE:
         return False

@@ -28,8 +28,10 @@ class AttentionFusion(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(f"fusion: width {width} is no multiple of heads {heads}; change one")
+        if heads < 1 or width % heads:
+            raise ConfigError(
+                f"fusion: width {width} is no multiple of heads {heads}; change either"
+            )
         self.modality = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.fused = nn.Parameter(torch.randn(width) * 0.1)

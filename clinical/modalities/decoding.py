@@ -1,5 +1,7 @@
 """From an image file to a grey square."""
 
+from clinical.extract.images import FORMATS
+
 import struct
 import warnings
 import zlib
@@ -12,9 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
-
-# Named, for Pillow also knows formats that run a program, such as EPS.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 
 # What Pillow lets through from its decoders on files that are cut or made up.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error, zlib.error)

@@ -166,12 +166,13 @@ class EventsReader:
         value, _ = self._columns["value"].take_ragged(rows).padded()
         hours, _ = self._columns["hours"].take_ragged(rows).padded()
         summary, summary_observed = self._summaries(rows)
+        stands = torch.from_numpy(mask)
         return TimeSeries(
             variable=torch.from_numpy(variable).long(),
             value=torch.from_numpy(value),
             time_hours=torch.from_numpy(hours),
-            mask=torch.from_numpy(mask),
-            observed=torch.from_numpy(mask.copy()),
+            mask=stands,
+            observed=stands,
             summary=torch.from_numpy(summary),
             summary_observed=torch.from_numpy(summary_observed),
         )

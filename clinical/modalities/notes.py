@@ -5,7 +5,14 @@ from clinical.cohort.columns import Ragged
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
-from clinical.modalities.tokenizer import parse, read_weights, special_ids, train, words
+from clinical.modalities.tokenizer import (
+    encode_starts,
+    parse,
+    read_weights,
+    special_ids,
+    train,
+    words,
+)
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -102,8 +109,7 @@ class Notes:
         notes = kept.unique("event").sort("event")
         tokenizer = parse(statistics["tokenizer"], where="statistics.json")
         limit = statistics["sizes"]["max_tokens"]
-        encoded = tokenizer.encode_batch_fast(notes["text_value"].to_list())
-        pieces = [_cut(encoding.ids, limit) for encoding in encoded]
+        pieces, n_cut = encode_starts(tokenizer, notes["text_value"].to_list(), limit=limit)
         lengths = np.array([len(ids) for ids in pieces], dtype=np.int64)
         flat = np.concatenate([np.empty(0, np.int32), *pieces])
         write_occurrences(
@@ -116,7 +122,7 @@ class Notes:
         return nonzero(
             {
                 "empty": visible["event"].n_unique() - worded["event"].n_unique(),
-                "cut_notes": sum(len(encoding.ids) > limit for encoding in encoded),
+                "cut_notes": n_cut,
                 "left_out_notes": worded.height - kept.height,
             }
         )
@@ -166,7 +172,7 @@ def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict
     for frame in frames:
         notes = _with_text(frame).unique("event").sort("event")
         for subject, text in notes.select("subject", "text_value").iter_rows():
-            used = Counter(words(text))
+            used = words(text)
             counts.update(used)
             for word in used.keys() - enough:
                 users = few.setdefault(word, set())
@@ -179,9 +185,3 @@ def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict
 
 def _with_text(visible: pl.DataFrame) -> pl.DataFrame:
     return visible.filter(pl.col("text_value").str.contains(r"\S").fill_null(False))
-
-
-def _cut(ids: Sequence[int], limit: int) -> NDArray[np.int32]:
-    """The first pieces, closed by the end piece."""
-    kept = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-    return np.array(kept, dtype=np.int32)

@@ -10,12 +10,14 @@ from clinical.config import RunConfig, keywords, pick
 from clinical.extract.schema import Extract
 from clinical.modalities import MODALITIES, Counts, Modality, Statistics, route
 from clinical.modalities.routing import matches
+from clinical.modalities.static import AGE
 
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +25,6 @@ import meds
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
-AGE = "AGE"
-"""The static code that stands for the age in years at the prediction time."""
 
 CODES_FILE = "relation_codes.arrow"
 
@@ -177,10 +176,22 @@ def over_shards(
     if workers <= 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return
-    # A fork would copy polars' thread pool in an unusable state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=worker_context()) as pool:
         yield from pool.map(function, jobs)
+
+
+def worker_context() -> BaseContext:
+    """How worker processes start.
+
+    Not by forking this process, which would copy the thread pools of polars and torch in an
+    unusable state. Where the platform has it, a server that has imported everything and started
+    no thread is forked instead, so that only the first worker waits for the imports.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def jobs_of(

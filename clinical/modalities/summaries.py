@@ -81,9 +81,8 @@ def _reduce(function: np.ufunc, values: Floats, start: NDArray[np.int64]) -> Flo
 
 
 def _means(values: Floats, start: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:
-    """Means of runs; of equal values exactly that value, which rounding would miss."""
-    means = _reduce(np.add, values, start) / count
-    return np.clip(means, _reduce(np.minimum, values, start), _reduce(np.maximum, values, start))
+    """Means of runs; those of equal float32 values are exact, as their sums are in float64."""
+    return _reduce(np.add, values, start) / count
 
 
 def _centred(values: Floats, start: NDArray[np.int64], count: NDArray[np.int64]) -> Floats:

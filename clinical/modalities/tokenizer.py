@@ -3,10 +3,14 @@
 from clinical.errors import ConfigError
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
@@ -26,7 +30,7 @@ SPECIAL = {
 
 PRINTABLE = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
 
-WORDS_IN_TRAINING = 20_000_000
+WORDS_IN_TRAINING = 5_000_000
 """Above so many words the counts are scaled down; merges follow frequencies, not counts."""
 
 LAST_SPECIAL = 1000
@@ -36,10 +40,36 @@ _normalizer = BertNormalizer(lowercase=True)
 _pre_tokenizer = BertPreTokenizer()
 
 
-def words(text: str) -> list[str]:
-    """Lower-case words and punctuation marks, as the tokenizer sees them before its pieces."""
-    normal = _normalizer.normalize_str(text)
-    return [word for word, _ in _pre_tokenizer.pre_tokenize_str(normal)]
+def words(text: str) -> Counter[str]:
+    """How often a text has each lower-case word and punctuation mark, before word pieces."""
+    counts: Counter[str] = Counter()
+    for chunk, times in Counter(text.split()).items():
+        for word in _words_of_chunk(chunk):
+            counts[word] += times
+    return counts
+
+
+@lru_cache(maxsize=1 << 16)
+def _words_of_chunk(chunk: str) -> tuple[str, ...]:
+    """Words between two blanks; a few of them are most of all text."""
+    normal = _normalizer.normalize_str(chunk)
+    return tuple(word for word, _ in _pre_tokenizer.pre_tokenize_str(normal))
+
+
+def encode_starts(
+    tokenizer: Tokenizer, texts: Sequence[str], *, limit: int
+) -> tuple[list[NDArray[np.int32]], int]:
+    """The first pieces of each text, start and end pieces included, and how many were cut."""
+    # A chunk between blanks is a piece at least, so no more of them than `limit` are looked at.
+    encoded = tokenizer.encode_batch_fast([_start(text, limit) for text in texts])
+    ids = [encoding.ids for encoding in encoded]
+    kept = [i if len(i) <= limit else [*i[: limit - 1], i[-1]] for i in ids]
+    return [np.array(i, dtype=np.int32) for i in kept], sum(len(i) > limit for i in ids)
+
+
+def _start(text: str, n_chunks: int) -> str:
+    parts = text.split(maxsplit=n_chunks)
+    return text if len(parts) <= n_chunks else text[: len(text) - len(parts[-1])]
 
 
 def train(counts: Mapping[str, int], *, vocabulary: int) -> Tokenizer:

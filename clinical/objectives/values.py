@@ -37,12 +37,14 @@ class HiddenValues:
         value: [B, T] position of each event.
         level: [B, V] position of each variable's mean.
         measured: [B, V] bool.
+        summary: [B, V] bool, measured and wholly hidden, events and summary.
     """
 
     event: Tensor
     value: Tensor
     level: Tensor
     measured: Tensor
+    summary: Tensor
 
 
 class Values(Objective):
@@ -51,8 +53,9 @@ class Values(Objective):
     Three decoders. "event" reads each hidden event's own state. "summary" reads, linearly from
     the fused vector, the mean of every measured variable (and, lightly, which were measured):
     so the embedding memory carries each patient's levels, also those that say little about the
-    patient but, averaged over a ward, something about its patients. "neighbours" reads the same
-    from each relation's message, which teaches message passing what neighbours share.
+    patient but, averaged over a ward, something about its patients. "neighbours" corrects the
+    guess at wholly hidden variables by each relation's message, which teaches message passing
+    what neighbours share beyond what the patient's own data tell.
 
     Losses of positions are in units of what a model that knows nothing would have, so about 1
     at the start.
@@ -93,8 +96,11 @@ class Values(Objective):
         self.presence = nn.Linear(model.width, self.n_summaries)
         self.relations = model.relations
         self.neighbours = nn.ModuleList(
-            _positions(model.width, self.n_summaries) for _ in model.relations
+            nn.Linear(model.width, self.n_summaries) for _ in model.relations
         )
+        for decoder in self.neighbours:
+            nn.init.zeros_(decoder.weight)
+            nn.init.zeros_(decoder.bias)
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator
@@ -107,8 +113,13 @@ class Values(Objective):
             observed=events.observed & ~hidden,
             summary_observed=events.summary_observed & ~touched[:, : self.n_summaries],
         )
+        measured = events.summary_observed
         kept = HiddenValues(
-            hidden, events.value, events.summary[..., _MEAN], events.summary_observed
+            event=hidden,
+            value=events.value,
+            level=events.summary[..., _MEAN],
+            measured=measured,
+            summary=measured & variables[:, : self.n_summaries],
         )
         return batch.replace(events=masked), kept
 
@@ -128,27 +139,30 @@ class Values(Objective):
         """Positions of hidden events, and of every variable's mean."""
         states = outputs.encodings["events"].states[hidden.event]
         event = _distance(self.event(states)[:, 0], hidden.value[hidden.event])
-        level = _distance(self.level(outputs.fused), hidden.level)
+        level = self.level(outputs.fused)
         presence = self.presence(outputs.fused)
         surprise = binary_cross_entropy_with_logits(
             presence, hidden.measured.to(presence.dtype), reduction="none"
         )
         parts = {
             "values/event": event.sum() / max(event.numel(), 1),
-            "values/summary": masked_mean(level, hidden.measured),
+            "values/summary": masked_mean(_distance(level, hidden.level), hidden.measured),
             "values/presence": masked_mean(
                 surprise, hidden.measured.any(1, keepdim=True).expand_as(surprise)
             ),
         }
         if self.relations:
-            parts["values/neighbours"] = self._neighbours_loss(outputs, hidden)
+            parts["values/neighbours"] = self._neighbours_loss(outputs, hidden, level.detach())
         return add_parts(parts, {"values/presence": _PRESENCE_WEIGHT})
 
-    def _neighbours_loss(self, outputs: ModelOutputs, hidden: HiddenValues) -> Tensor:
+    def _neighbours_loss(
+        self, outputs: ModelOutputs, hidden: HiddenValues, alone: Tensor
+    ) -> Tensor:
+        """What messages add to `alone` [B, V], the guess from the patient's own data."""
         losses = []
         for relation, decode in zip(self.relations, self.neighbours, strict=True):
-            told = hidden.measured & outputs.linked[relation][:, None]
-            distance = _distance(decode(outputs.messages[relation]), hidden.level)
+            told = hidden.summary & outputs.linked[relation][:, None]
+            distance = _distance(alone + decode(outputs.messages[relation]), hidden.level)
             losses.append(masked_mean(distance, told))
         return torch.stack(losses).mean()
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 GRID = 1e-6
 """Distances are whole multiples of it; references as close as that are ordered by their row."""
 
-_BLOCK = 4_000_000  # entries of a distance matrix held at once: 32 MB
+_BLOCK = 250_000  # entries of a distance matrix held at once: 2 MB, which caches hold
+_FEWEST = 32  # queries at once: each block reads all references
 _FARTHEST = 2**31 - 1
 _NEVER = np.iinfo(np.int64).max
 
@@ -47,7 +48,7 @@ def nearest(
     width = min(k, len(reference))
     if not width:
         return rows, distance
-    step = max(1, _BLOCK // len(reference))
+    step = max(_FEWEST, _BLOCK // len(reference))
     squares = np.square(reference).sum(1)
     for start in range(0, len(query), step):
         block = slice(start, start + step)

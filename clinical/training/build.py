@@ -4,7 +4,7 @@ from clinical.batch import ClinicalBatch
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
-from clinical.errors import ConfigError
+from clinical.errors import ConfigError, SchemaError
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective
 from clinical.relations import RELATIONS
@@ -130,6 +130,11 @@ def finetune_model(
     labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
     known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
     train, select = (np.array([r for r in store.rows(s) if known[r]]) for s in ("train", "select"))
+    if not len(select):
+        raise SchemaError(
+            "tasks: no sample of the tuning split's half that chooses the epoch has a label; "
+            "label more tuning subjects"
+        )
     settings = config.finetune
     stage = FinetuneStage(
         model, references(config, store), config=settings, tasks=config.tasks, seed=config.seed

@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
@@ -52,8 +54,8 @@ def fit(
     weights = ScoringWeights(
         stage.model, decay=decay, patience=patience, curves=logs / f"{stage.name}.csv"
     )
-    runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
     with _quiet_lightning():
+        runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
         runner.fit(
             stage,
             train,
@@ -67,6 +69,17 @@ def fit(
     save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
     draft.replace(done)
     last.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the checkpoint and renames: Lightning's own moves it between file systems."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        draft = Path(path).with_suffix(".draft")
+        super().save_checkpoint(checkpoint, draft, storage_options)
+        draft.replace(path)
 
 
 def _trainer(
@@ -91,6 +104,7 @@ def _trainer(
         max_epochs=epochs,
         gradient_clip_val=GRADIENT_CLIP,
         callbacks=[weights, keep, *bar],
+        plugins=[AtomicCheckpointIO()],
         logger=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -102,10 +116,18 @@ def _trainer(
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Its advice on workers and log steps is about choices the configuration made."""
+    named = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    levels = [log.level for log in named]
+    for log in named:
+        log.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", module="lightning_fabric")
-        yield
+        try:
+            yield
+        finally:
+            for log, level in zip(named, levels, strict=True):
+                log.setLevel(level)
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from clinical.batch import (
 from clinical.encoders import ENCODERS, Encoder
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -127,10 +126,14 @@ def garbled(container: Any) -> Any:
 class Case:
     """An entry of the menu, how to build it small, and containers for it."""
 
-    entry: type[Encoder]
+    name: str
     make: Callable[[int, torch.Generator], Any]
     sizes: Mapping[str, int]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> type[Encoder]:
+        return ENCODERS[self.name]
 
     def encoder(self, **options: Any) -> Encoder:
         torch.manual_seed(3)
@@ -150,25 +153,26 @@ NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "cls": 2, "sep": 3, "mask
 EVENTS = {"variables": 6, "summary_variables": 4}
 
 CASES = {
-    "event_set": partial(
-        Case,
-        make=make_events,
-        sizes={"variables": 6, "summary_variables": 4},
-        options={"layers": 2},
-    ),
-    "mlp": partial(Case, make=make_vector, sizes={"columns": 5}, options={}),
-    "bert": partial(Case, make=make_notes, sizes=NOTES, options={"layers": 1}),
+    "event_set": Case("event_set", make_events, EVENTS),
+    "event_set, full": Case("event_set", make_events, EVENTS, {"latents": None}),
+    "mlp": Case("mlp", make_vector, {"columns": 5}),
+    "bert": Case("bert", make_notes, NOTES, {"layers": 1}),
     # Two stages for speed; test_cnn.py runs all four.
-    "cnn": partial(Case, make=make_images, sizes={"size": 16, "patch": 4}, options={"stages": 2}),
-    "bag": partial(Case, make=make_codes, sizes={"codes": 20}, options={}),
+    "cnn": Case("cnn", make_images, {"size": 16, "patch": 4}, {"stages": 2}),
+    "bag": Case("bag", make_codes, {"codes": 20}),
 }
 
 
-@pytest.fixture(params=list(ENCODERS))
+@pytest.fixture(params=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
-    """Each entry of the menu in turn."""
-    assert request.param in CASES, f"{request.param}: describe a small one in this file's CASES"
-    return CASES[request.param](ENCODERS[request.param])
+    """Each case in turn."""
+    return CASES[request.param]
+
+
+@pytest.fixture
+def described() -> set[str]:
+    """The entries of the menu that have a case."""
+    return {case.name for case in CASES.values()}
 
 
 @pytest.fixture

@@ -125,11 +125,11 @@ def test_a_file_without_tensors_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "resnet19"}, "backbone resnet19 is no ResNet; did you mean resnet1"),
-        ({"backbone": "vgg11"}, "backbone vgg11 is no ResNet; known here: resnet101"),
-        ({"stem": "tiny"}, "stem tiny should be standard or small"),
-        ({"norm": "layer"}, "norm layer should be group or batch"),
-        ({"stages": 5}, "stages 5 should be 1 to 4"),
+        ({"backbone": "resnet19"}, "backbone: resnet19 is no ResNet; did you mean resnet1"),
+        ({"backbone": "vgg11"}, "backbone: vgg11 is no ResNet; known here: resnet101"),
+        ({"stem": "tiny"}, "stem: tiny should be standard or small"),
+        ({"norm": "layer"}, "norm: layer should be group or batch"),
+        ({"stages": 5}, "stages: 5 should be 1 to 4"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(options, message):

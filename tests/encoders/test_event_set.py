@@ -17,11 +17,12 @@ def build(**options) -> EventSetEncoder:
     return EventSetEncoder(SIZES, width=16, **options).eval()
 
 
-def test_the_order_of_events_does_not_matter(events):
+@pytest.mark.parametrize("latents", [8, None])
+def test_the_order_of_events_does_not_matter(events, latents):
     order = torch.randperm(events.mask.shape[1], generator=torch.Generator().manual_seed(0))
     names = ("variable", "value", "time_hours", "mask", "observed")
     shuffled = events.replace(**{name: getattr(events, name)[:, order] for name in names})
-    encoder = build()
+    encoder = build(latents=latents)
     torch.testing.assert_close(
         encoder(shuffled).summary, encoder(events).summary, rtol=0, atol=1e-5
     )
@@ -64,14 +65,18 @@ def test_a_path_that_is_off_has_no_weights_and_no_say(events):
     assert wide.deep is None
 
 
-def test_both_paths_off_is_refused():
-    with pytest.raises(ConfigError, match="wide and deep are both off"):
-        build(wide=False, deep=False)
-
-
-def test_a_width_that_the_heads_cannot_share_is_refused():
-    with pytest.raises(ConfigError, match="width 16 is no multiple of heads 3"):
-        build(heads=3)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wide": False, "deep": False}, "events: wide and deep are both off"),
+        ({"heads": 3}, "events: width 16 is no multiple of heads 3"),
+        ({"heads": 0}, "events: width 16 is no multiple of heads 0"),
+        ({"latents": 0}, "events.latents: 0 should be 1 or more, or null"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**options)
 
 
 def test_the_wide_path_adds_up_what_each_statistic_says():
@@ -101,8 +106,22 @@ def test_a_missing_variable_is_told_from_an_average_one():
     assert (seen - missing).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("latents", [8, None])
+def test_the_state_of_a_hidden_event_knows_the_other_events(events, latents):
+    hidden = events.observed.clone()
+    hidden[0, 0] = False
+    hides = events.replace(observed=hidden)
+    value = events.value.clone()
+    value[0, 2] += 0.5
+    assert events.observed[0, 2]
+    encoder = build(latents=latents)
+    moved = encoder(hides.replace(value=value)).states - encoder(hides).states
+    assert moved[0, 0].abs().max() > 1e-5
+    assert not moved[1:].any()
+
+
 def test_thousands_of_events_and_variables_fit():
-    encoder = EventSetEncoder({"variables": 2000, "summary_variables": 0}, width=16, layers=1)
+    encoder = EventSetEncoder({"variables": 2000, "summary_variables": 1}, width=16, layers=1)
     steps = 4000
     mask = torch.ones(1, steps, dtype=torch.bool)
     series = TimeSeries(
@@ -111,8 +130,8 @@ def test_thousands_of_events_and_variables_fit():
         time_hours=torch.rand(1, steps) * 1e5,
         mask=mask,
         observed=mask,
-        summary=torch.zeros(1, 0, S),
-        summary_observed=torch.zeros(1, 0, dtype=torch.bool),
+        summary=torch.zeros(1, 1, S),
+        summary_observed=torch.zeros(1, 1, dtype=torch.bool),
     )
     encoding = encoder(series)
     assert encoding.states.shape == (1, steps, 16)

@@ -73,6 +73,11 @@ def test_a_large_jpeg_shrinks_to_about_the_same_as_through_full_decoding(tmp_pat
     assert np.abs(found - block_means).max() < 4
 
 
+def test_a_format_that_medicine_does_not_use_is_undecodable(tmp_path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "drawing.pcx")
+    assert decode(tmp_path / "drawing.pcx", 8) == "undecodable"
+
+
 def test_unreadable_files_are_told_apart(pictures, monkeypatch) -> None:
     assert decode(pictures / "none.png", 8) == "missing"
     assert decode(pictures, 8) == "missing"

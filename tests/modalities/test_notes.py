@@ -93,6 +93,14 @@ def test_the_newest_notes_with_words_are_kept(wards, make_frame, tmp_path, no_im
     assert tokens.time_hours.tolist() == [3.0, 2.0]
 
 
+def test_a_note_without_a_time_counts_as_of_now(wards, make_frame, tmp_path, no_images) -> None:
+    modality, statistics = fitted(wards)
+    frame = make_frame([{**note(0, "mild"), "hours": None}])
+    modality.write(frame, 1, statistics, tmp_path, read_image=no_images)
+    tokens = modality.open([tmp_path], statistics).collate(np.array([0]))
+    assert tokens.time_hours.tolist() == [0.0]
+
+
 def test_a_note_is_stored_once_however_many_samples_see_it(
     wards, make_frame, tmp_path, no_images
 ) -> None:

@@ -2,6 +2,7 @@ from clinical.errors import ConfigError
 from clinical.modalities.tokenizer import (
     SPECIAL,
     build,
+    encode_starts,
     parse,
     read_weights,
     special_ids,
@@ -10,9 +11,13 @@ from clinical.modalities.tokenizer import (
 )
 
 import json
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 COUNTS = {"dyspnea": 40, "dyspneic": 30, "edema": 25, "mild": 20, "no": 60, "ödem": 2}
@@ -28,6 +33,11 @@ CONFIG = {
 }
 
 
+@cache
+def trained() -> Tokenizer:
+    return train(COUNTS, vocabulary=400)
+
+
 def weights(folder: Path, **config: object) -> Path:
     (folder / "config.json").write_text(json.dumps({**CONFIG, **config}))
     (folder / "vocab.txt").write_text("\n".join([*SPECIAL.values(), "pain", "No", "##s"]) + "\n")
@@ -35,7 +45,8 @@ def weights(folder: Path, **config: object) -> Path:
 
 
 def test_words_are_lower_case_without_accents_and_punctuation_stands_alone() -> None:
-    assert words("No Dyspnée, BP 120/80") == ["no", "dyspnee", ",", "bp", "120", "/", "80"]
+    expected = ["no", "dyspnee", ",", "no", "bp", ":", "12", "/", "8", "."]
+    assert words("No Dyspnée, no BP: 12/8.") == Counter(expected)
 
 
 def test_frequent_words_become_pieces_and_others_are_spelt() -> None:
@@ -62,6 +73,24 @@ def test_a_declared_special_piece_of_given_weights_is_text_as_well(tmp_path) -> 
     assert special_ids(tokenizer)["mask"] in tokenizer.encode("[MASK]").ids
     parsed = parse(tokenizer.to_str(), where="tokenizer.json")
     assert special_ids(parsed)["mask"] not in parsed.encode("[MASK]").ids
+
+
+@given(text=st.text("aé. \n\t[!", max_size=60), limit=st.integers(3, 12))
+def test_the_start_of_a_text_is_the_start_of_its_pieces(text: str, limit: int) -> None:
+    tokenizer = trained()
+    whole = tokenizer.encode(text).ids
+    (start,), n_cut = encode_starts(tokenizer, [text], limit=limit)
+    assert n_cut == (len(whole) > limit)
+    expected = whole if len(whole) <= limit else [*whole[: limit - 1], whole[-1]]
+    assert start.tolist() == expected
+
+
+@given(text=st.text("aé. \n\t[!中b", max_size=60))
+def test_words_are_those_of_the_tokenizer(text: str) -> None:
+    tokenizer = trained()
+    normal = tokenizer.normalizer.normalize_str(text)
+    pieces = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
+    assert words(text) == Counter(word for word, _ in pieces)
 
 
 def test_special_pieces_come_first() -> None:

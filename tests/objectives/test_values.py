@@ -122,3 +122,26 @@ def test_without_relations_nothing_is_asked_of_messages(synthetic):
     masked, hidden = objective.hide(synthetic.make_batch(), draws())
     parts = objective.loss(model(masked), hidden).parts
     assert set(parts) == {"values/event", "values/summary", "values/presence"}
+
+
+def test_messages_correct_the_guess_at_wholly_hidden_variables_alone(model, synthetic):
+    objective = Values(model)
+    masked, hidden = objective.hide(synthetic.make_batch(40), draws())
+    outputs = model(masked)
+    torch.nn.init.normal_(objective.neighbours[0].weight)
+    alone = objective.level(outputs.fused).detach()
+    expected = []
+    for relation, decode in zip(model.relations, objective.neighbours, strict=True):
+        errors = []
+        for sample, variable in torch.nonzero(hidden.summary).tolist():
+            if outputs.linked[relation][sample]:
+                more = decode(outputs.messages[relation][sample])[variable]
+                wrong = alone[sample, variable] + more - hidden.level[sample, variable]
+                errors.append(wrong.abs() - 0.5 if wrong.abs() > 1 else wrong**2 / 2)
+        expected.append(24 * torch.stack(errors).mean())
+    part = objective.loss(outputs, hidden).parts["values/neighbours"]
+    torch.testing.assert_close(part, torch.stack(expected).mean())
+    events = masked.inputs["events"]
+    for sample, variable in torch.nonzero(hidden.summary).tolist():
+        assert not events.summary_observed[sample, variable]
+        assert not (events.observed[sample] & (events.variable[sample] == variable)).any()

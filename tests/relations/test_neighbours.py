@@ -65,6 +65,7 @@ def test_a_query_has_the_same_neighbours_alone_in_any_block_and_in_any_order(mon
     ]
     assert np.array_equal(together, alone)
     monkeypatch.setattr(neighbours, "_BLOCK", 2100)
+    monkeypatch.setattr(neighbours, "_FEWEST", 1)
     assert np.array_equal(nearest(query, reference, query_subject=nobody, **given)[0], together)
     order = generator.permutation(60)
     assert np.array_equal(

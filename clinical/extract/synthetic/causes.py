@@ -31,7 +31,7 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def mean_sigmoid(mean: Floats, variance: Floats) -> Floats:
-    """E[sigmoid(x)] for normal x, by Gauss-Hermite quadrature (exact to 1e-9 here).
+    """E[sigmoid(x)] for normal x, by Gauss-Hermite quadrature (within 1e-6 here).
 
     Args:
         mean: [N].

@@ -35,7 +35,7 @@ UNITS = ("MICU", "SICU", "CCU", "CVICU", "TSICU", "NSICU")
 STAYS_PER_UNIT_WEEK = 24
 MIN_WEEKS = 4
 # Share of subjects readmitted if the calendar were endless, see `_readmissions`.
-READMITTED = 0.15
+READMITTED = 0.10
 # X-rays and notes are missing more often in some units; the units don't differ in risk, so that
 # a missing modality says nothing about the outcome and the Bayes risk stays exact.
 WITHOUT_IMAGE = np.array([0.30, 0.45, 0.35, 0.35, 0.45, 0.50])
