@@ -5,7 +5,10 @@ from clinical.errors import ClinicalError
 import json
 import logging
 import sys
+import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +18,10 @@ import typer
 if TYPE_CHECKING:
     from clinical.evaluation import Evaluation
 
+    import pandas as pd
     from rich.table import Table
 
-DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR = 0, 1, 2, 3
+DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,6 +94,7 @@ def validate(
     if as_json:
         typer.echo(found.to_json())
     elif found.findings:
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table("severity", "check", "file", "count", "remedy")
@@ -97,10 +102,10 @@ def validate(
             colour = "red" if finding.severity == "error" else "yellow"
             table.add_row(
                 f"[{colour}]{finding.severity}[/]",
-                finding.check,
-                finding.file,
+                escape(finding.check),
+                escape(finding.file),
                 f"{finding.count:,}",
-                finding.remedy,
+                escape(finding.remedy),
             )
         _show(table)
     else:
@@ -125,7 +130,10 @@ def pretrain(config: Config, overrides: Overrides = None) -> None:
     from clinical.experiment import Run
     from clinical.pipeline import pretrain as train
 
-    typer.echo(f"weights: {train(Run.read(config, overrides or []), progress=_on_screen())}")
+    read = Run.read(config, overrides or [])
+    with _resumable():
+        weights = train(read, progress=_on_screen())
+    typer.echo(f"weights: {weights}")
 
 
 @app.command()
@@ -135,7 +143,9 @@ def finetune(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import finetune as train
 
     read = Run.read(config, overrides or [])
-    _show_run(train(read, progress=_on_screen()), read.out)
+    with _resumable():
+        evaluation = train(read, progress=_on_screen())
+    _show_run(evaluation, read.out)
 
 
 @app.command()
@@ -145,7 +155,9 @@ def run(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import run as run_all
 
     read = Run.read(config, overrides or [])
-    _show_run(run_all(read, progress=_on_screen()), read.out)
+    with _resumable():
+        evaluation = run_all(read, progress=_on_screen())
+    _show_run(evaluation, read.out)
 
 
 @app.command()
@@ -193,14 +205,31 @@ def main() -> None:
     except ClinicalError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; resume=true goes on with the run", err=True)
-        sys.exit(130)
     except Exception:  # noqa: BLE001  (the last resort: a traceback belongs in a file)
-        log = Path(f"clinical-error-{datetime.now():%Y%m%d-%H%M%S}.log").resolve()
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        log = _write_log(traceback.format_exc())
         typer.echo(f"error: this is a defect of ours; the traceback is in {log}", err=True)
         sys.exit(OUR_ERROR)
+
+
+def _write_log(text: str) -> Path:
+    """Leave a log in the working folder, or where temporary files go if that is read-only."""
+    name = f"clinical-error-{datetime.now():%Y%m%d-%H%M%S}.log"
+    try:
+        log = Path(name).resolve()
+        log.write_text(text, encoding="utf-8")
+    except OSError:
+        log = Path(tempfile.gettempdir()) / name
+        log.write_text(text, encoding="utf-8")
+    return log
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; resume=true goes on with the run", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _on_screen() -> bool:
@@ -210,16 +239,18 @@ def _on_screen() -> bool:
 def _show(table: "Table") -> None:
     from rich.console import Console
 
-    Console().print(table)
+    # No emoji: a code such as ":lab:" stays as it is.
+    Console(emoji=False).print(table)
 
 
 def _pairs(left: str, right: str, values: dict[str, int]) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(left)
+    table = Table(escape(left))
     table.add_column(right, justify="right")
     for name, value in values.items():
-        table.add_row(name, f"{value:,}")
+        table.add_row(escape(name), f"{value:,}")
     return table
 
 
@@ -230,13 +261,40 @@ def _show_counts(counts: dict[str, Any]) -> None:
 
 
 def _show_evaluation(evaluation: "Evaluation") -> None:
+    shown = evaluation.display_table()
+    heads = [name for name in ("task", "class") if name in shown]
+    for names, rows in shown.groupby(heads, sort=False, dropna=False):
+        title = "/".join(str(name) for name in names if isinstance(name, str))
+        counts = f"{rows['n'].iloc[0]:,} rows, {rows['events'].iloc[0]:,} events"
+        typer.echo(f"\n{title}: {counts}; 95 % intervals below the values")
+        columns = ("metric", "value (95 % interval)", "baseline", "difference")
+        _show_metrics(rows[[name for name in columns if name in rows]])
+        for note, metrics in _by_note(rows).items():
+            concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
+            typer.echo(f"note: {note} [{concerned}]")
+
+
+def _show_metrics(rows: "pd.DataFrame") -> None:
+    """Metrics of one task, the interval below its value: 80 columns are enough."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    shown = evaluation.display_table()
-    table = Table(*shown.columns)
-    for row in shown.itertuples(index=False):
-        table.add_row(*(str(value) for value in row))
+    table = Table(box=SIMPLE)
+    for name in rows.columns:
+        heading = "model" if name.startswith("value") else name
+        table.add_column(heading, justify="left" if name == "metric" else "right")
+    for metric, *cells in rows.itertuples(index=False):
+        table.add_row(metric, *(cell.replace(" (", "\n").rstrip(")") for cell in cells))
     _show(table)
+
+
+def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:
+    """Each note with the metrics it is about."""
+    found: dict[str, list[str]] = {}
+    for metric, notes in zip(rows["metric"], rows["note"], strict=True):
+        for note in filter(None, notes.split("; ")):
+            found.setdefault(note, []).append(metric)
+    return found
 
 
 def _show_run(evaluation: "Evaluation", out: Path) -> None:

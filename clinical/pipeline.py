@@ -96,6 +96,7 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         SchemaError: the extract or its labels break their schema.
     """
     _refuse(config)
+    prepare(config)
     if not config.resume:
         _clear(config.out)
     if config.pretrain is not None:
@@ -171,11 +172,14 @@ def _check_same(config: RunConfig) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier run left, apart from its store, which may be used again."""
+    if not (out / RUN_FILE).exists():
+        return
     for leftover in OWN_FOLDERS:
         shutil.rmtree(out / leftover, ignore_errors=True)
     for pattern in ("predictions*.parquet", "metrics.json"):
         for path in out.glob(pattern):
             path.unlink()
+    (out / RUN_FILE).unlink()
 
 
 def score(

@@ -1,5 +1,5 @@
 import clinical  # noqa: F401
-from clinical.cohort.store import Store
+from clinical.datamodule import StoreDataset
 from clinical.errors import ConfigError, SchemaError
 from clinical.modalities import shards as shards_module
 from clinical.preparation import Fitted, prepare, prepare_for_scoring
@@ -300,8 +300,6 @@ def test_rolling_predictions_of_a_subject_see_what_each_may_see(tmp_path):
         [keys.with_columns(pl.col("prediction_time") - timedelta(hours=h)) for h in hours]
     )
     scored = prepare_for_scoring(config, fitted, extract, tmp_path / "s", samples=rolling)
-    from clinical.datamodule import StoreDataset
-
     lengths = StoreDataset(scored.folder, config).readers["events"].lengths
     assert scored.n_samples == 4
     assert np.array_equal(lengths, np.sort(lengths))
@@ -314,9 +312,3 @@ def test_similar_without_its_modalities_is_refused_before_anything_is_written(ex
     with pytest.raises(ConfigError, match="similar compares events and static"):
         prepare(config, tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["store.json", "samples.arrow"])
-def test_a_store_is_opened_only_when_complete(store, name):
-    assert (store.folder / name).exists()
-    assert Store.open(store.folder).samples.equals(store.samples)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SMALLEST_STANDARD = 48
 """Pixels below which a standard stem would leave nothing to the last stages."""
+_SMALLEST_FOUR_STAGES = 128
+"""Pixels below which the fourth stage, most of the weights, would see a few pixels."""
 _MEAN, _SD = 0.449, 0.226
 """Of ImageNet in grey: what published weights expect."""
 _FAMILIES = ("resnet", "resnext", "wide_resnet")
@@ -58,7 +60,8 @@ class CNNEncoder(Encoder):
             it, four times the work); null takes standard from 48 pixels on.
         norm: `group`, for training from random weights; `batch` for published weights, whose
             statistics are kept fixed.
-        stages: how many of the four stages; 3 leaves out most of the weights.
+        stages: how many of the four stages; null takes 3 below 128 pixels: there the fourth has
+            most of the weights and next to nothing to see.
         heads: of the attention over patches and over images.
         dropout: of the patches' states.
     """
@@ -71,13 +74,15 @@ class CNNEncoder(Encoder):
         backbone: str = "resnet18",
         stem: str | None = None,
         norm: str = "group",
-        stages: int = 4,
+        stages: int | None = None,
         heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         if stem is None:
             stem = "standard" if sizes["size"] >= _SMALLEST_STANDARD else "small"
+        if stages is None:
+            stages = 4 if sizes["size"] >= _SMALLEST_FOUR_STAGES else 3
         if stem not in ("standard", "small"):
             raise ConfigError(f"modalities.images.stem: {stem} should be standard or small")
         if norm not in _NORMS:

@@ -27,10 +27,6 @@ class SizedModel(Protocol):
     def encoder_widths(self) -> Mapping[str, int]:
         """Modality -> D of its encoder's states."""
 
-    @property
-    def relations(self) -> tuple[str, ...]:
-        """Names of the relations, in the order of the configuration."""
-
     def embedding_table(self, modality: str) -> nn.Embedding | None:
         """The table from which the encoder reads words or codes, if it has one."""
 
@@ -45,14 +41,6 @@ class ModelOutputs(Protocol):
     @property
     def fused(self) -> Tensor:
         """[B, D] the trunk before message passing."""
-
-    @property
-    def messages(self) -> Mapping[str, Tensor]:
-        """Relation -> [B, D]."""
-
-    @property
-    def linked(self) -> Mapping[str, Tensor]:
-        """Relation -> [B] bool, the sample has a neighbour."""
 
 
 @dataclass(frozen=True)

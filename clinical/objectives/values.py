@@ -37,25 +37,21 @@ class HiddenValues:
         value: [B, T] position of each event.
         level: [B, V] position of each variable's mean.
         measured: [B, V] bool.
-        summary: [B, V] bool, measured and wholly hidden, events and summary.
     """
 
     event: Tensor
     value: Tensor
     level: Tensor
     measured: Tensor
-    summary: Tensor
 
 
 class Values(Objective):
     """Hide whole variables, single events and the last hours; predict positions.
 
-    Three decoders. "event" reads each hidden event's own state. "summary" reads, linearly from
+    Two decoders. "event" reads each hidden event's own state. "summary" reads, linearly from
     the fused vector, the mean of every measured variable (and, lightly, which were measured):
     so the embedding memory carries each patient's levels, also those that say little about the
-    patient but, averaged over a ward, something about its patients. "neighbours" corrects the
-    guess at wholly hidden variables by each relation's message, which teaches message passing
-    what neighbours share beyond what the patient's own data tell.
+    patient but, averaged over a ward, something about its patients.
 
     Losses of positions are in units of what a model that knows nothing would have, so about 1
     at the start.
@@ -94,13 +90,6 @@ class Values(Objective):
         self.event = nn.Sequential(nn.Linear(width, width), nn.GELU(), _positions(width, 1))
         self.level = _positions(model.width, self.n_summaries)
         self.presence = nn.Linear(model.width, self.n_summaries)
-        self.relations = model.relations
-        self.neighbours = nn.ModuleList(
-            nn.Linear(model.width, self.n_summaries) for _ in model.relations
-        )
-        for decoder in self.neighbours:
-            nn.init.zeros_(decoder.weight)
-            nn.init.zeros_(decoder.bias)
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator
@@ -113,13 +102,11 @@ class Values(Objective):
             observed=events.observed & ~hidden,
             summary_observed=events.summary_observed & ~touched[:, : self.n_summaries],
         )
-        measured = events.summary_observed
         kept = HiddenValues(
             event=hidden,
             value=events.value,
             level=events.summary[..., _MEAN],
-            measured=measured,
-            summary=measured & variables[:, : self.n_summaries],
+            measured=events.summary_observed,
         )
         return batch.replace(events=masked), kept
 
@@ -151,20 +138,7 @@ class Values(Objective):
                 surprise, hidden.measured.any(1, keepdim=True).expand_as(surprise)
             ),
         }
-        if self.relations:
-            parts["values/neighbours"] = self._neighbours_loss(outputs, hidden, level.detach())
         return add_parts(parts, {"values/presence": _PRESENCE_WEIGHT})
-
-    def _neighbours_loss(
-        self, outputs: ModelOutputs, hidden: HiddenValues, alone: Tensor
-    ) -> Tensor:
-        """What messages add to `alone` [B, V], the guess from the patient's own data."""
-        losses = []
-        for relation, decode in zip(self.relations, self.neighbours, strict=True):
-            told = hidden.summary & outputs.linked[relation][:, None]
-            distance = _distance(alone + decode(outputs.messages[relation]), hidden.level)
-            losses.append(masked_mean(distance, told))
-        return torch.stack(losses).mean()
 
 
 def _positions(width: int, count: int) -> nn.Linear:

@@ -4,7 +4,7 @@ from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
 from clinical.relations.same_unit import SameUnit
 from clinical.relations.similar import Similar
 
-RELATIONS: dict[str, type[Similar] | type[SameUnit]] = {
+RELATIONS: dict[str, type[Relation]] = {
     "similar": Similar,
     "same_unit": SameUnit,
 }

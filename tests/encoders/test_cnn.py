@@ -36,6 +36,12 @@ def test_states_lie_on_the_patch_grid(size, patch):
     assert states.shape == (2, size // patch, size // patch, 16)
 
 
+@pytest.mark.parametrize(("size", "stages"), [(64, 3), (128, 4)])
+def test_small_images_go_without_the_last_stage(size, stages):
+    backbone = build({"size": size, "patch": 16}).backbone
+    assert [hasattr(backbone, f"layer{i}") for i in (1, 3, 4)] == [True, True, stages == 4]
+
+
 def test_states_know_their_place():
     images = blank(64, 8, rows=1)
     brighter = images.pixels.clone()
@@ -57,7 +63,7 @@ def test_a_hidden_patch_is_seen_to_be_hidden():
 
 
 def test_one_image_trains_even_when_its_maps_are_one_pixel():
-    encoder = build({"size": 16, "patch": 16}).train()
+    encoder = build({"size": 16, "patch": 16}, stages=4).train()
     encoding = encoder(blank(16, 16, rows=1))
     encoding.summary.sum().backward()
     assert all(p.grad.isfinite().all() for p in encoder.parameters())
@@ -85,7 +91,7 @@ def test_published_weights_are_loaded_and_summed_over_colours(tmp_path, kind):
         torch.save(published.state_dict(), file)
     else:
         save_file(published.state_dict(), file)
-    encoder = build({"size": 64, "patch": 8}, norm="batch").train()
+    encoder = build({"size": 64, "patch": 8}, norm="batch", stages=4).train()
     encoder.load_weights(file)
     grey = torch.randn(2, 1, 64, 64)
     expected = published.bn1(published.conv1(grey.expand(-1, 3, -1, -1)))

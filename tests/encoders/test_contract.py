@@ -147,6 +147,16 @@ def test_one_sample_trains(case):
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
+def test_mixed_precision_trains_and_stays_near(case):
+    encoder, container = case.encoder(), case.container()
+    exact = encoder(container).summary
+    with torch.autocast("cpu", torch.bfloat16):
+        encoding = encoder(container)
+    everything(encoding).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
+    assert (encoding.summary.float() - exact).norm() < 0.1 * exact.norm()
+
+
 def test_it_overfits_eight_samples(case):
     encoder, container = case.encoder(), case.container(8)
     truth = torch.tensor([0.0, 1, 1, 0, 1, 0, 0, 1])

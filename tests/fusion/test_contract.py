@@ -92,6 +92,15 @@ def test_scoring_equals_evaluating_with_gradients(fusion, summaries):
     torch.testing.assert_close(scored, fusion(summaries, PRESENT), rtol=0, atol=1e-5)
 
 
+def test_mixed_precision_trains_and_stays_near(fusion, summaries):
+    exact = fusion(summaries, PRESENT)
+    with torch.autocast("cpu", torch.bfloat16):
+        fused = fusion(summaries, PRESENT)
+    fused.float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in fusion.parameters())
+    assert (fused.float() - exact).norm() < 0.1 * exact.norm()
+
+
 def test_inputs_are_not_written_to(fusion, summaries):
     before, present = summaries.clone(), PRESENT.clone()
     fusion.train()(summaries, present)

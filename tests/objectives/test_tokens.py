@@ -17,7 +17,6 @@ class SizedModel:
     """Sizes alone, and a table to share where one is given."""
 
     width = 16
-    relations = ()
     encoder_widths = {"notes": 8}  # noqa: RUF012
 
     def __init__(self, sizes: dict[str, dict[str, int]], table: nn.Embedding | None) -> None:

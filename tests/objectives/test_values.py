@@ -81,7 +81,7 @@ def test_shares_come_out_as_configured(model, synthetic):
 
 def test_always_saying_the_middle_costs_about_one(model, synthetic):
     objective = Values(model, variable_share=1.0)
-    for decoder in (objective.event[-1], objective.level, *objective.neighbours):
+    for decoder in (objective.event[-1], objective.level):
         torch.nn.init.zeros_(decoder.weight)
     batch = synthetic.make_batch(500)
     events = batch.inputs["events"]
@@ -89,7 +89,7 @@ def test_always_saying_the_middle_costs_about_one(model, synthetic):
     batch = batch.replace(events=events.replace(summary=even))
     masked, hidden = objective.hide(batch, draws())
     parts = objective.loss(model(masked), hidden).parts
-    for part in ("values/event", "values/summary", "values/neighbours"):
+    for part in ("values/event", "values/summary"):
         assert float(parts[part]) == pytest.approx(1.0, abs=0.06)
 
 
@@ -107,41 +107,27 @@ def test_the_summary_loss_counts_every_measured_variable_and_no_other(model, syn
     assert float(part) == pytest.approx(0.005 * 24 / int(hidden.measured.sum()), rel=1e-4)
 
 
-def test_messages_are_asked_only_where_there_is_a_neighbour(model, synthetic):
+def test_which_variables_were_measured_is_asked_only_of_samples_with_events(model, synthetic):
     objective = Values(model)
-    batch = synthetic.make_batch()
+    batch = synthetic.make_batch(6)
+    bare = torch.tensor([True, False, False, True, False, False])
+    batch = batch.replace(events=batch.inputs["events"].drop(bare))
     masked, hidden = objective.hide(batch, draws())
-    for relation in synthetic.RELATIONS:
-        masked = masked.without_relation(relation)
-    assert objective.loss(model(masked), hidden).parts["values/neighbours"] == 0
+    outputs = model(masked)
+    presence = objective.presence(outputs.fused).sigmoid()
+    surprise = -torch.where(hidden.measured, presence, 1 - presence).log()[~bare]
+    part = objective.loss(outputs, hidden).parts["values/presence"]
+    torch.testing.assert_close(part, surprise.mean())
 
 
-def test_without_relations_nothing_is_asked_of_messages(synthetic):
-    model = synthetic.make_model(synthetic.make_config(relations=()))
+def test_the_event_loss_reads_each_hidden_event_from_its_own_state(model, synthetic):
     objective = Values(model)
     masked, hidden = objective.hide(synthetic.make_batch(), draws())
-    parts = objective.loss(model(masked), hidden).parts
-    assert set(parts) == {"values/event", "values/summary", "values/presence"}
-
-
-def test_messages_correct_the_guess_at_wholly_hidden_variables_alone(model, synthetic):
-    objective = Values(model)
-    masked, hidden = objective.hide(synthetic.make_batch(40), draws())
     outputs = model(masked)
-    torch.nn.init.normal_(objective.neighbours[0].weight)
-    alone = objective.level(outputs.fused).detach()
-    expected = []
-    for relation, decode in zip(model.relations, objective.neighbours, strict=True):
-        errors = []
-        for sample, variable in torch.nonzero(hidden.summary).tolist():
-            if outputs.linked[relation][sample]:
-                more = decode(outputs.messages[relation][sample])[variable]
-                wrong = alone[sample, variable] + more - hidden.level[sample, variable]
-                errors.append(wrong.abs() - 0.5 if wrong.abs() > 1 else wrong**2 / 2)
-        expected.append(24 * torch.stack(errors).mean())
-    part = objective.loss(outputs, hidden).parts["values/neighbours"]
-    torch.testing.assert_close(part, torch.stack(expected).mean())
-    events = masked.inputs["events"]
-    for sample, variable in torch.nonzero(hidden.summary).tolist():
-        assert not events.summary_observed[sample, variable]
-        assert not (events.observed[sample] & (events.variable[sample] == variable)).any()
+    states = outputs.encodings["events"].states
+    errors = []
+    for sample, step in torch.nonzero(hidden.event).tolist():
+        wrong = objective.event(states[sample, step])[0] - hidden.value[sample, step]
+        errors.append(wrong**2 / 2 if wrong.abs() < 1 else wrong.abs() - 0.5)
+    part = objective.loss(outputs, hidden).parts["values/event"]
+    torch.testing.assert_close(part, 24 * torch.stack(errors).mean())

@@ -50,7 +50,7 @@ def render_codes(rng: np.random.Generator, stays: Stays) -> pl.DataFrame:
     owner = np.cumsum(is_first) - 1
     has_code = _draw_codes(rng, stays.readings[is_first, CHRONIC])
     names = np.array(CODES + background_codes())
-    # A code whose only mention would lie nowhere is impossible: each is in the history once.
+    # Each code is in the history once, whether or not a stay repeats it.
     subject, code = np.nonzero(has_code)
     visits = rng.integers(NEWEST_VISIT_DAYS, OLDEST_VISIT_DAYS, (int(is_first.sum()), N_VISITS))
     days = visits[subject, rng.integers(0, N_VISITS, len(subject))]
