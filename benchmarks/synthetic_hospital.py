@@ -9,6 +9,7 @@ and with each modality and the graph left out when scoring. Finished parts are n
 
 import clinical
 
+import logging
 import time
 from pathlib import Path
 from typing import Annotated

@@ -1,6 +1,6 @@
 """Self-supervised tasks: what the model learns from patients without labels."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, CodeSet
 from clinical.objectives.edges import MaskedEdges
 from clinical.objectives.objective import Loss, ModelOutputs, Objective, SizedModel
 from clinical.objectives.patches import MaskedPatches
@@ -8,6 +8,10 @@ from clinical.objectives.tokens import MaskedTokens
 from clinical.objectives.values import Values
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 __all__ = [
     "OBJECTIVES",
@@ -15,6 +19,7 @@ __all__ = [
     "ModelOutputs",
     "Objective",
     "SizedModel",
+    "drop_edges_by_hidden_codes",
     "drop_fed_relations",
 ]
 
@@ -40,3 +45,24 @@ def drop_fed_relations(
         if not set(hidden).isdisjoint(modalities):
             batch = batch.without_relation(relation)
     return batch
+
+
+def drop_edges_by_hidden_codes(
+    batch: ClinicalBatch, before: ClinicalBatch, key_codes: Mapping[str, Tensor]
+) -> ClinicalBatch:
+    """A batch without the edges of samples that exist through a code which is now hidden.
+
+    Args:
+        batch: after `hide`.
+        before: the same samples, nothing hidden.
+        key_codes: relation -> rows of the code vocabulary that its key may be.
+    """
+    codes, whole = batch.inputs.get("codes"), before.inputs.get("codes")
+    if not isinstance(codes, CodeSet) or not isinstance(whole, CodeSet):
+        return batch
+    hidden = whole.mask & ~codes.mask
+    neighbours = dict(batch.neighbours)
+    for relation, rows in key_codes.items():
+        is_key = torch.isin(whole.code, rows.to(whole.code.device))
+        neighbours[relation] = neighbours[relation].drop((hidden & is_key).any(1))
+    return replace(batch, neighbours=neighbours)

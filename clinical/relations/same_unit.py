@@ -23,7 +23,8 @@ class SameUnit:
     """
 
     in_time: ClassVar[bool] = True
-    feeds: ClassVar[frozenset[str]] = frozenset({"codes"})
+    # Its key is one code, which training drops by itself where an objective hides it.
+    feeds: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, *, codes: str = "UNIT//.*", window_hours: float = 168.0) -> None:
         if not window_hours > 0:

@@ -5,9 +5,10 @@ from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError, SchemaError
+from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective
-from clinical.relations import RELATIONS
+from clinical.relations.linking import relations_of
 from clinical.training.checkpoint import fit
 from clinical.training.finetune import FinetuneStage
 from clinical.training.pretrain import PretrainStage
@@ -18,6 +19,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
@@ -89,10 +91,8 @@ def pretrain_model(
         references(config, store),
         config=settings,
         objectives=_objectives(config, store, model),
-        feeds={
-            name: RELATIONS[relation.kind or name].feeds
-            for name, relation in config.graph.relations.items()
-        },
+        feeds={name: relation.feeds for name, relation in relations_of(config).items()},
+        key_codes=_key_codes(config, store),
         seed=config.seed,
     )
     fit(
@@ -121,6 +121,18 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
     for objective in objectives.values():
         objective.use_statistics(store.fitted.statistics)
     return objectives
+
+
+def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
+    """Relation -> rows of the code vocabulary that its key may be."""
+    vocabulary = store.fitted.statistics.get("codes", {}).get("vocabulary", [])
+    codes = pl.DataFrame({"code": vocabulary}, schema={"code": pl.String}).with_row_index("row")
+    found = {}
+    for name, relation in relations_of(config).items():
+        if relation.codes is not None:
+            is_key = matches([relation.codes], where=f"graph.relations.{name}.codes")
+            found[name] = torch.from_numpy(codes.filter(is_key)["row"].to_numpy().astype(np.int64))
+    return found
 
 
 def finetune_model(

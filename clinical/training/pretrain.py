@@ -3,7 +3,12 @@
 from clinical.batch import ClinicalBatch
 from clinical.config import PretrainConfig
 from clinical.model import ClinicalModel
-from clinical.objectives import Loss, Objective, drop_fed_relations
+from clinical.objectives import (
+    Loss,
+    Objective,
+    drop_edges_by_hidden_codes,
+    drop_fed_relations,
+)
 from clinical.training.seeds import generator
 from clinical.training.stage import References, Stage
 
@@ -24,6 +29,7 @@ class PretrainStage(Stage):
         config: weights and schedule.
         objectives: name -> objective.
         feeds: relation -> modalities that its edges are computed from.
+        key_codes: relation -> rows of the code vocabulary that its edges may exist through.
         seed: of the run.
     """
 
@@ -37,6 +43,7 @@ class PretrainStage(Stage):
         config: PretrainConfig,
         objectives: Mapping[str, Objective],
         feeds: Mapping[str, frozenset[str]],
+        key_codes: Mapping[str, Tensor],
         seed: int,
     ) -> None:
         super().__init__(
@@ -50,6 +57,7 @@ class PretrainStage(Stage):
         self.decoders = nn.ModuleList(self.objectives.values())
         self.weights = {name: config.objectives[name].weight for name in objectives}
         self.feeds = feeds
+        self.key_codes = key_codes
 
     def trained_modules(self) -> Sequence[nn.Module]:
         return [self.model, self.decoders]
@@ -81,10 +89,11 @@ class PretrainStage(Stage):
         epoch: int,
         index: int,
     ) -> dict[str, Loss]:
-        hidden = {}
+        before, hidden = batch, {}
         for name, objective in objectives.items():
             draws = generator(self.seed, self.name, split, epoch, index, name)
             batch, hidden[name] = objective.hide(batch, draws)
         hides = frozenset(m for objective in objectives.values() for m in objective.hides)
-        outputs = self.model(drop_fed_relations(batch, hides, self.feeds))
+        batch = drop_fed_relations(batch, hides, self.feeds)
+        outputs = self.model(drop_edges_by_hidden_codes(batch, before, self.key_codes))
         return {name: o.loss(outputs, hidden[name]) for name, o in objectives.items()}

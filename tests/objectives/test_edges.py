@@ -2,7 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.batch import ClinicalBatch, CodeSet
-from clinical.objectives import drop_fed_relations
+from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
 from clinical.objectives.edges import MaskedEdges
 
 import dataclasses
@@ -152,3 +152,20 @@ def test_relations_chosen_with_what_is_hidden_are_dropped(synthetic):
     untouched = drop_fed_relations(batch, {"notes"}, feeds)
     assert dataclasses.asdict(untouched.neighbours["similar"]).keys() == {"rows", "weight"}
     assert torch.equal(untouched.neighbours["similar"].rows, batch.neighbours["similar"].rows)
+
+
+def test_hiding_the_code_behind_an_edge_drops_the_edge_of_that_sample_alone(synthetic):
+    before = synthetic.make_batch()
+    codes = before.inputs["codes"]
+    mask = codes.mask.clone()
+    mask[0, 0] = False
+    after = before.replace(codes=codes.replace(mask=mask))
+    key = codes.code[0, :1]
+    kept = drop_edges_by_hidden_codes(after, before, {"same_unit": key}).neighbours
+    assert codes.mask[0, 0]
+    assert (kept["same_unit"].rows[0] == -1).all()
+    assert torch.equal(kept["same_unit"].rows[1:], before.neighbours["same_unit"].rows[1:])
+    assert torch.equal(kept["similar"].rows, before.neighbours["similar"].rows)
+    other = {"same_unit": key + synthetic.SIZES["codes"]["codes"]}
+    untouched = drop_edges_by_hidden_codes(after, before, other).neighbours["same_unit"]
+    assert torch.equal(untouched.rows, before.neighbours["same_unit"].rows)
