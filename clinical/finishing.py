@@ -139,7 +139,7 @@ def _baseline(config: RunConfig, store: Store, rows: np.ndarray) -> pd.DataFrame
                     "subject_id": samples["subject_id"].to_numpy(),
                     "prediction_time": samples["prediction_time"].to_numpy(),
                     "task": task,
-                    "class": pd.Series([None] * len(rows), dtype="object"),
+                    "class": pd.Series([None] * len(rows), dtype="string"),
                     "horizon_hours": np.nan,
                     "score": np.where(samples["reason"].is_null().to_numpy(), scores, np.nan),
                     "label": labels[rows],

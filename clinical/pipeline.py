@@ -55,25 +55,52 @@ def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
     """Pretrain on the train split; returns the file of weights."""
     if config.pretrain is None:
         raise ConfigError("pretrain: the configuration has no such section; add objectives")
+    _refuse(config)
+    store = prepare(config)
+    _write_down(config, store)
+    return _pretrain(config, store, progress=progress)
+
+
+def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
+    """Fine-tune, from the run's pretrained weights where it has pretraining, and evaluate."""
+    _refuse(config)
+    store = prepare(config)
+    _write_down(config, store)
+    return _finetune(config, store, progress=progress)
+
+
+def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
+    """Prepare, pretrain, fine-tune, score the held-out split and evaluate.
+
+    Raises:
+        ConfigError: `out` holds a finished run, or an interrupted one of other keys.
+        SchemaError: the extract or its labels break their schema.
+    """
+    _refuse(config)
+    store = prepare(config)
+    if not config.resume:
+        _clear(config.out)
+    _write_down(config, store)
+    if config.pretrain is not None:
+        _pretrain(config, store, progress=progress)
+    return _finetune(config, store, progress=progress)
+
+
+def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
     from clinical.training.build import build_model, pretrain_model
     from clinical.training.checkpoint import DONE, thread_limit
 
-    _refuse(config)
-    store = _begin(config)
     with thread_limit(config.trainer.threads):
         model = build_model(config, store)
         pretrain_model(config, store, model, folder=config.out, progress=progress)
     return config.out / "checkpoints" / "pretrain" / DONE
 
 
-def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
-    """Fine-tune, from the run's pretrained weights where it has pretraining, and evaluate."""
+def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
     from clinical.finishing import finish
     from clinical.training.build import build_model, finetune_model, load_pretrained
     from clinical.training.checkpoint import DONE, thread_limit
 
-    _refuse(config)
-    store = _begin(config)
     with thread_limit(config.trainer.threads):
         model = build_model(config, store)
         if config.pretrain is not None and config.pretrain.epochs > 0:
@@ -88,27 +115,10 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         return finish(config, store, model, out=config.out)
 
 
-def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
-    """Prepare, pretrain, fine-tune, score the held-out split and evaluate.
-
-    Raises:
-        ConfigError: `out` holds a finished run, or an interrupted one of other keys.
-        SchemaError: the extract or its labels break their schema.
-    """
-    _refuse(config)
-    prepare(config)
-    if not config.resume:
-        _clear(config.out)
-    if config.pretrain is not None:
-        pretrain(config, progress=progress)
-    return finetune(config, progress=progress)
-
-
-def _begin(config: RunConfig) -> "Store":
-    """The prepared store, and the resolved run written beside it."""
+def _write_down(config: RunConfig, store: "Store") -> None:
+    """Leave the resolved run in its folder, with what it was made from."""
     import yaml
 
-    store = prepare(config)
     resolved = {
         **config.dump(),
         "provenance": {
@@ -119,7 +129,6 @@ def _begin(config: RunConfig) -> "Store":
     draft = config.out / "run.draft"
     draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
     draft.replace(config.out / RUN_FILE)
-    return store
 
 
 def _refuse(config: RunConfig) -> None:

@@ -152,18 +152,18 @@ class Predictor:
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
         samples = store.samples[rows]
-        reason = samples["reason"].to_pandas()
         score = self._probability(task, logits)
-        score[reason.notna().to_numpy()] = np.nan
+        score[samples["reason"].is_not_null().to_numpy()] = np.nan
         frame = pd.DataFrame(
             {
                 "subject_id": samples["subject_id"].to_numpy(),
                 "prediction_time": samples["prediction_time"].to_numpy(),
                 "task": task,
-                "class": pd.Series([None] * len(rows), dtype="object"),
+                # A text even where all are null, or files of predictions could not be joined.
+                "class": pd.Series([None] * len(rows), dtype="string"),
                 "horizon_hours": np.nan,
                 "score": score,
-                "reason": reason.to_numpy(),
+                "reason": pd.Series(samples["reason"].to_list(), dtype="string"),
                 "modalities": _modalities(samples, list(self.bundle.config.modalities)),
             }
         )

@@ -48,7 +48,8 @@ def hospital_tools() -> ModuleType:
     """tests/finished_hospital.py."""
     name = "finished_hospital"
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -102,6 +102,18 @@ def test_the_wheel_installed_elsewhere_brings_its_configs_and_schemas(
     assert found["typed"]
 
 
+def test_the_wheel_installed_elsewhere_runs_the_command(installed_wheel, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "clinical.cli", "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed_wheel)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "synthesize" in done.stdout
+
+
 def test_the_wheel_brings_every_module_and_no_test(installed_wheel, source):
     here = {path.relative_to(source).as_posix() for path in (source / "clinical").rglob("*.py")}
     there = {path.relative_to(installed_wheel).as_posix() for path in installed_wheel.rglob("*.py")}

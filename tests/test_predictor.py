@@ -1,7 +1,9 @@
 """Scores depend on the sample, the bundle and the context alone, and on nothing later."""
 
 import clinical
+from clinical.cohort.store import Store
 from clinical.errors import ConfigError
+from clinical.preparation import prepare_for_scoring
 
 import os
 import shutil
@@ -73,8 +75,6 @@ def test_the_score_of_a_sample_is_the_same_in_batches_of_any_size(
 
 
 def test_the_score_of_a_sample_is_the_same_in_any_order(predictor, finished, tmp_path):
-    from clinical.preparation import prepare_for_scoring
-
     bundle = predictor.bundle
     store = prepare_for_scoring(bundle.config, bundle.fitted, finished.extract, tmp_path / "store")
     rows = np.random.default_rng(0).permutation(store.n_samples)
@@ -127,7 +127,7 @@ def altered(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
         numeric_value=pl.when(later).then(999.0).otherwise("numeric_value").cast(pl.Float32),
         text_value=pl.when(later).then(pl.lit("died of it")).otherwise("text_value"),
-        code=pl.when(later).then("ICD10CM//I50.9").otherwise("code"),
+        code=pl.when(later).then(pl.lit("ICD10CM//I50.9")).otherwise("code"),
         image_path=pl.when(later).then(None).otherwise("image_path"),
     )
 
@@ -300,9 +300,7 @@ def test_an_unreadable_image_is_counted_and_its_sample_scored_by_the_rest(
     work = tmp_path / "store"
     found = predictor.score(copy, work=work)
     assert_same_scores(found, predictor.score(finished.extract, without=["images"]))
-    from clinical.cohort.store import Store
-
-    assert Store.open(work).counts["images"]["unreadable"] > 0.5 * len(pictures)
+    assert Store.open(work).counts["images"]["undecodable"] > 0.5 * len(pictures)
 
 
 def test_predictions_have_the_documented_columns(alone):
@@ -317,4 +315,5 @@ def test_predictions_have_the_documented_columns(alone):
         "modalities",
     ]
     assert alone["label"].dtype == np.float64
+    assert alone["class"].isna().all()
     assert alone.duplicated(KEYS).sum() == 0

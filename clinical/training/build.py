@@ -4,6 +4,7 @@ from clinical.batch import ClinicalBatch
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
+from clinical.encoders.encoding import Encoder
 from clinical.errors import ConfigError, SchemaError
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
@@ -17,6 +18,7 @@ from clinical.training.stage import References
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -33,19 +35,17 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
     """A new model of the store's sizes, with pretrained weights where the configuration has any.
 
     Raises:
-        ConfigError: weights for an encoder that takes none.
+        ConfigError: weights that do not fit, or for an encoder that takes none.
     """
     seed_globals(config.seed, "weights")
     model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
     for name, modality in config.modalities.items():
         if modality.weights is None:
             continue
-        load = getattr(model.encoders[name], "load_weights", None)
-        if load is None:
-            raise ConfigError(
-                f"modalities.{name}.weights: the encoder {modality.encoder} takes none; remove it"
-            )
-        load(modality.weights)
+        try:
+            cast(Encoder, model.encoders[name]).load_weights(modality.weights)
+        except ConfigError as error:
+            raise ConfigError(f"modalities.{name}: {error}") from error
     if config.trainer.compile:
         model.compile()
     return model

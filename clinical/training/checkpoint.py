@@ -6,6 +6,8 @@ from clinical.training.averaging import ScoringWeights
 from clinical.training.stage import Stage
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +56,7 @@ def fit(
     weights = ScoringWeights(
         stage.model, decay=decay, patience=patience, curves=logs / f"{stage.name}.csv"
     )
-    with _quiet_lightning():
+    with _quiet_lightning(), _interruptible():
         runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
         runner.fit(
             stage,
@@ -128,6 +130,19 @@ def _quiet_lightning() -> Iterator[None]:
         finally:
             for log, level in zip(named, levels, strict=True):
                 log.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning answers Ctrl+C with `sys.exit` and ignores the signal from then on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

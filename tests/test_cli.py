@@ -1,0 +1,333 @@
+"""The command line: exit codes, one line for a user's mistake, nothing half-written."""
+
+import clinical
+from clinical import cli
+from clinical.cohort.store import Store
+from clinical.errors import SchemaError
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+
+TASK = "in_hospital_mortality"
+
+
+@pytest.fixture
+def extract(hospital, tmp_path) -> Path:
+    """A copy of the hospital to be damaged; its files are links, so replace them."""
+    return Path(shutil.copytree(hospital, tmp_path / "extract", copy_function=os.link))
+
+
+@pytest.fixture
+def try_run(command, extract, tmp_path, hospital_tools):
+    """Run the tiny configuration on the damaged extract; the one line it answered with."""
+
+    def call(*more: str) -> str:
+        before = files(tmp_path)
+        options = hospital_tools.overrides(extract, tmp_path / "out", *more)
+        code, out, err = command("run", hospital_tools.TINY, *options)
+        return refused(code, out, err, before, tmp_path)
+
+    return call
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def refused(code: int, out: str, err: str, before: dict[str, bytes], folder: Path) -> str:
+    assert code == cli.USER_ERROR, err
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert files(folder) == before
+    return line
+
+
+def shard_of(extract: Path) -> Path:
+    (shard,) = (extract / "data").rglob("*.parquet")
+    return shard
+
+
+def rewrite(path: Path, frame: pl.DataFrame) -> None:
+    path.unlink(missing_ok=True)
+    frame.write_parquet(path)
+
+
+# A user's mistakes: exit code 2 and one line
+
+
+def test_an_unknown_key_is_told_with_the_likely_one(try_run):
+    assert try_run("sed=3").endswith("tiny.yaml: sed: unknown key; did you mean seed?")
+
+
+def test_a_bad_override_is_told(try_run):
+    assert "written key=value" in try_run("seed")
+    assert "seed is a value, not a section" in try_run("seed.x=3")
+
+
+def test_a_missing_configuration_is_told(command, tmp_path):
+    line = refused(*command("run", tmp_path / "no.yaml"), {}, tmp_path)
+    assert line.endswith("no.yaml: there is no such configuration file")
+
+
+def test_a_missing_extract_is_told(try_run):
+    assert "nowhere" in try_run("extract=nowhere")
+
+
+def test_a_truncated_file_is_told_by_name(try_run, extract):
+    content = shard_of(extract).read_bytes()
+    shard = shard_of(extract)
+    shard.unlink()
+    shard.write_bytes(content[: len(content) // 2])
+    assert "data/0.parquet: " in try_run()
+
+
+def test_an_unsorted_shard_is_told_by_name(try_run, extract):
+    frame = pl.read_parquet(shard_of(extract))
+    rewrite(shard_of(extract), frame.sort("time", descending=True))
+    assert "data/0.parquet: " in try_run()
+
+
+def test_an_empty_cohort_is_told(try_run, extract):
+    for path in (extract / "samples.parquet", *(extract / "tasks").rglob("*.parquet")):
+        rewrite(path, pl.read_parquet(path).clear())
+    assert "the cohort is empty" in try_run()
+
+
+def test_a_label_of_an_unknown_subject_is_told_without_the_subject(try_run, extract):
+    (path,) = (extract / "tasks").rglob("*.parquet")
+    labels = pl.read_parquet(path)
+    stranger = labels.head(1).with_columns(pl.col("subject_id") + 7_777_777)
+    rewrite(path, pl.concat([labels, stranger]))
+    line = try_run()
+    assert "1 labels are of 1 subjects that the extract does not have" in line
+    assert str(stranger["subject_id"][0]) not in line
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_task_with_one_class_is_told(try_run, extract, value):
+    (path,) = (extract / "tasks").rglob("*.parquet")
+    labels = pl.read_parquet(path)
+    rewrite(path, labels.with_columns(boolean_value=pl.lit(value)))
+    assert f"tasks.{TASK}: train has " in (line := try_run())
+    assert line.endswith("a task needs both")
+
+
+def test_an_unknown_importer_is_told_with_the_known_ones(command, tmp_path):
+    line = refused(*command("import", "mimic9", "x", tmp_path / "out"), {}, tmp_path)
+    assert "mimic9: there is no such importer; known are physionet2012" in line
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [("synthesize", "{out}", "--subjects", "3"), ("import", "physionet2012", "{out}", "{out}")],
+    ids=["synthesize", "import"],
+)
+def test_a_folder_that_holds_something_is_not_written_into(command, tmp_path, verb):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    before = files(tmp_path)
+    arguments = [part.format(out=tmp_path / "out") for part in verb]
+    refused(*command(*arguments), before, tmp_path)
+
+
+def test_a_finished_run_is_not_overwritten(command, finished, hospital_tools, tmp_path):
+    before = files(finished.out)
+    options = hospital_tools.overrides(finished.extract, finished.out)
+    code, out, err = command("run", hospital_tools.TINY, *options)
+    assert "overwrite=true" in refused(code, out, err, before, finished.out)
+
+
+def test_a_bundle_that_is_none_is_told(command, hospital, tmp_path):
+    line = refused(*command("score", tmp_path / "no", hospital), {}, tmp_path)
+    assert "there is no such bundle folder" in line
+
+
+def test_many_problems_of_a_configuration_are_listed(command, hospital_tools, tmp_path):
+    code, _, err = command("run", hospital_tools.TINY, "sed=1", "fusion.widht=3", "finetune.x=1")
+    assert code == cli.USER_ERROR
+    first, *others = err.splitlines()
+    assert first.endswith("tiny.yaml: 3 problems")
+    assert [line.split(":")[0].strip() for line in others] == ["finetune.x", "sed", "fusion.widht"]
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("no-such-verb",), ("run",), ("synthesize", "x", "--subjects", "many"), ("score", "--what")],
+)
+def test_a_wrong_usage_ends_with_2(command, arguments, tmp_path):
+    code, _, err = command(*arguments)
+    assert code == cli.USER_ERROR
+    assert "Usage" in err
+    assert files(tmp_path) == {}
+
+
+# Our mistakes: exit code 3 and a log
+
+
+def test_a_defect_of_ours_ends_with_3_and_a_traceback_in_a_file(command, monkeypatch, tmp_path):
+    def broken(*_, **__):
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr("clinical.pipeline.synthesize", broken)
+    code, out, err = command("synthesize", "x")
+    assert (code, out) == (cli.OUR_ERROR, "")
+    (line,) = err.splitlines()
+    (log,) = tmp_path.iterdir()
+    assert line.endswith(f"the traceback is in {log}")
+    assert "secret detail" not in line
+    assert "ZeroDivisionError: secret detail" in log.read_text()
+
+
+def test_the_log_finds_a_place_where_the_working_folder_is_read_only(
+    command, monkeypatch, tmp_path
+):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    real = Path.write_text
+
+    def read_only(self, *arguments, **options):
+        if self.parent == tmp_path:
+            raise PermissionError(self)
+        return real(self, *arguments, **options)
+
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("clinical.pipeline.synthesize", broken)
+    monkeypatch.setattr(Path, "write_text", read_only)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    code, _, err = command("synthesize", "x")
+    assert code == cli.OUR_ERROR
+    (log,) = temporary.iterdir()
+    assert str(log) in err
+
+
+def test_a_user_s_error_inside_a_verb_is_one_line(command, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise SchemaError("data/0.parquet: 3 rows are wrong [mine]; mend them")
+
+    monkeypatch.setattr("clinical.pipeline.validate", refuse)
+    code, out, err = command("validate", "x")
+    assert (code, out) == (2, "")
+    assert err == "error: data/0.parquet: 3 rows are wrong [mine]; mend them\n"
+
+
+def test_an_interruption_ends_with_130_and_says_how_to_go_on(
+    command, monkeypatch, hospital_tools, hospital, tmp_path
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    for verb in ("run", "pretrain", "finetune"):
+        monkeypatch.setattr(f"clinical.pipeline.{verb}", interrupted)
+        options = hospital_tools.overrides(hospital, tmp_path / "out")
+        code, _, err = command(verb, hospital_tools.TINY, *options)
+        assert code == cli.INTERRUPTED
+        assert err.strip() == "interrupted; resume=true goes on with the run"
+
+
+# What it shows
+
+
+def test_validate_ends_with_1_on_errors_and_0_otherwise(command, hospital, extract):
+    assert command("validate", hospital)[0] == cli.DONE
+    (extract / "metadata" / "codes.parquet").unlink()
+    shard = shard_of(extract)
+    rewrite(shard, pl.read_parquet(shard).sort("time", descending=True))
+    code, out, _ = command("validate", extract)
+    assert code == cli.DATA_ERRORS
+    assert "error" in out
+    code, out, _ = command("validate", extract, "--json")
+    assert code == cli.DATA_ERRORS
+    assert json.loads(out)
+
+
+def test_what_stands_in_data_is_shown_as_it_is(command, monkeypatch):
+    store = Store(Path("x"), {"counts": {"[bold]codes[/]": {"LAB[red]:smile:": 12_345}}})
+    monkeypatch.setattr("clinical.pipeline.prepare", lambda *_: store)
+    monkeypatch.setattr("clinical.experiment.Run.read", lambda *_: None)
+    code, out, _ = command("prepare", "x.yaml")
+    assert code == cli.DONE
+    assert "[bold]codes[/]" in out
+    assert "LAB[red]:smile:" in out
+    assert "12,345" in out
+
+
+def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
+    code, out, err = command("score", finished.bundle, finished.extract, "--out", "scores.parquet")
+    assert code == cli.DONE, err
+    assert "samples scored" in out
+    assert "predictions: scores.parquet" in out
+    assert len(pd.read_parquet(tmp_path / "scores.parquet")) > 200
+
+
+def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    baseline = finished.out / "predictions_baseline.parquet"
+    code, out, err = command(
+        "evaluate",
+        finished.out / "predictions.parquet",
+        "--baseline",
+        baseline,
+        "--resamples",
+        20,
+        "--figures",
+        "pictures",
+    )
+    assert code == cli.DONE, err
+    assert max(len(line) for line in out.splitlines() if not line.startswith("note")) <= 80
+    assert f"{TASK}: 30 rows, " in out
+    assert "…" not in out
+    for text in ("AUROC", "calibration slope", "model", "baseline", "difference", "chance: "):
+        assert text in out
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "roc.png",
+        "pr.png",
+        "calibration.png",
+    }
+
+
+def test_evaluate_of_one_class_says_not_defined(command, finished, tmp_path):
+    predictions = finished.predictions.assign(label=0.0)
+    predictions.to_parquet(tmp_path / "one.parquet")
+    code, out, _ = command("evaluate", tmp_path / "one.parquet", "--resamples", 20)
+    assert code == cli.DONE
+    assert "not defined (no positives)" in out
+    assert "nan" not in out.lower()
+
+
+def test_evaluate_shows_a_table_for_each_task(command, finished, tmp_path):
+    first = finished.predictions
+    both = pd.concat([first, first.assign(task="[second]")])
+    both.to_parquet(tmp_path / "both.parquet")
+    code, out, _ = command("evaluate", tmp_path / "both.parquet", "--resamples", 20)
+    assert code == cli.DONE
+    assert f"{TASK}: 30 rows" in out
+    assert "[second]: 30 rows" in out
+
+
+def test_the_help_names_every_verb_and_the_version_is_told(command):
+    code, out, _ = command("--version")
+    assert (code, out) == (0, f"clinical {clinical.__version__}\n")
+    code, out, _ = command("--help")
+    assert code == cli.DONE
+    for verb in ("import", "synthesize", "validate", "prepare", "pretrain", "finetune", "run"):
+        assert verb in out
+
+
+def test_no_verb_shows_the_help(command):
+    code, out, err = command()
+    assert code == cli.USER_ERROR
+    assert "Usage" in out + err

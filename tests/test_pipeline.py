@@ -1,0 +1,285 @@
+"""A run from end to end: what it leaves, how it is resumed, what it refuses, what it tells."""
+
+import clinical
+from clinical.cohort.store import Store
+from clinical.config import load_yaml
+from clinical.errors import ConfigError, SchemaError
+from clinical.experiment import Run
+from clinical.training.build import build_model
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+KEYS = ["subject_id", "prediction_time"]
+
+
+def tree(folder: Path) -> dict[str, int]:
+    """Every file with its time of change."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+@pytest.fixture
+def read(hospital_tools, hospital):
+    """The quick tiny run with other overrides."""
+
+    def call(out: Path, *more: str, extract: Path = hospital) -> Run:
+        return Run.read(hospital_tools.TINY, hospital_tools.overrides(extract, out, *more))
+
+    return call
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_the_documented_folder(finished):
+    found = {path.name for path in finished.out.iterdir()}
+    assert found == {
+        "run.yaml",
+        "store",
+        "logs",
+        "checkpoints",
+        "bundle",
+        "predictions.parquet",
+        "predictions_baseline.parquet",
+        "metrics.json",
+        "figures",
+    }
+    figures = {path.name for path in (finished.out / "figures").iterdir()}
+    assert figures == {"roc.png", "pr.png", "calibration.png", "training.png"}
+
+
+def test_the_resolved_run_reads_back_as_the_run_and_says_what_it_was_made_from(
+    finished, hospital_tools
+):
+    saved = load_yaml(finished.out / "run.yaml")
+    provenance = saved.pop("provenance")
+    given = Run.read(hospital_tools.TINY, hospital_tools.overrides(finished.extract, finished.out))
+    assert Run.parse(saved, where="run.yaml") == given
+    assert provenance["clinical"] == clinical.__version__
+    assert provenance["extract_fingerprint"] == Store.open(finished.out / "store").fingerprint
+
+
+def test_predictions_and_baseline_are_of_the_held_out_samples(finished):
+    splits = pl.read_parquet(finished.extract / "metadata" / "subject_splits.parquet")
+    held_out = splits.filter(pl.col("split") == "held_out")["subject_id"].to_list()
+    for name in ("predictions.parquet", "predictions_baseline.parquet"):
+        frame = pd.read_parquet(finished.out / name)
+        assert set(frame["subject_id"]) == set(held_out)
+        assert frame["score"].between(0, 1).all()
+        assert frame["label"].isin([0.0, 1.0]).all()
+
+
+def test_the_metrics_name_the_split_and_are_those_of_the_predictions(finished):
+    metrics = json.loads((finished.out / "metrics.json").read_text())
+    assert metrics["split"] == "held_out"
+    baseline = pd.read_parquet(finished.out / "predictions_baseline.parquet")
+    again = clinical.evaluate(finished.predictions, baseline=baseline, resamples=20, seed=3)
+    assert metrics["evaluation"] == json.loads(json.dumps(again.to_json()))
+    assert (finished.bundle / "metrics.json").read_text() == (
+        finished.out / "metrics.json"
+    ).read_text()
+
+
+def test_pretraining_learns(finished):
+    curves = pd.read_csv(finished.out / "logs" / "pretrain.csv")
+    for name in ("train/loss", "tuning/loss"):
+        losses = curves[curves["name"] == name].sort_values("epoch")["value"].to_numpy()
+        assert len(losses) == 4
+        assert losses[-1] < 0.97 * losses[0]
+
+
+def test_the_card_says_that_it_is_no_medical_device_and_how_it_did(finished):
+    card = (finished.bundle / "MODEL_CARD.md").read_text()
+    for text in ("not a medical device", "AUROC", "pseudonyms", "held_out"):
+        assert text in card
+
+
+# What it tells
+
+
+def test_nothing_but_store_and_predictions_contains_a_subject_or_the_text_of_a_note(
+    finished, hospital_tools
+):
+    subjects = pl.read_parquet(finished.extract / "samples.parquet")["subject_id"].unique()
+    secrets = [str(subject).encode() for subject in subjects]
+    secrets += [hospital_tools.WORD.encode()]
+    notes = pl.read_parquet(finished.extract / "data" / "**" / "*.parquet")["text_value"]
+    secrets += [note[:40].encode() for note in notes.drop_nulls().unique() if len(note) >= 40]
+    assert len(secrets) > 300
+    assert any(hospital_tools.WORD in note for note in notes.drop_nulls())
+    assert "epoch 1" in finished.screen
+    texts = {"screen": finished.screen.encode()}
+    for path in finished.out.rglob("*"):
+        inside = path.relative_to(finished.out)
+        if path.is_file() and inside.parts[0] != "store" and "predictions" not in path.name:
+            texts[str(inside)] = path.read_bytes()
+    assert len(texts) > 15
+    assert [name for name, text in texts.items() if any(s in text for s in secrets)] == []
+
+
+# The same again
+
+
+def test_the_same_run_twice_gives_the_same_predictions(finished, read, tmp_path):
+    clinical.run(read(tmp_path / "again"))
+    again = pd.read_parquet(tmp_path / "again" / "predictions.parquet")
+    pd.testing.assert_frame_equal(again, finished.predictions)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(6000):
+        if path.exists():
+            return
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not appear")
+
+
+def kill_during(stage: str, out: Path, extract: Path, tools) -> None:
+    """Start the command, and kill it as soon as a stage has written its first epoch."""
+    # A console script's own program, without depending on where it is installed.
+    program = "from clinical.cli import main; main()"
+    arguments = ["run", tools.TINY, *tools.overrides(extract, out, "resume=true")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        wait_for(out / "logs" / f"{stage}.csv", process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "checkpoints" / stage / "model.safetensors").exists()
+
+
+def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
+    finished, read, hospital_tools, tmp_path
+):
+    out = tmp_path / "killed"
+    out.mkdir()
+    shutil.copytree(finished.out / "store", out / "store")  # its making has tests of its own
+    for stage in ("pretrain", "finetune"):
+        kill_during(stage, out, finished.extract, hospital_tools)
+    weights = out / "checkpoints" / "pretrain" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    clinical.run(read(out, "resume=true"))
+    assert weights.stat().st_mtime_ns == before
+    found = pd.read_parquet(out / "predictions.parquet")
+    assert found[KEYS].equals(finished.predictions[KEYS])
+    np.testing.assert_allclose(found["score"], finished.predictions["score"], rtol=0, atol=1e-5)
+    for stage in ("pretrain", "finetune"):
+        epochs = pd.read_csv(out / "logs" / f"{stage}.csv")["epoch"]
+        assert sorted(epochs.unique()) == [0, 1, 2, 3]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("verb", [clinical.run, clinical.pretrain, clinical.finetune])
+def test_a_finished_run_is_not_overwritten(finished, read, verb):
+    before = tree(finished.out)
+    with pytest.raises(ConfigError, match=r"holds a finished run; .* overwrite=true"):
+        verb(read(finished.out))
+    assert tree(finished.out) == before
+
+
+@pytest.mark.parametrize("verb", [clinical.run, clinical.pretrain, clinical.finetune])
+def test_resuming_with_other_keys_is_refused_naming_them(finished, read, verb):
+    before = tree(finished.out)
+    other = read(finished.out, "resume=true", "seed=4", "finetune.epochs=9")
+    with pytest.raises(ConfigError, match="other values of finetune, seed; use the same"):
+        verb(other)
+    assert tree(finished.out) == before
+
+
+def test_resuming_on_a_changed_extract_is_refused(finished, read, tmp_path):
+    out, extract = tmp_path / "run", tmp_path / "extract"
+    shutil.copytree(finished.extract, extract, copy_function=os.link)
+    out.mkdir()
+    shutil.copy(finished.out / "run.yaml", out)
+    saved = (out / "run.yaml").read_text().replace(str(finished.extract), str(extract))
+    (out / "run.yaml").write_text(saved)
+    (shard,) = (extract / "data").rglob("*.parquet")
+    events = pl.read_parquet(shard)
+    shard.unlink()
+    events.with_columns(pl.col("numeric_value") + 1).write_parquet(shard)
+    with pytest.raises(ConfigError, match="was changed since the run in"):
+        clinical.run(read(out, "resume=true", extract=extract))
+
+
+def test_a_run_never_touches_a_folder_that_is_none_of_its_own(finished, read, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "diary.txt").write_text("mine")
+    before = tree(tmp_path)
+    for more in ((), ("overwrite=true",), ("resume=true",)):
+        with pytest.raises(ConfigError, match=r"has logs but no run\.yaml, so it is no run"):
+            clinical.run(read(tmp_path, *more))
+    assert tree(tmp_path) == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file"):
+        clinical.run(read(tmp_path / "file"))
+
+
+def test_overwriting_with_a_bad_extract_leaves_the_finished_run_alone(finished, read):
+    before = tree(finished.out)
+    with pytest.raises(ConfigError, match="nowhere"):
+        clinical.run(read(finished.out, "overwrite=true", extract=Path("nowhere")))
+    assert tree(finished.out) == before
+
+
+def test_finetuning_without_the_pretrained_weights_says_what_to_do(finished, read, tmp_path):
+    shutil.copytree(finished.out / "store", tmp_path / "run" / "store")
+    with pytest.raises(ConfigError, match="run `clinical pretrain` first"):
+        clinical.finetune(read(tmp_path / "run"))
+
+
+def test_pretraining_without_objectives_says_what_to_do(read, tmp_path):
+    with pytest.raises(ConfigError, match="add objectives"):
+        clinical.pretrain(read(tmp_path / "run", "pretrain=null"))
+    assert tree(tmp_path) == {}
+
+
+def test_weights_for_an_encoder_that_takes_none_are_refused(finished, read, tmp_path):
+    store = Store.open(finished.out / "store")
+    with pytest.raises(
+        ConfigError, match=r"modalities\.static: weights: MLPEncoder learns from scr"
+    ):
+        build_model(read(tmp_path, "modalities.static.weights=x"), store)
+
+
+def test_scores_are_written_whole_or_not_at_all(finished, tmp_path):
+    out = tmp_path / "deep" / "scores.parquet"
+    scores = clinical.score(finished.bundle, finished.extract, out=out)
+    table = pl.read_parquet(out)
+    assert table["score"].to_list() == scores["score"].to_list()
+    assert {table[name].dtype for name in ("task", "class", "reason", "modalities")} == {pl.String}
+    assert tree(tmp_path).keys() == {"deep/scores.parquet"}
+    with pytest.raises(ConfigError, match="is a folder"):
+        clinical.score(finished.bundle, finished.extract, out=tmp_path)
+    with pytest.raises(ConfigError):
+        clinical.score(finished.bundle, tmp_path / "nowhere", out=tmp_path / "x.parquet")
+    assert tree(tmp_path).keys() == {"deep/scores.parquet"}
+
+
+def test_a_predictions_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="there is no such file"):
+        clinical.evaluate(tmp_path / "nowhere.parquet")
+    (tmp_path / "x.parquet").write_text("no parquet")
+    with pytest.raises(SchemaError, match="is not readable Parquet"):
+        clinical.evaluate(tmp_path / "x.parquet")

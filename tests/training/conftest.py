@@ -1,0 +1,87 @@
+"""Small random batches and narrow models, and stages of training on them."""
+
+import clinical  # noqa: F401
+from clinical.config import FinetuneConfig, PretrainConfig
+from clinical.objectives import OBJECTIVES
+from clinical.training.finetune import FinetuneStage
+from clinical.training.pretrain import PretrainStage
+from clinical.training.stage import References
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """The module of small random batches, loaded by path."""
+    path = Path(__file__).resolve().parents[1] / "clinical_batches.py"
+    spec = importlib.util.spec_from_file_location("clinical_batches", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def loader(batches: list[Any]) -> DataLoader[Any]:
+    # A generator of its own, as `make_loader` has: starting a pass must not draw from the global.
+    return DataLoader(
+        batches, batch_size=None, collate_fn=lambda batch: batch, generator=torch.Generator()
+    )
+
+
+class Workshop:
+    """What a stage needs, from a seed.
+
+    The references are the first samples of the training batches, in reversed order.
+    """
+
+    def __init__(self, synthetic: ModuleType) -> None:
+        self.synthetic = synthetic
+        rows = synthetic.N_REFERENCE
+        self.reference_batch = synthetic.make_batch(rows, seed=9)
+        self.train = [synthetic.make_batch(6, seed=seed) for seed in range(3)]
+        self.tuning = [synthetic.make_batch(6, seed=seed) for seed in (10, 11)]
+
+    def references(self) -> References:
+        some = self.synthetic.take
+        order = np.arange(self.synthetic.N_REFERENCE)[::-1]
+        parts = [some(self.reference_batch, torch.arange(start, start + 4)) for start in (0, 4, 8)]
+        return References(loader(parts), order.copy())
+
+    def finetune(self, *, seed: int = 1, learning_rate: float = 1e-2) -> FinetuneStage:
+        config = self.synthetic.make_config()
+        return FinetuneStage(
+            self.synthetic.make_model(config, seed=seed).train(),
+            self.references(),
+            config=FinetuneConfig(learning_rate=learning_rate),
+            tasks=config.tasks,
+            seed=seed,
+        )
+
+    def pretrain(self, *, seed: int = 1, names: tuple[str, ...] = ("tokens", "edges")) -> Any:
+        # Lightning leaves the mode as it finds it: in evaluation mode nothing would be dropped.
+        model = self.synthetic.make_model(seed=seed).train()
+        config = PretrainConfig(objectives={name: {"weight": 1.0} for name in names})
+        return PretrainStage(
+            model,
+            self.references(),
+            config=config,
+            objectives={name: OBJECTIVES[name](model) for name in names},
+            feeds={"similar": frozenset({"events"}), "same_unit": frozenset({"codes"})},
+            key_codes={},
+            seed=seed,
+        )
+
+    def loaders(self) -> dict[str, DataLoader[Any]]:
+        return {"train": loader(self.train), "tuning": loader(self.tuning)}
+
+
+@pytest.fixture
+def workshop(synthetic: ModuleType) -> Workshop:
+    return Workshop(synthetic)

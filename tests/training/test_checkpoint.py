@@ -1,0 +1,195 @@
+"""A stage may be killed at any step: resumed, it ends as if undisturbed."""
+
+from clinical.config import TrainerConfig
+from clinical.training.checkpoint import fit, thread_limit
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+EPOCHS = 3
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def train(stage, workshop, folder: Path, *, resume: bool = False, patience: int | None = None):
+    fit(
+        stage,
+        **workshop.loaders(),
+        epochs=EPOCHS,
+        decay=0.9,
+        patience=patience,
+        folder=folder,
+        logs=folder / "logs",
+        trainer=TrainerConfig(accelerator="cpu"),
+        resume=resume,
+    )
+    return stage
+
+
+def kill_at(stage, *, epoch: int, index: int) -> None:
+    step = stage.training_step
+
+    def training_step(batch, batch_idx):  # Lightning goes by the second name
+        if (stage.current_epoch, batch_idx) == (epoch, index):
+            raise Killed
+        return step(batch, batch_idx)
+
+    stage.training_step = training_step
+
+
+def count_steps(stage) -> list[tuple[int, int]]:
+    step, seen = stage.training_step, []
+
+    def training_step(batch, batch_idx):
+        seen.append((stage.current_epoch, batch_idx))
+        return step(batch, batch_idx)
+
+    stage.training_step = training_step
+    return seen
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    expected, found = (
+        load_file(first / "model.safetensors"),
+        load_file(second / "model.safetensors"),
+    )
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, kind):
+    make = getattr(workshop, kind)
+    whole = train(make(), workshop, tmp_path / "whole")
+    for epoch, index in [(0, 1), (2, 2)]:
+        halved = make()
+        kill_at(halved, epoch=epoch, index=index)
+        with pytest.raises(Killed):
+            train(halved, workshop, tmp_path / "halved")
+        assert not (tmp_path / "halved" / "model.safetensors").exists()
+    resumed = make()
+    seen = count_steps(resumed)
+    train(resumed, workshop, tmp_path / "halved", resume=True)
+    assert seen == [(2, 0), (2, 1), (2, 2)]  # the interrupted epoch again, none before it
+    assert_equal_weights(tmp_path / "whole", tmp_path / "halved")
+    logs = f"logs/{whole.name}.csv"
+    assert (tmp_path / "whole" / logs).read_text() == (tmp_path / "halved" / logs).read_text()
+
+
+def test_the_same_stage_twice_gives_the_same_weights_and_another_seed_others(workshop, tmp_path):
+    first = train(workshop.finetune(), workshop, tmp_path / "1").model.state_dict()
+    second = train(workshop.finetune(), workshop, tmp_path / "2").model.state_dict()
+    other = train(workshop.finetune(seed=2), workshop, tmp_path / "3").model.state_dict()
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    assert not all(torch.equal(other[name], value) for name, value in first.items())
+
+
+def test_a_finished_stage_is_loaded_and_not_trained_again(workshop, tmp_path):
+    train(workshop.finetune(), workshop, tmp_path)
+    again = workshop.finetune()
+    seen = count_steps(again)
+    train(again, workshop, tmp_path, resume=True)
+    assert seen == []
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        assert torch.equal(again.model.state_dict()[name], value)
+
+
+def test_without_resume_a_stage_starts_anew(workshop, tmp_path):
+    train(workshop.finetune(), workshop, tmp_path)
+    again = workshop.finetune()
+    seen = count_steps(again)
+    train(again, workshop, tmp_path)
+    assert len(seen) == EPOCHS * len(workshop.train)
+
+
+@pytest.mark.parametrize("patience", [1, None])
+def test_an_exhausted_stage_killed_before_it_was_written_trains_no_further(
+    workshop, tmp_path, monkeypatch, patience
+):
+    def make():
+        # So small a rate improves nothing: with a patience of 1 it stops after two epochs.
+        return workshop.finetune(learning_rate=1e-30)
+
+    def killed(*_):
+        raise Killed
+
+    whole = make()
+    seen = count_steps(whole)
+    train(whole, workshop, tmp_path / "whole", patience=patience)
+    assert len(seen) == (2 if patience else EPOCHS) * len(workshop.train)
+    with monkeypatch.context() as patch:
+        patch.setattr("clinical.training.checkpoint.save_file", killed)
+        with pytest.raises(Killed):
+            train(make(), workshop, tmp_path / "halved", patience=patience)
+    resumed = make()
+    seen = count_steps(resumed)
+    train(resumed, workshop, tmp_path / "halved", patience=patience, resume=True)
+    assert seen == []
+    assert_equal_weights(tmp_path / "whole", tmp_path / "halved")
+
+
+def test_after_a_stage_the_memory_is_that_of_its_best_weights(workshop, tmp_path):
+    model = train(workshop.finetune(), workshop, tmp_path).model
+    found = model.memory.clone()
+    workshop.references().refresh(model, device=torch.device("cpu"))
+    torch.testing.assert_close(model.memory, found, rtol=0, atol=1e-6)
+
+
+def test_validation_reads_a_memory_made_with_the_averaged_weights(workshop, tmp_path):
+    stage = workshop.finetune()
+    step, gaps = stage.validation_step, []
+
+    def validation_step(batch, batch_idx):
+        found = stage.model.memory.clone()
+        stage.refresh_memory()
+        gaps.append(float((stage.model.memory - found).abs().max()))
+        return step(batch, batch_idx)
+
+    stage.validation_step = validation_step
+    train(stage, workshop, tmp_path)
+    assert len(gaps) == EPOCHS * len(workshop.tuning)
+    assert max(gaps) < 1e-6
+
+
+def test_an_interruption_by_the_user_reaches_the_caller(workshop, tmp_path):
+    stage = workshop.finetune()
+
+    def interrupted(batch, batch_idx):
+        raise KeyboardInterrupt
+
+    stage.training_step = interrupted
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, workshop, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before  # or a notebook could not be stopped again
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_finished_stage_leaves_its_weights_and_curves_alone(workshop, tmp_path):
+    train(workshop.finetune(), workshop, tmp_path)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert files == {"model.safetensors", "logs", "logs/finetune.csv"}
+
+
+def kill_within_limit(threads: int) -> None:
+    with thread_limit(threads):
+        raise Killed
+
+
+def test_the_number_of_threads_is_given_back():
+    before = torch.get_num_threads()
+    with thread_limit(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(Killed):
+        kill_within_limit(before + 1)
+    assert torch.get_num_threads() == before
+    with thread_limit(None):
+        assert torch.get_num_threads() == before
