@@ -33,13 +33,13 @@ def synthesize_once(extract: Path, *, subjects: int, seed: int) -> Path:
     return extract
 
 
-def score_once(bundle: Path, extract: Path, out: Path, *, without: tuple[str, ...]) -> pd.DataFrame:
-    """Scores of the extract with itself as context, unless they are there."""
+def score_once(folder: Path, extract: Path, part: str | None) -> pd.DataFrame:
+    """Scores of the extract with itself as context, one part left out, unless they are there."""
+    out = folder / f"scores-{part or 'whole'}.parquet"
     if not out.exists():
-        predictor = clinical.Predictor.load(bundle)
-        work = out.parent / "store"
-        scores = predictor.score(extract, context=extract, without=without, work=work)
-        scores.to_parquet(out)
+        predictor = clinical.Predictor.load(folder / "bundle")
+        without = () if part is None else (part,)
+        predictor.score(extract, context=extract, without=without).to_parquet(out)
     return pd.read_parquet(out)
 
 
@@ -60,9 +60,8 @@ def paired_interval(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[f
 
 def report(folder: Path, held_out: Path, *, left_out: tuple[str, ...]) -> pd.DataFrame:
     """One row for the whole model and one for each part left out."""
-    bundle = folder / "bundle"
     known = truth(held_out)
-    whole = score_once(bundle, held_out, folder / "scores.parquet", without=())
+    whole = score_once(folder, held_out, None)
     keys = ["subject_id", "prediction_time"]
     joined = known.merge(whole[[*keys, "score"]], on=keys, validate="1:1")
     labels = joined["boolean_value"].to_numpy()
@@ -71,8 +70,7 @@ def report(folder: Path, held_out: Path, *, left_out: tuple[str, ...]) -> pd.Dat
     recovered = (auroc - 0.5) / (best - 0.5)
     rows = [{"left out": "nothing", "auroc": auroc, "bayes": best, "recovered": recovered}]
     for part in left_out:
-        path = folder / f"scores-without-{part}.parquet"
-        less = score_once(bundle, held_out, path, without=(part,))
+        less = score_once(folder, held_out, part)
         other = known.merge(less[[*keys, "score"]], on=keys, validate="1:1")["score"].to_numpy()
         low, high = paired_interval(labels, model, other)
         cost = auroc - roc_auc_score(labels, other)
@@ -86,12 +84,13 @@ def main(
     out: Path,
     overrides: Annotated[list[str] | None, typer.Argument()] = None,
     seeds: int = 3,
+    first: int = 0,
 ) -> None:
     """Train and score what is not finished, and print a table a seed."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train = synthesize_once(out / "train", subjects=TRAIN_SUBJECTS, seed=1)
     held_out = synthesize_once(out / "held-out", subjects=HELD_OUT_SUBJECTS, seed=2)
-    for seed in range(seeds):
+    for seed in range(first, seeds):
         folder = out / f"seed-{seed}"
         started = time.perf_counter()
         if not (folder / "bundle" / "manifest.json").exists():

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 Entry = Callable[..., Any]
 Section = TypeVar("Section", bound=OpenSection)
@@ -114,6 +115,11 @@ def _together(where: str, found: Sequence[str]) -> str:
 
 
 def _menu_problems(entries: _Entries) -> Iterator[str]:
+    for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
+        for name in names:
+            # The model keeps its parts in a module under these names.
+            if "." in name or hasattr(nn.ModuleDict, name):
+                yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
         if task.kind not in HEADS:

@@ -7,6 +7,7 @@ from clinical.config import likely
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
 from clinical.preparation import prepare_for_scoring
+from clinical.relations.linking import relations_of
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,8 @@ class Predictor:
                 scored, in relations in time; often the extract itself.
             work: folder for the prepared store; by default a temporary one.
             without: modalities and relations to leave out as if never recorded, and "graph"
-                for every relation.
+                for every relation. A relation whose neighbours are chosen by a modality goes
+                with it.
 
         Returns:
             One row a sample and task: subject_id, prediction_time, task, class, horizon_hours,
@@ -94,7 +96,10 @@ class Predictor:
         for name in without:
             if name not in known:
                 raise ConfigError(f"without: the model has no {name}{likely(name, known)}")
-        return frozenset(without) | (relations if GRAPH in without else frozenset())
+        if GRAPH in without:
+            return frozenset(without) | relations
+        fed = relations_of(config).items()
+        return frozenset(without) | {n for n, r in fed if not r.feeds.isdisjoint(without)}
 
     def score_store(
         self, store: Store, rows: np.ndarray, *, without: frozenset[str] = frozenset()

@@ -241,3 +241,9 @@ def test_a_number_that_yaml_reads_as_text_arrives_as_a_number(raw):
     assert isinstance(text, str)
     run = Run.parse(with_option(raw, "encoder", "mlp", "dropout", text), where="x")
     assert run.modalities["static"].options["dropout"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["values", "a.b"])
+def test_a_task_cannot_be_named_as_the_model_keeps_its_own_parts(raw, name):
+    raw["tasks"] = {name: {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
+    assert f"tasks.{name}: cannot be a name here" in message(raw)

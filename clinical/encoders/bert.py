@@ -51,6 +51,8 @@ class BertEncoder(Encoder):
             pad_token_id=sizes.get("pad", 0),
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=0.0,
+            # 0.02 is meant for 768: in a narrow BERT all attention would start uniform.
+            initializer_range=0.02 * (768 / width) ** 0.5,
         )
         self.bert = BertModel(architecture, add_pooling_layer=False)
         self.pool_pieces = AttentionPooling(width, heads=heads)

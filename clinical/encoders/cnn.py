@@ -24,6 +24,8 @@ _SMALLEST_FOUR_STAGES = 128
 """Pixels below which the fourth stage, most of the weights, would see a few pixels."""
 _MEAN, _SD = 0.449, 0.226
 """Of ImageNet in grey: what published weights expect."""
+_LEVEL_SD = 0.1
+"""About how far the level of a patch differs between radiographs."""
 _FAMILIES = ("resnet", "resnext", "wide_resnet")
 _CHANNELS_PER_GROUP = 16
 
@@ -49,8 +51,34 @@ def group_norm(channels: int) -> nn.Module:
 _NORMS = {"group": group_norm, "batch": FixedBatchNorm}
 
 
+class CoarseView(nn.Module):
+    """One linear layer over the grey level of each patch.
+
+    Where pictures are taken in a standard position, as radiographs are, much of what separates
+    them is how bright their parts are. A few hundred labels teach a linear layer this, but not a
+    deep network. A hidden patch counts as an average one.
+    """
+
+    def __init__(self, patches: int, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(patches, width)
+        nn.init.normal_(self.linear.weight, std=0.1 / patches**0.5)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, container: Images) -> Tensor:
+        """[R, D]."""
+        grid = container.observed.shape[1:]
+        level = functional.adaptive_avg_pool2d(container.pixels, grid)[:, 0]
+        level = ((level - _MEAN) / _LEVEL_SD).masked_fill(~container.observed, 0.0)
+        coarse: Tensor = self.linear(self.dropout(level.flatten(1)))
+        return coarse
+
+
 class CNNEncoder(Encoder):
-    """A one-channel ResNet whose last stages are read on the patch grid.
+    """A one-channel ResNet whose last stages are read on the patch grid, beside a coarse view.
+
+    The coarse view is added after the last norm, so that what follows can read it linearly.
 
     Args:
         sizes: `size` of the square images and `patch`, in pixels.
@@ -64,6 +92,7 @@ class CNNEncoder(Encoder):
             most of the weights and next to nothing to see.
         heads: of the attention over patches and over images.
         dropout: of the patches' states.
+        coarse: whether to add the coarse view.
     """
 
     def __init__(
@@ -77,6 +106,7 @@ class CNNEncoder(Encoder):
         stages: int | None = None,
         heads: int = 4,
         dropout: float = 0.1,
+        coarse: bool = True,
     ) -> None:
         super().__init__()
         if stem is None:
@@ -103,6 +133,8 @@ class CNNEncoder(Encoder):
         self.time = TimeEmbedding(width, shortest_hours=1.0, longest_hours=20_000.0)
         self.pool_images = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
+        patches = (sizes["size"] // sizes["patch"]) ** 2
+        self.coarse = CoarseView(patches, width, dropout=dropout) if coarse else None
 
     def forward(self, container: Images) -> Encoding:
         """Encode images; `tokens` are the images, `states` their patches."""
@@ -112,6 +144,10 @@ class CNNEncoder(Encoder):
         images = self.pool_patches(patches, everywhere) + self.time(container.time_hours)
         tokens, token_mask = stack_rows(images, container.sample, container.size)
         summary = self.norm(self.pool_images(tokens, token_mask))
+        if self.coarse is not None and token_mask.shape[1]:
+            coarse, _ = stack_rows(self.coarse(container), container.sample, container.size)
+            count = token_mask.sum(1, keepdim=True).clamp_min(1)
+            summary = summary + coarse.sum(1) / count
         return Encoding(summary=summary, tokens=tokens, token_mask=token_mask, states=states)
 
     def _patches(self, container: Images) -> Tensor:
