@@ -7,6 +7,7 @@ from clinical.preparation import prepare_for_scoring
 
 import os
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,9 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def predictor(finished):
-    return clinical.Predictor.load(finished.bundle)
+    """Uncalibrated: a calibration as flat as so few patients give would hide differences."""
+    bundle = clinical.Predictor.load(finished.bundle).bundle
+    return clinical.Predictor(replace(bundle, calibration={}))
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +97,12 @@ def test_a_sample_scored_alone_has_the_score_it_has_among_others(
             assert_same_scores(found, expected)
 
 
-def test_the_held_out_scores_of_the_run_are_those_of_the_bundle(finished, alone):
+def test_the_held_out_scores_of_the_run_are_those_of_the_moved_bundle(finished, tmp_path):
+    shutil.copytree(finished.bundle, tmp_path / "elsewhere")
+    moved = clinical.Predictor.load(tmp_path / "elsewhere")
     written = finished.predictions
     assert len(written) == 30
-    assert_same_scores(written, alone)
-
-
-def test_a_bundle_that_was_moved_gives_the_same_scores(finished, alone, tmp_path):
-    shutil.copytree(finished.bundle, tmp_path / "elsewhere")
-    samples = some(alone, 20)
-    moved = clinical.Predictor.load(tmp_path / "elsewhere")
-    assert_same_scores(moved.score(finished.extract, samples=samples), alone)
+    assert_same_scores(written, moved.score(finished.extract))
 
 
 # Nothing later than the prediction time

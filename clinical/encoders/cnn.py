@@ -68,8 +68,8 @@ class CoarseView(nn.Module):
 
     def forward(self, container: Images) -> Tensor:
         """[R, D]."""
-        grid = container.observed.shape[1:]
-        level = functional.adaptive_avg_pool2d(container.pixels, grid)[:, 0]
+        patch = container.pixels.shape[-1] // container.observed.shape[-1]
+        level = functional.avg_pool2d(container.pixels, patch)[:, 0]
         level = ((level - _MEAN) / _LEVEL_SD).masked_fill(~container.observed, 0.0)
         coarse: Tensor = self.linear(self.dropout(level.flatten(1)))
         return coarse
