@@ -103,7 +103,7 @@ class _RepairingLoader(Loader):
                 raise
             _clear_half_import(module, fresh)
             _declare_operators()
-            _logger.info("torchvision's compiled operators cannot load; importing it without them")
+            _logger.debug("torchvision's compiled operators cannot load; importing it without them")
             self._loader.exec_module(module)
 
 

@@ -85,4 +85,4 @@ class PieceTable(nn.Module):
         bags = functional.embedding_bag(
             rows.view(-1, 2), table, per_sample_weights=weights.view(-1, 2), mode="sum"
         )
-        return bags.view(*variable.shape, -1)
+        return bags.view(*variable.shape, table.shape[1])

@@ -118,8 +118,7 @@ class MaskedEdges(Objective):
         """[B, T] bool: the code is a special case of one that was chosen in its sample."""
         table = _owned(code, chosen, self.n_codes)
         above = self.ancestors[code]
-        size = len(code)
-        found = table.gather(1, above.clamp_min(0).view(size, -1)).view(above.shape)
+        found = table.gather(1, above.clamp_min(0).flatten(1)).view(above.shape)
         return (found & (above >= 0)).any(2)
 
     def _lacking(self, codes: CodeSet, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -102,6 +102,20 @@ def padded(container: Any, steps: int) -> Any:
     return container.replace(**fields)
 
 
+def emptied(container: Any) -> Any:
+    """The container of a batch in which nobody has anything: no row, no step."""
+    everyone = torch.ones(len(container.present), dtype=torch.bool)
+    container = container.drop(everyone)
+    if not isinstance(container, TimeSeries | Tokens | CodeSet):
+        return container
+    fields = {
+        name: value[:, :0]
+        for name, value in tensors(container).items()
+        if name in STEP_FIELDS and value.dim() == 2
+    }
+    return container.replace(**fields)
+
+
 def garbled(container: Any) -> Any:
     """The container with NaN wherever its contract says that nothing may be read."""
     fields = tensors(container)
@@ -145,6 +159,7 @@ class Case:
     take = staticmethod(take)
     padded = staticmethod(padded)
     garbled = staticmethod(garbled)
+    emptied = staticmethod(emptied)
     tensors = staticmethod(tensors)
 
 

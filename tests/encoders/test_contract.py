@@ -91,6 +91,15 @@ def test_absent_samples_give_finite_gradients(case, gone):
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
+def test_a_batch_in_which_nobody_has_anything_is_encoded_and_trained_on(case):
+    encoder, container = case.encoder().train(), case.emptied(case.container())
+    encoding = encoder(container)
+    assert encoding.summary.shape == (5, encoder.width)
+    assert encoding.summary.isfinite().all()
+    assert not encoding.token_mask.any()
+    loss_and_gradients(encoder, container)
+
+
 def test_what_may_not_be_read_is_not_read(case):
     encoder, container = case.encoder(), case.container()
     before, after = encoder(container), encoder(case.garbled(container))

@@ -113,9 +113,16 @@ def test_something_is_hidden_and_only_where_the_objective_says(name, synthetic):
 
 
 @ALL_OBJECTIVES
-def test_nothing_to_hide_costs_nothing_and_backpropagates(name, synthetic):
+@pytest.mark.parametrize("padding", [True, False])
+def test_nothing_to_hide_costs_nothing_and_backpropagates(name, padding, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch(3)
     nobody = {k: c.drop(torch.ones(3, dtype=torch.bool)) for k, c in batch.inputs.items()}
+    if not padding:
+        steps = {"events": ("variable", "value", "time_hours", "mask", "observed")}
+        steps["codes"] = ("code", "time_hours", "mask")
+        for k, names in steps.items():
+            none = {name: getattr(nobody[k], name)[:, :0] for name in names}
+            nobody[k] = nobody[k].replace(**none)
     objective = OBJECTIVES[name](model)
     masked, hidden = objective.hide(batch.replace(**nobody), draws())
     loss = objective.loss(model(masked), hidden)
