@@ -54,4 +54,4 @@ $(VENV)/.installed $(VENV_LOWEST)/.installed: pyproject.toml
 
 # Written last, so an interrupted synthesis is not taken for a finished one.
 extracts/demo/metadata/dataset.json: | install
-	$(BIN)/clinical synthesize extracts/demo --subjects 2000 --seed 7
+	$(BIN)/clinical synthesize extracts/demo --subjects 1500 --seed 7
