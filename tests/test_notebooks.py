@@ -11,7 +11,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.timeout(900)  # it trains a model, on a core that it may share
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_shows_its_pictures(path):
+def test_the_notebook_runs_and_shows_its_pictures(path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND")  # the tests' own backend shows nothing
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}})
     client.execute()
