@@ -21,7 +21,6 @@ from sklearn.metrics import roc_auc_score
 
 TRAIN_SUBJECTS = 13_200
 HELD_OUT_SUBJECTS = 18_500
-LEFT_OUT = ("events", "notes", "images", "codes", "static", "graph")
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 TASK = "tasks/in_hospital_mortality"
 
@@ -33,13 +32,12 @@ def synthesize_once(extract: Path, *, subjects: int, seed: int) -> Path:
     return extract
 
 
-def score_once(folder: Path, extract: Path, part: str | None) -> pd.DataFrame:
-    """Scores of the extract with itself as context, one part left out, unless they are there."""
-    out = folder / f"scores-{part or 'whole'}.parquet"
+def score_once(folder: Path, extract: Path) -> pd.DataFrame:
+    """Scores of the extract with itself as context, whole and each part left out, made once."""
+    out = folder / "scores.parquet"
     if not out.exists():
         predictor = clinical.Predictor.load(folder / "bundle")
-        without = () if part is None else (part,)
-        predictor.score(extract, context=extract, without=without).to_parquet(out)
+        predictor.leave_out(extract, context=extract).to_parquet(out)
     return pd.read_parquet(out)
 
 
@@ -58,19 +56,18 @@ def paired_interval(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[f
     return float(np.quantile(gaps, 0.025)), float(np.quantile(gaps, 0.975))
 
 
-def report(folder: Path, held_out: Path, *, left_out: tuple[str, ...]) -> pd.DataFrame:
+def report(folder: Path, held_out: Path) -> pd.DataFrame:
     """One row for the whole model and one for each part left out."""
-    known = truth(held_out)
-    whole = score_once(folder, held_out, None)
+    known, scores = truth(held_out), score_once(folder, held_out)
     keys = ["subject_id", "prediction_time"]
+    whole = scores[scores["left_out"].isna()]
     joined = known.merge(whole[[*keys, "score"]], on=keys, validate="1:1")
     labels = joined["boolean_value"].to_numpy()
     model, bayes = joined["score"].to_numpy(), joined["risk"].to_numpy()
     auroc, best = roc_auc_score(labels, model), roc_auc_score(labels, bayes)
     recovered = (auroc - 0.5) / (best - 0.5)
     rows = [{"left out": "nothing", "auroc": auroc, "bayes": best, "recovered": recovered}]
-    for part in left_out:
-        less = score_once(folder, held_out, part)
+    for part, less in scores.groupby("left_out", sort=False):
         other = known.merge(less[[*keys, "score"]], on=keys, validate="1:1")["score"].to_numpy()
         low, high = paired_interval(labels, model, other)
         cost = auroc - roc_auc_score(labels, other)
@@ -96,7 +93,7 @@ def main(
         if not (folder / "bundle" / "manifest.json").exists():
             own = [f"extract={train}", f"out={folder}", f"seed={seed}", "resume=true"]
             clinical.run(clinical.Run.read(CONFIG, [*own, *(overrides or [])]))
-        table = report(folder, held_out, left_out=LEFT_OUT)
+        table = report(folder, held_out)
         minutes = (time.perf_counter() - started) / 60
         typer.echo(f"seed {seed}, {minutes:.1f} minutes\n{table.round(4).to_string(index=False)}")
 

@@ -156,6 +156,8 @@ class Tokens(_Tensors):
         time_hours: [R] float32, hours from the note to the prediction time.
         sample: [R] int64, the sample in the batch that the row belongs to, ascending.
         size: B.
+        phrases: [R, K] float32, what counted phrases say of each note, 0 where that is nothing
+            or where an objective hid words; K may be 0.
     """
 
     ids: Tensor
@@ -163,9 +165,11 @@ class Tokens(_Tensors):
     time_hours: Tensor
     sample: Tensor
     size: int
+    phrases: Tensor
 
     def __post_init__(self) -> None:
         rows, length = self.ids.shape
+        _check("phrases", self.phrases, (rows, None), floating=True)
         _check("ids", self.ids, (rows, length), floating=False)
         _check("mask", self.mask, (rows, length), floating=False)
         _check("time_hours", self.time_hours, (rows,), floating=True)
@@ -184,6 +188,7 @@ class Tokens(_Tensors):
             mask=self.mask[keep],
             time_hours=self.time_hours[keep],
             sample=self.sample[keep],
+            phrases=self.phrases[keep],
         )
 
 

@@ -1,6 +1,6 @@
 """The whole model, composed: encoders, fusion, patient graph, aspects, heads."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
 from clinical.encoders.encoding import Encoding
@@ -18,16 +18,16 @@ from torch.nn.functional import one_hot
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """A patient before anybody else is looked at.
+class Encoded:
+    """A batch's modalities, each by itself.
 
     Attributes:
-        fused: [B, D].
+        encodings: modality -> its encoding.
         summaries: [B, M, D]; finite but meaningless where absent.
         present: [B, M] bool, less what modality dropout took in training.
     """
 
-    fused: Tensor
+    encodings: Mapping[str, Encoding]
     summaries: Tensor
     present: Tensor
 
@@ -38,7 +38,8 @@ class Outputs:
 
     Attributes:
         encodings: modality -> its encoding.
-        fused, summaries, present: see `Trunk`.
+        fused: [B, D], the patient before anybody else is looked at.
+        summaries, present: see `Encoded`.
         messages: relation -> [B, D], a learned state for a sample without neighbours.
         gates: relation -> [B] in [0, 1], how far its message was let in.
         linked: relation -> [B] bool, the sample has a neighbour (after dropout in training).
@@ -130,23 +131,25 @@ class ClinicalModel(nn.Module):
         tables = [getattr(encoder, name, None) for name in names]
         return next((table for table in tables if isinstance(table, nn.Embedding)), None)
 
-    def encode(self, batch: ClinicalBatch) -> dict[str, Encoding]:
+    def encode(self, batch: ClinicalBatch) -> Encoded:
         """Encode every modality by itself."""
-        return {name: self.encoders[name](batch.inputs[name]) for name in self.modalities}
-
-    def fuse(self, batch: ClinicalBatch, encodings: Mapping[str, Encoding]) -> Trunk:
-        """Bring the modalities' summaries together; any subset may be present."""
+        encodings = {name: self.encoders[name](batch.inputs[name]) for name in self.modalities}
         summaries = torch.stack(
             [self.project[name](encodings[name].summary) for name in self.modalities], 1
         )
         present = torch.stack([batch.inputs[name].present for name in self.modalities], 1)
         if self.training:
             present = drop_modalities(present, self.modality_dropout)
-        return Trunk(self.fusion(summaries, present), summaries, present)
+        return Encoded(encodings, summaries, present)
+
+    def fuse(self, encoded: Encoded) -> Tensor:
+        """[B, D] the modalities' summaries brought together; any subset may be present."""
+        fused: Tensor = self.fusion(encoded.summaries, encoded.present)
+        return fused
 
     def embed(self, batch: ClinicalBatch) -> Tensor:
         """[B, D] the fused summary before message passing: what the memory holds."""
-        return self.fuse(batch, self.encode(batch)).fused
+        return self.fuse(self.encode(batch))
 
     def forward(self, batch: ClinicalBatch, *, memory: Tensor | None = None) -> Outputs:
         """One pass.
@@ -156,16 +159,26 @@ class ClinicalModel(nn.Module):
             memory: [N + M, D] rows to read instead of the model's own, for scoring with the
                 contemporaries of a new cohort behind the references.
         """
-        encodings = self.encode(batch)
-        trunk = self.fuse(batch, encodings)
-        said = self._pass_messages(batch, trunk.fused, memory)
+        return self.answer(self.encode(batch), batch.neighbours, memory=memory)
+
+    def answer(
+        self,
+        encoded: Encoded,
+        neighbours: Mapping[str, Neighbours],
+        *,
+        memory: Tensor | None = None,
+    ) -> Outputs:
+        """What follows the encoders, so that the same encodings can be asked several things."""
+        fused = self.fuse(encoded)
+        said = self._pass_messages(fused, neighbours, memory)
         messages = {name: message.content for name, message in said.items()}
-        aspects = self.readout(trunk.fused, trunk.summaries, trunk.present, list(messages.values()))
+        sources = list(messages.values())
+        aspects = self.readout(fused, encoded.summaries, encoded.present, sources)
         return Outputs(
-            encodings=encodings,
-            fused=trunk.fused,
-            summaries=trunk.summaries,
-            present=trunk.present,
+            encodings=encoded.encodings,
+            fused=fused,
+            summaries=encoded.summaries,
+            present=encoded.present,
             messages=messages,
             gates={name: message.gate for name, message in said.items()},
             linked={name: message.linked for name, message in said.items()},
@@ -174,7 +187,7 @@ class ClinicalModel(nn.Module):
         )
 
     def _pass_messages(
-        self, batch: ClinicalBatch, fused: Tensor, memory: Tensor | None
+        self, fused: Tensor, neighbours: Mapping[str, Neighbours], memory: Tensor | None
     ) -> dict[str, Message]:
         if not self.relations:
             return {}
@@ -182,9 +195,9 @@ class ClinicalModel(nn.Module):
         rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
         for name in self.relations:
-            edges = batch.neighbours[name]
+            edges = neighbours[name]
             if self.training:
-                draws = torch.rand(len(batch), device=fused.device)
+                draws = torch.rand(len(fused), device=fused.device)
                 edges = edges.drop(draws < self.relation_dropout)
             said[name] = self.message_passing[name](fused, rows, edges)
         return said

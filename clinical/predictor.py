@@ -1,16 +1,19 @@
 """Scoring patients with a finished model."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.bundle import Bundle
 from clinical.cohort.store import Store
 from clinical.config import likely
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
+from clinical.model import Encoded
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.linking import relations_of
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +81,54 @@ class Predictor:
             ConfigError: `without` names something that the model does not have.
         """
         left_out = self._left_out(without)
+        with self._prepared(extract, samples, context, work) as store:
+            return self.score_store(store, np.arange(store.n_samples), without=left_out)
+
+    def leave_out(
+        self,
+        extract: str | Path,
+        parts: Sequence[str] | None = None,
+        *,
+        samples: pd.DataFrame | None = None,
+        context: str | Path | None = None,
+        work: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Score with nothing left out and with each part left out by itself.
+
+        The same as calling `score` for each, but every sample is prepared and encoded once.
+
+        Args:
+            extract, samples, context, work: as for `score`.
+            parts: modalities, relations or "graph"; by default every modality, and the graph
+                where there is one.
+
+        Returns:
+            The columns of `score` behind `left_out`, which is null where nothing is.
+
+        Raises:
+            SchemaError, ConfigError: as for `score`.
+        """
+        if parts is None:
+            graph = [GRAPH] if self.bundle.config.graph.relations else []
+            parts = [*self.bundle.config.modalities, *graph]
+        left_out = [frozenset[str](), *(self._left_out([part]) for part in parts)]
+        with self._prepared(extract, samples, context, work) as store:
+            rows = np.arange(store.n_samples)
+            frames = self._score_each(store, rows, left_out)
+        for part, frame in zip([None, *parts], frames, strict=True):
+            frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
+        return pd.concat(frames, ignore_index=True)
+
+    @contextmanager
+    def _prepared(
+        self,
+        extract: str | Path,
+        samples: pd.DataFrame | None,
+        context: str | Path | None,
+        work: str | Path | None,
+    ) -> Iterator[Store]:
         with tempfile.TemporaryDirectory() as temporary:
-            store = prepare_for_scoring(
+            yield prepare_for_scoring(
                 self.bundle.config,
                 self.bundle.fitted,
                 Path(extract),
@@ -87,7 +136,6 @@ class Predictor:
                 samples=None if samples is None else pl.from_pandas(samples),
                 context=None if context is None else Path(context),
             )
-            return self.score_store(store, np.arange(store.n_samples), without=left_out)
 
     def _left_out(self, without: Sequence[str]) -> frozenset[str]:
         config = self.bundle.config
@@ -105,55 +153,75 @@ class Predictor:
         self, store: Store, rows: np.ndarray, *, without: frozenset[str] = frozenset()
     ) -> pd.DataFrame:
         """Score rows of a prepared store; see `score` for the columns."""
-        logits = self.logits(store, rows, without=without)
-        frames = [self._frame(store, rows, task, logits[task]) for task in self.tasks]
-        return pd.concat(frames, ignore_index=True)
+        return self._score_each(store, rows, [without])[0]
 
-    def logits(
-        self, store: Store, rows: np.ndarray, *, without: frozenset[str] = frozenset()
-    ) -> dict[str, np.ndarray]:
+    def logits(self, store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Uncalibrated scores of rows of a prepared store: task -> [len(rows)] float64."""
-        found = {task: np.full(store.n_samples, np.nan) for task in self.tasks}
-        memory = self._memory_with_context(store, without)
-        for batch in self._batches(store, rows, without):
-            with torch.inference_mode():
-                outputs = self.bundle.model(batch, memory=memory)
-            for task in self.tasks:
-                found[task][batch.row.numpy()] = outputs.logits[task].double().numpy()
-        return {task: values[rows] for task, values in found.items()}
+        return self._logits_each(store, rows, [frozenset()])[0]
 
-    def _memory_with_context(self, store: Store, without: frozenset[str]) -> Tensor:
-        """[N + M, D]: the references' embeddings, then those of the context's samples."""
+    def _score_each(
+        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
+    ) -> list[pd.DataFrame]:
+        return [
+            pd.concat(
+                [self._frame(store, rows, task, logits[task]) for task in self.tasks],
+                ignore_index=True,
+            )
+            for logits in self._logits_each(store, rows, left_out)
+        ]
+
+    def _logits_each(
+        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
+    ) -> list[dict[str, np.ndarray]]:
+        """The logits without each of `left_out`; what is left out, the context lacks as well."""
+        model = self.bundle.model
+        found = [{task: np.full(store.n_samples, np.nan) for task in self.tasks} for _ in left_out]
+        memories = self._memories_with_context(store, left_out)
+        for batch in self._batches(store, rows):
+            with torch.inference_mode():
+                encoded = model.encode(batch)
+                for without, memory, logits in zip(left_out, memories, found, strict=True):
+                    less = self._less(encoded, without)
+                    neighbours = _less_relations(batch, without)
+                    outputs = model.answer(less, neighbours, memory=memory)
+                    for task in self.tasks:
+                        logits[task][batch.row.numpy()] = outputs.logits[task].double().numpy()
+        return [{task: values[rows] for task, values in logits.items()} for logits in found]
+
+    def _memories_with_context(
+        self, store: Store, left_out: Sequence[frozenset[str]]
+    ) -> list[Tensor]:
+        """[N + M, D] each: the references' embeddings, then those of the context's samples."""
         memory = self.bundle.memory
         context = store.context
         if context is None:
-            return memory
-        embedding = torch.zeros(context.n_samples, memory.shape[1])
-        for batch in self._batches(context, np.arange(context.n_samples), without):
+            return [memory] * len(left_out)
+        model = self.bundle.model
+        embeddings = torch.zeros(len(left_out), context.n_samples, memory.shape[1])
+        for batch in self._batches(context, np.arange(context.n_samples)):
             with torch.inference_mode():
-                embedding[batch.row] = self.bundle.model.embed(batch)
+                encoded = model.encode(batch)
+                for embedding, without in zip(embeddings, left_out, strict=True):
+                    embedding[batch.row] = model.fuse(self._less(encoded, without))
         # Half precision, as the references have it in the bundle.
-        return torch.cat([memory, embedding.to(torch.float16).float()])
+        return [torch.cat([memory, e.to(torch.float16).float()]) for e in embeddings]
 
-    def _batches(
-        self, store: Store, rows: np.ndarray, without: frozenset[str]
-    ) -> Iterator[ClinicalBatch]:
+    def _less(self, encoded: Encoded, without: frozenset[str]) -> Encoded:
+        kept = torch.tensor([name not in without for name in self.bundle.config.modalities])
+        return replace(encoded, present=encoded.present & kept)
+
+    def _batches(self, store: Store, rows: np.ndarray) -> Iterator[ClinicalBatch]:
         config = self.bundle.config
-        loader = make_loader(
-            store.folder,
-            config,
-            rows,
-            batch_size=BATCH_SIZE,
-            workers=config.trainer.workers,
-            shuffle_seed=None,
+        return iter(
+            make_loader(
+                store.folder,
+                config,
+                rows,
+                batch_size=BATCH_SIZE,
+                workers=config.trainer.workers,
+                shuffle_seed=None,
+            )
         )
-        for batch in loader:
-            everyone = torch.ones(len(batch), dtype=torch.bool)
-            for name in without & batch.inputs.keys():
-                batch = batch.replace(**{name: batch.inputs[name].drop(everyone)})
-            for name in without & batch.neighbours.keys():
-                batch = batch.without_relation(name)
-            yield batch
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
         samples = store.samples[rows]
@@ -183,6 +251,12 @@ class Predictor:
             return calibration.apply(logits)
         uncalibrated: np.ndarray = 1.0 / (1.0 + np.exp(-logits))
         return uncalibrated
+
+
+def _less_relations(batch: ClinicalBatch, without: frozenset[str]) -> Mapping[str, Neighbours]:
+    for name in without & batch.neighbours.keys():
+        batch = batch.without_relation(name)
+    return batch.neighbours
 
 
 def _modalities(samples: pl.DataFrame, names: list[str]) -> list[str]:

@@ -35,6 +35,7 @@ SIZES = {
         "sep": 3,
         "mask": 4,
         "special": 5,
+        "phrases": 3,
     },
     "images": {"size": 32, "patch": 8},
     "codes": {"codes": 15},
@@ -137,7 +138,8 @@ def make_notes(sample: Tensor, size: int, draws: torch.Generator) -> Tokens:
     ids[torch.arange(n_rows), end] = SIZES["notes"]["sep"]
     mask = torch.arange(length) <= end[:, None]
     hours = 48 * torch.rand(n_rows, generator=draws)
-    return Tokens(ids.masked_fill(~mask, 0), mask, hours, sample, size)
+    phrases = torch.randn(n_rows, SIZES["notes"]["phrases"], generator=draws)
+    return Tokens(ids.masked_fill(~mask, 0), mask, hours, sample, size, phrases)
 
 
 def make_images(sample: Tensor, size: int, draws: torch.Generator) -> Images:

@@ -1,4 +1,4 @@
-"""Encoder of notes: a BERT over word pieces, then attention over a sample's notes."""
+"""Encoder of notes: a BERT, then attention over a sample's notes; counted phrases beside it."""
 
 from clinical.batch import Tokens
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 class BertEncoder(Encoder):
     """A BERT built from sizes, or of the architecture of given weights.
 
+    What counted phrases say is added after the last norm, so that what follows can read it
+    linearly.
+
     Args:
-        sizes: `vocabulary, max_tokens, pad`; with weights also `hidden_size, layers, heads,
-            intermediate, positions, types`, which then take the place of the keys below.
+        sizes: `vocabulary, max_tokens, pad, phrases`; with weights also `hidden_size, layers,
+            heads, intermediate, positions, types`, which then take the place of the keys below.
         width: D, the hidden size.
         layers, heads: of the BERT.
         dropout: of its layers; attention weights are not dropped, to stay on fused kernels.
@@ -59,6 +62,8 @@ class BertEncoder(Encoder):
         self.time = TimeEmbedding(width, shortest_hours=1.0, longest_hours=20_000.0)
         self.pool_notes = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
+        told = sizes.get("phrases", 0)
+        self.phrases = nn.Linear(told, width, bias=False) if told else None
 
     @property
     def word_embedding(self) -> nn.Embedding:
@@ -80,6 +85,10 @@ class BertEncoder(Encoder):
         notes = self.pool_pieces(states, mask) + self.time(container.time_hours)
         tokens, token_mask = stack_rows(notes, container.sample, container.size)
         summary = self.norm(self.pool_notes(tokens, token_mask))
+        if self.phrases is not None:
+            phrases, _ = stack_rows(container.phrases, container.sample, container.size)
+            count = token_mask.sum(1, keepdim=True).clamp_min(1)
+            summary = summary + self.phrases(phrases.sum(1) / count)
         return Encoding(summary=summary, tokens=tokens, token_mask=token_mask, states=states)
 
     def load_weights(self, path: Path) -> None:

@@ -42,8 +42,8 @@ class Encoder(nn.Module):
     """Base of the encoders: `Encoder(sizes, *, own YAML keys)`, `forward(container) -> Encoding`.
 
     `sizes` comes from the modality: events `variables, summary_variables`; static `columns`;
-    notes `vocabulary, max_tokens, pad` (and `hidden_size, layers, heads, intermediate` where the
-    architecture is that of given weights); images `size, patch`; codes `codes`.
+    notes `vocabulary, max_tokens, pad, phrases` (and `hidden_size, layers, heads, intermediate`
+    where the architecture is that of given weights); images `size, patch`; codes `codes`.
 
     Attributes:
         width: D of the encodings.

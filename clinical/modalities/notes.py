@@ -1,10 +1,11 @@
-"""Clinical notes as word pieces."""
+"""Clinical notes as word pieces, and as what counted phrases say."""
 
 from clinical.batch import Tokens
 from clinical.cohort.columns import Ragged
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
+from clinical.modalities.phrases import SENTENCE_ENDS, Phrases
 from clinical.modalities.tokenizer import (
     encode_starts,
     parse,
@@ -17,13 +18,17 @@ from clinical.modalities.tokenizer import (
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 NAME = "notes"
+MOST_NOTES = 50_000
+"""Train notes from which phrases are learned, at most."""
 
 
 class Notes:
@@ -38,7 +43,9 @@ class Notes:
         max_tokens: Word pieces of a note that are kept, its start and end pieces included.
         max_notes: The newest notes of a sample that are kept.
         vocabulary: Pieces of a trained tokenizer, at most.
-        min_subjects: Train subjects who must use a word before the tokenizer learns from it.
+        min_subjects: Train subjects who must use a word before the tokenizer learns from it, or
+            a phrase before it is counted.
+        phrases: Width of what counted phrases say (`phrases.py`), at most; 0 for no such thing.
         weights: Local folder of BERT weights, whose tokenizer and architecture are used.
     """
 
@@ -50,22 +57,24 @@ class Notes:
         max_notes: int = 4,
         vocabulary: int = 4000,
         min_subjects: int = 10,
+        phrases: int = 32,
         weights: Path | None = None,
     ) -> None:
-        if max_tokens < 3 or min(max_notes, vocabulary, min_subjects) < 1:
+        if max_tokens < 3 or min(max_notes, vocabulary, min_subjects) < 1 or phrases < 0:
             raise ConfigError(
                 "notes: max_tokens must be at least 3; max_notes, vocabulary and min_subjects "
-                "at least 1"
+                "at least 1, and phrases not negative"
             )
         self.codes = codes
         self.max_tokens = max_tokens
         self.max_notes = max_notes
         self.vocabulary = vocabulary
         self.min_subjects = min_subjects
+        self.phrases = phrases
         self.weights = weights
 
     def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """The tokenizer, trained or read; `seed` and `codes` are not used."""
+        """The tokenizer, trained or read, and the phrases; `codes` is not used."""
         if self.weights is None:
             counts = frequent_words(shards(), min_subjects=self.min_subjects)
             tokenizer = train(counts, vocabulary=self.vocabulary)
@@ -78,10 +87,29 @@ class Notes:
                 f"{sizes['positions']} positions of the weights; set it to that or less"
             )
         sizes |= special_ids(tokenizer) | {"max_tokens": self.max_tokens}
-        return {"tokenizer": tokenizer.to_str(), "sizes": sizes}
+        phrases = self._fit_phrases(shards, tokenizer, first_word=sizes["special"], seed=seed)
+        sizes["phrases"] = phrases.width
+        return {"tokenizer": tokenizer.to_str(), "sizes": sizes, "phrases": phrases.to_json()}
+
+    def _fit_phrases(
+        self, shards: Frames, tokenizer: Tokenizer, *, first_word: int, seed: int
+    ) -> Phrases:
+        notes = _train_notes(shards if self.phrases else list, seed=seed)
+        pieces, _ = encode_starts(tokenizer, notes["text_value"].to_list(), limit=self.max_tokens)
+        ends = [tokenizer.token_to_id(end) for end in SENTENCE_ENDS]
+        return Phrases.fit(
+            pieces,
+            notes["record"].to_numpy(),
+            notes["subject"].to_numpy(),
+            width=self.phrases,
+            min_subjects=self.min_subjects,
+            ends=tuple(end for end in ends if end is not None),
+            first_word=first_word,
+            seed=seed,
+        )
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
-        """`vocabulary, max_tokens`, the ids `pad, unknown, cls, sep, mask`, and `special`.
+        """`vocabulary, max_tokens, phrases`, the ids `pad, unknown, cls, sep, mask`, `special`.
 
         Every id below `special` is a special piece. With weights also `hidden_size, layers,
         heads, intermediate, positions, types`.
@@ -112,10 +140,14 @@ class Notes:
         pieces, n_cut = encode_starts(tokenizer, notes["text_value"].to_list(), limit=limit)
         lengths = np.array([len(ids) for ids in pieces], dtype=np.int64)
         flat = np.concatenate([np.empty(0, np.int32), *pieces])
+        entries: dict[str, Any] = {"ids": Ragged.from_lengths(flat, lengths)}
+        phrases = Phrases.from_json(statistics["phrases"])
+        if phrases.width:
+            entries["phrases"] = phrases.apply(pieces)
         write_occurrences(
             kept,
             n_samples,
-            {"ids": Ragged.from_lengths(flat, lengths)},
+            entries,
             notes["event"].to_numpy(),
             folder / NAME,
         )
@@ -152,13 +184,17 @@ class NotesReader:
     def collate(self, rows: NDArray[np.int64]) -> Tokens:
         """The notes of the samples at `rows` [B], oldest first, padded to the longest."""
         seen = self._stored.seen(rows)
-        ids, mask = self._stored.entries["ids"].take_ragged(seen.entry).padded(self._pad)
+        entries = self._stored.entries
+        ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
+        nothing = np.zeros((len(seen.entry), 0), dtype=np.float32)
+        phrases = entries["phrases"].take(seen.entry) if "phrases" in entries else nothing
         return Tokens(
             ids=torch.from_numpy(ids).long(),
             mask=torch.from_numpy(mask),
             time_hours=torch.from_numpy(seen.hours),
             sample=torch.from_numpy(seen.sample),
             size=len(rows),
+            phrases=torch.from_numpy(phrases),
         )
 
 
@@ -181,6 +217,27 @@ def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict
                     enough.add(word)
                     del few[word]
     return {word: counts[word] for word in sorted(enough)}
+
+
+def _train_notes(shards: Frames, *, seed: int) -> pl.DataFrame:
+    """`text_value, subject, record`: those of a record are the notes of one sample.
+
+    A note that several samples see belongs to the first of them. Above `MOST_NOTES` records are
+    drawn.
+    """
+    n_notes = sum(_with_text(frame)["event"].n_unique() for frame in shards())
+    rng = np.random.default_rng(seed)
+    found = [
+        pl.DataFrame(schema={"text_value": pl.String, "subject": pl.Int64, "record": pl.Int64})
+    ]
+    for number, frame in enumerate(shards()):
+        notes = _with_text(frame).unique("event", keep="first", maintain_order=True)
+        sample = notes["sample"].to_numpy()
+        is_drawn = rng.random(sample.max(initial=0) + 1) < MOST_NOTES / max(n_notes, 1)
+        record = pl.Series("record", sample + (number << 32), pl.Int64)
+        own = notes.select("text_value", "subject").with_columns(record)
+        found.append(own.filter(pl.Series(is_drawn[sample])))
+    return pl.concat(found)
 
 
 def _with_text(visible: pl.DataFrame) -> pl.DataFrame:

@@ -90,7 +90,10 @@ class MaskedTokens(Objective):
         ids = torch.where(chosen & (fate >= self.kept), self.mask_id, notes.ids)
         is_random = chosen & (fate >= self.kept) & (fate < self.kept + self.random)
         ids = torch.where(is_random, another.clamp_max(self.vocabulary - 1), ids)
-        return batch.replace(notes=notes.replace(ids=ids)), HiddenTokens(chosen, notes.ids)
+        # What the phrases say was counted with the hidden words.
+        phrases = notes.phrases.masked_fill(chosen.any(1, keepdim=True), 0.0)
+        masked = notes.replace(ids=ids, phrases=phrases)
+        return batch.replace(notes=masked), HiddenTokens(chosen, notes.ids)
 
     def loss(self, outputs: ModelOutputs, hidden: HiddenTokens) -> Loss:
         """Cross-entropy of the chosen word pieces; nothing else is decoded."""

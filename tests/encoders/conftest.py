@@ -50,7 +50,8 @@ def make_notes(size: int, draws: torch.Generator) -> Tokens:
     mask = torch.arange(8) < length[:, None]
     ids = torch.randint(5, 30, mask.shape, generator=draws) * mask
     hours = torch.rand(len(sample), generator=draws) * 48
-    return Tokens(ids, mask, hours, sample, size)
+    phrases = torch.randn(len(sample), 3, generator=draws)
+    return Tokens(ids, mask, hours, sample, size, phrases)
 
 
 def make_images(size: int, draws: torch.Generator) -> Images:

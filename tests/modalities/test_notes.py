@@ -62,7 +62,7 @@ def test_sizes_name_the_pieces_that_objectives_must_know(wards) -> None:
     modality, statistics = fitted(wards, max_tokens=32)
     sizes = modality.sizes(statistics)
     vocabulary = parse(statistics["tokenizer"], where="x").get_vocab_size()
-    roles = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
+    roles = {"phrases": 0, "pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
     assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, **roles}
 
 
@@ -81,6 +81,24 @@ def test_notes_come_back_as_written_and_a_long_one_keeps_its_start(
     assert tokens.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
     assert tokens.time_hours.tolist() == [3.0, 2.0]
     assert tokens.sample.tolist() == [1, 1]
+
+
+def test_each_note_comes_with_what_its_phrases_say(make_frame, tmp_path, no_images) -> None:
+    rng = np.random.default_rng(0)
+    moods = rng.random(400) < 0.5
+    texts = [
+        ". ".join(rng.choice(["wakes", "eats", "walks"], 4) + f" {m}")
+        for m in np.where(moods, "well", "badly")
+    ]
+    train = make_frame([note(s, text) for s, text in enumerate(texts)])
+    modality, statistics = fitted(train)
+    assert 0 < modality.sizes(statistics)["phrases"] <= 32
+    seen = [note(0, "eats well. walks well"), note(1, "eats badly. walks badly"), note(1, "42")]
+    modality.write(make_frame(seen), 2, statistics, tmp_path, read_image=no_images)
+    phrases = modality.open([tmp_path], statistics).collate(np.array([1, 0])).phrases[:, 0]
+    badly, unknown, well = phrases.tolist()
+    assert badly * well < 0
+    assert abs(unknown) < min(abs(badly), abs(well))
 
 
 def test_the_newest_notes_with_words_are_kept(wards, make_frame, tmp_path, no_images) -> None:
