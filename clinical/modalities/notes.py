@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 NAME = "notes"
-MOST_NOTES = 50_000
-"""Train notes from which phrases are learned, at most."""
+MOST_PIECES = 5_000_000
+"""Word pieces from which phrases are learned, at most, or memory would grow with the cohort."""
 
 
 class Notes:
@@ -94,7 +94,8 @@ class Notes:
     def _fit_phrases(
         self, shards: Frames, tokenizer: Tokenizer, *, first_word: int, seed: int
     ) -> Phrases:
-        notes = _train_notes(shards if self.phrases else list, seed=seed)
+        most = MOST_PIECES // self.max_tokens
+        notes = _train_notes(shards if self.phrases else list, most=most, seed=seed)
         pieces, _ = encode_starts(tokenizer, notes["text_value"].to_list(), limit=self.max_tokens)
         ends = [tokenizer.token_to_id(end) for end in SENTENCE_ENDS]
         return Phrases.fit(
@@ -219,11 +220,11 @@ def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict
     return {word: counts[word] for word in sorted(enough)}
 
 
-def _train_notes(shards: Frames, *, seed: int) -> pl.DataFrame:
+def _train_notes(shards: Frames, *, most: int, seed: int) -> pl.DataFrame:
     """`text_value, subject, record`: those of a record are the notes of one sample.
 
-    A note that several samples see belongs to the first of them. Above `MOST_NOTES` records are
-    drawn.
+    A note that several samples see belongs to the first of them. Where there are more than about
+    `most` notes, records are drawn.
     """
     n_notes = sum(_with_text(frame)["event"].n_unique() for frame in shards())
     rng = np.random.default_rng(seed)
@@ -233,7 +234,7 @@ def _train_notes(shards: Frames, *, seed: int) -> pl.DataFrame:
     for number, frame in enumerate(shards()):
         notes = _with_text(frame).unique("event", keep="first", maintain_order=True)
         sample = notes["sample"].to_numpy()
-        is_drawn = rng.random(sample.max(initial=0) + 1) < MOST_NOTES / max(n_notes, 1)
+        is_drawn = rng.random(sample.max(initial=0) + 1) < most / max(n_notes, 1)
         record = pl.Series("record", sample + (number << 32), pl.Int64)
         own = notes.select("text_value", "subject").with_columns(record)
         found.append(own.filter(pl.Series(is_drawn[sample])))
