@@ -156,8 +156,7 @@ class Tokens(_Tensors):
         time_hours: [R] float32, hours from the note to the prediction time.
         sample: [R] int64, the sample in the batch that the row belongs to, ascending.
         size: B.
-        phrases: [R, K] float32, what counted phrases say of each note, 0 where that is nothing
-            or where an objective hid words; K may be 0.
+        phrases: [R, K] float32, what counted phrases say of each note; K may be 0.
     """
 
     ids: Tensor

@@ -71,7 +71,7 @@ def import_(
 @app.command()
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder of the extract to write.")],
-    subjects: Annotated[int, typer.Option(help="How many people.", min=1)] = 2000,
+    subjects: Annotated[int, typer.Option(help="How many people.", min=10)] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed is another hospital.", min=0)] = 0,
     outbreak: Annotated[bool, typer.Option(help="Let an infection go round the units.")] = True,
 ) -> None:

@@ -73,10 +73,16 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
     """Prepare, pretrain, fine-tune, score the held-out split and evaluate.
 
     Raises:
-        ConfigError: `out` holds a finished run, or an interrupted one of other keys.
+        ConfigError: `out` holds a finished run or an interrupted one, and neither `resume` nor
+            `overwrite` says what to do with it; or a run of other keys to resume.
         SchemaError: the extract or its labels break their schema.
     """
     _refuse(config)
+    if (config.out / "checkpoints").exists() and not (config.resume or config.overwrite):
+        raise ConfigError(
+            f"{config.out}: holds an interrupted run; go on with it with resume=true, or start "
+            "anew with overwrite=true"
+        )
     store = prepare(config)
     if not config.resume:
         _clear(config.out)

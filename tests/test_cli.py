@@ -130,7 +130,7 @@ def test_an_unknown_importer_is_told_with_the_known_ones(command, tmp_path):
 
 @pytest.mark.parametrize(
     "verb",
-    [("synthesize", "{out}", "--subjects", "3"), ("import", "physionet2012", "{out}", "{out}")],
+    [("synthesize", "{out}", "--subjects", "12"), ("import", "physionet2012", "{out}", "{out}")],
     ids=["synthesize", "import"],
 )
 def test_a_folder_that_holds_something_is_not_written_into(command, tmp_path, verb):
@@ -164,7 +164,13 @@ def test_many_problems_of_a_configuration_are_listed(command, hospital_tools, tm
 
 @pytest.mark.parametrize(
     "arguments",
-    [("no-such-verb",), ("run",), ("synthesize", "x", "--subjects", "many"), ("score", "--what")],
+    [
+        ("no-such-verb",),
+        ("run",),
+        ("synthesize", "x", "--subjects", "many"),
+        ("synthesize", "x", "--subjects", "3"),
+        ("score", "--what"),
+    ],
 )
 def test_a_wrong_usage_ends_with_2(command, arguments, tmp_path):
     code, _, err = command(*arguments)

@@ -178,6 +178,8 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
         kill_during(stage, out, finished.extract, hospital_tools)
     weights = out / "checkpoints" / "pretrain" / "model.safetensors"
     before = weights.stat().st_mtime_ns
+    with pytest.raises(ConfigError, match=r"holds an interrupted run; .* resume=true"):
+        clinical.run(read(out))
     clinical.run(read(out, "resume=true"))
     assert weights.stat().st_mtime_ns == before
     found = pd.read_parquet(out / "predictions.parquet")

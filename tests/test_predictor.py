@@ -260,9 +260,32 @@ def test_leaving_out_the_graph_is_leaving_out_every_relation(predictor, finished
     assert differ(every, alone) > 0
 
 
+@pytest.mark.parametrize("with_context", [False, True])
+def test_leaving_each_part_out_at_once_is_scoring_without_each(predictor, finished, with_context):
+    context = finished.extract if with_context else None
+    parts = ["events", "images", "same_unit", "graph"]
+    each = predictor.leave_out(finished.extract, parts, context=context)
+    nothing = each["left_out"].isna()
+    whole = predictor.score(finished.extract, context=context)
+    assert_same_scores(each[nothing], whole)
+    for part in parts:
+        expected = predictor.score(finished.extract, context=context, without=[part])
+        assert_same_scores(each[each["left_out"] == part], expected)
+        assert differ(expected, whole) > 0
+
+
+def test_by_default_every_modality_and_the_graph_are_left_out_in_turn(predictor, finished, alone):
+    each = predictor.leave_out(finished.extract, samples=alone[KEYS].head(3))
+    parts = ["events", "static", "notes", "images", "codes", "graph"]
+    assert each["left_out"].dropna().unique().tolist() == parts
+    assert len(each) == 3 * 7
+
+
 def test_leaving_out_what_the_model_does_not_have_is_refused(predictor, finished):
     with pytest.raises(ConfigError, match=r"the model has no image; did you mean images\?"):
         predictor.score(finished.extract, without=["image"])
+    with pytest.raises(ConfigError, match=r"the model has no image; did you mean images\?"):
+        predictor.leave_out(finished.extract, ["image"])
 
 
 def test_every_asked_sample_gets_a_row_and_one_with_nothing_visible_a_reason(

@@ -37,7 +37,7 @@ __all__ = [
     "write_table",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "store.json"
 SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"

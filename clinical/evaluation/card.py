@@ -13,8 +13,10 @@ NOT_A_DEVICE = (
 )
 PATIENT_LEVEL = (
     "Reference embeddings in this bundle are patient-level data: one vector for each training "
-    "sample. Subjects appear only as salted hashes, which are pseudonyms and not anonymous. "
-    "Treat the bundle as you treat the extract it was trained on."
+    "sample, and, where a relation is one in time, its prediction time. Subjects appear only as "
+    "salted hashes, which are pseudonyms and not anonymous. "
+    "Words and phrases that enough training subjects use can be read from its statistics. Treat "
+    "the bundle as you treat the extract it was trained on."
 )
 
 

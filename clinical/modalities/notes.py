@@ -5,7 +5,7 @@ from clinical.cohort.columns import Ragged
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
-from clinical.modalities.phrases import SENTENCE_ENDS, Phrases
+from clinical.modalities.phrases import Phrases, Spelling
 from clinical.modalities.tokenizer import (
     encode_starts,
     parse,
@@ -97,15 +97,13 @@ class Notes:
         most = MOST_PIECES // self.max_tokens
         notes = _train_notes(shards if self.phrases else list, most=most, seed=seed)
         pieces, _ = encode_starts(tokenizer, notes["text_value"].to_list(), limit=self.max_tokens)
-        ends = [tokenizer.token_to_id(end) for end in SENTENCE_ENDS]
         return Phrases.fit(
             pieces,
             notes["record"].to_numpy(),
             notes["subject"].to_numpy(),
             width=self.phrases,
             min_subjects=self.min_subjects,
-            ends=tuple(end for end in ends if end is not None),
-            first_word=first_word,
+            spelling=Spelling.of(tokenizer.get_vocab(), first_word=first_word),
             seed=seed,
         )
 

@@ -1,31 +1,24 @@
 """Counted phrases of notes, weighed by what the sentences of one record agree on.
 
 A few thousand notes teach a BERT little, but they are enough to count phrases. Which
-combinations of phrases say something of the patient can be learned without a label: what
-several sentences of one record have in common is the patient, what they don't share is chance.
-The directions with the highest reliability (the share of the variance between records that is
-no chance, an intraclass correlation) come from one generalised eigenproblem. It is canonical
-correlation between parts of a record, taken over all ways to part it; that few labels suffice
-afterwards is shown by Kakade & Foster (2007), Multi-view regression via canonical correlation
-analysis, COLT.
+combinations of phrases tell records apart can be learned without a label (`agreement.py`), and
+needs few labels afterwards.
 """
 
+from clinical.modalities.agreement import Agreement
 from clinical.modalities.contract import Statistics
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
 
 Ids = NDArray[np.int32]
-Matrix = NDArray[np.float64]
 
 SENTENCE_ENDS = (".", "!", "?", ";")
 LONGEST_SENTENCE = 32
@@ -33,32 +26,50 @@ LONGEST_SENTENCE = 32
 LONGEST_PHRASE = 4
 """Word pieces."""
 MOST_PHRASES = 20_000
-RANKS = (16, 32, 64, 128, 256, 512)
-"""Of the counts before reliability is asked for; the data choose."""
-N_FOLDS = 4
-RIDGE = 1e-3
-LEAST_RELIABLE = 0.01
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What a tokenizer's pieces are to a reader.
+
+    Attributes:
+        ends: ids of the pieces that end a sentence.
+        digits: ids of the pieces of digits alone; between two of them nothing ends.
+        first_word: ids below it are special pieces.
+    """
+
+    ends: Sequence[int]
+    digits: Sequence[int]
+    first_word: int
+
+    @classmethod
+    def of(cls, vocabulary: Mapping[str, int], *, first_word: int) -> Self:
+        """Of a tokenizer's pieces and their ids."""
+        ends = sorted(vocabulary[end] for end in SENTENCE_ENDS if end in vocabulary)
+        digits = sorted(i for p, i in vocabulary.items() if p.removeprefix("##").isdecimal())
+        return cls(ends, digits, first_word)
 
 
 @dataclass(frozen=True)
 class Phrases:
     """What a phrase adds to a note's vector.
 
+    A hash stands for a phrase. It hides nothing from whoever has the tokenizer and patience: that
+    only phrases of several subjects are kept is what protects them.
+
     Attributes:
-        hashes: [P] int64, ascending; a hash stands for a phrase, so that no text is kept.
+        hashes: [P] int64, ascending.
         vectors: [P, K] float32.
         center: [K] float32, of the train records.
-        ends: ids of the pieces that end a sentence.
-        first_word: ids below it are special pieces.
+        spelling: how sentences are told apart.
     """
 
     hashes: NDArray[np.int64]
     vectors: NDArray[np.float32]
     center: NDArray[np.float32]
-    ends: tuple[int, ...]
-    first_word: int
+    spelling: Spelling
 
     @property
     def width(self) -> int:
@@ -74,8 +85,7 @@ class Phrases:
         *,
         width: int,
         min_subjects: int,
-        ends: tuple[int, ...],
-        first_word: int,
+        spelling: Spelling,
         seed: int,
     ) -> Self:
         """Learn from train notes.
@@ -84,28 +94,22 @@ class Phrases:
             notes: word pieces of each note.
             record: [R] which notes belong together.
             subject: [R] whose they are.
-            width: K at most; directions that don't hold on records left out are dropped.
+            width: K at most; directions that don't hold on other subjects are dropped.
             min_subjects: who must use a phrase before it is counted.
-            ends, first_word: see the attributes.
+            spelling: of the tokenizer.
             seed: of the folds and the decomposition.
         """
-        hashes, sentence, note = cut(notes, ends=ends, first_word=first_word)
-        known, idf = _vocabulary(hashes, subject[note[sentence]], min_subjects=min_subjects)
-        record = np.unique(record[note], return_inverse=True)[1]
+        hashes, sentence, note = cut(notes, spelling)
+        known = _vocabulary(hashes, subject[note[sentence]], min_subjects=min_subjects)
         counts = _count(hashes, sentence, known, n_sentences=len(note))
-        weighed = counts.multiply(idf).tocsr() if len(known) else counts
-        vectors, center = _reliable_directions(weighed, record, width=width, seed=seed)
-        return cls(
-            known,
-            (idf[:, None] * vectors).astype(np.float32),
-            center.astype(np.float32),
-            ends,
-            first_word,
-        )
+        once = _without_copies(hashes, sentence, record[note])
+        record, subject = record[note][once], subject[note][once]
+        vectors, center = Agreement.of(counts[once], record, subject, seed=seed).directions(width)
+        return cls(known, vectors, center, spelling)
 
     def apply(self, notes: Sequence[Ids]) -> NDArray[np.float32]:
         """[R, K] the mean over each note's sentences; zeros for a note without one."""
-        hashes, sentence, note = cut(notes, ends=self.ends, first_word=self.first_word)
+        hashes, sentence, note = cut(notes, self.spelling)
         counts = _count(hashes, sentence, self.hashes, n_sentences=len(note))
         n_sentences = np.bincount(note, minlength=len(notes)).astype(np.float32)
         whole = csr_matrix(
@@ -121,8 +125,7 @@ class Phrases:
             "hashes": _pack(self.hashes),
             "vectors": _pack(self.vectors.astype(np.float16)),
             "center": self.center.tolist(),
-            "ends": list(self.ends),
-            "first_word": self.first_word,
+            "spelling": asdict(self.spelling),
         }
 
     @classmethod
@@ -131,40 +134,44 @@ class Phrases:
         hashes = _unpack(plain["hashes"], np.int64)
         center = np.array(plain["center"], dtype=np.float32)
         vectors = _unpack(plain["vectors"], np.float16).reshape(len(hashes), len(center))
-        return cls(
-            hashes, vectors.astype(np.float32), center, tuple(plain["ends"]), plain["first_word"]
-        )
+        return cls(hashes, vectors.astype(np.float32), center, Spelling(**plain["spelling"]))
 
 
 def cut(
-    notes: Sequence[Ids], *, ends: tuple[int, ...], first_word: int
+    notes: Sequence[Ids], spelling: Spelling
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Phrases of one to `LONGEST_PHRASE` pieces that lie within one sentence.
+    """Phrases of one to `LONGEST_PHRASE` successive pieces within one sentence.
 
     Returns:
         [M] a hash of each phrase, [M] its sentence, and [S] the note of each sentence.
     """
     piece = np.concatenate([np.empty(0, np.int32), *notes])
     note = np.repeat(np.arange(len(notes)), [len(ids) for ids in notes])
-    is_end = np.isin(piece, ends)
+    is_end = np.isin(piece, spelling.ends) & ~_between(np.isin(piece, spelling.digits))
     starts = np.r_[True, (note[1:] != note[:-1]) | is_end[:-1]][: len(piece)]
-    sentence = _split_long(starts)
-    word = (piece >= first_word) & ~is_end
-    # Sentences of words only are numbered, so that a lone full stop is none.
-    kept, sentence = np.unique(sentence[word], return_inverse=True)
+    place = np.flatnonzero((piece >= spelling.first_word) & ~is_end)
+    # Sentences with a word are numbered, so that a lone full stop is none.
+    kept, sentence = np.unique(_split_long(starts)[place], return_inverse=True)
     note_of = np.zeros(len(kept), dtype=np.int64)
-    note_of[sentence] = note[word]
-    number = piece[word].astype(np.uint64) + np.uint64(1)
+    note_of[sentence] = note[place]
+    number = piece[place].astype(np.uint64) + np.uint64(1)
     found, where = [], []
     hashed = np.zeros(len(number), dtype=np.uint64)
     for length in range(1, LONGEST_PHRASE + 1):
-        n = max(len(number) - length + 1, 0)
-        hashed = (hashed[:n] + number[length - 1 :]) * _PRIME
+        n, last = max(len(number) - length + 1, 0), slice(length - 1, None)
+        hashed = (hashed[:n] + number[last]) * _PRIME
         hashed ^= hashed >> np.uint64(29)
-        inside = sentence[:n] == sentence[length - 1 :]
-        found.append(hashed[inside])
-        where.append(sentence[:n][inside])
+        whole = (sentence[:n] == sentence[last]) & (place[last] - place[:n] == length - 1)
+        found.append(hashed[whole])
+        where.append(sentence[:n][whole])
     return np.concatenate(found).view(np.int64), np.concatenate(where), note_of
+
+
+def _between(is_digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The piece stands between two numbers, as the point of 4.1 does."""
+    between = np.zeros(len(is_digit), dtype=np.bool_)
+    between[1:-1] = is_digit[:-2] & is_digit[2:]
+    return between
 
 
 def _split_long(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -176,13 +183,12 @@ def _split_long(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _vocabulary(
     hashes: NDArray[np.int64], subject: NDArray[np.int64], *, min_subjects: int
-) -> tuple[NDArray[np.int64], Matrix]:
-    """Phrases of enough subjects, ascending, and how rare each is on a log scale."""
+) -> NDArray[np.int64]:
+    """The phrases of most subjects, of enough at least, ascending."""
     used = pl.DataFrame({"hash": hashes, "subject": subject}).unique()
     counts = used.group_by("hash").len().filter(pl.col("len") >= min_subjects)
-    most = counts.sort(["len", "hash"], descending=[True, False]).head(MOST_PHRASES).sort("hash")
-    n_subjects = max(len(np.unique(subject)), 1)
-    return most["hash"].to_numpy(), np.log(n_subjects / most["len"].to_numpy() + 1.0)
+    most = counts.sort(["len", "hash"], descending=[True, False]).head(MOST_PHRASES)
+    return most["hash"].sort().to_numpy()
 
 
 def _count(
@@ -202,84 +208,15 @@ def _count(
     return counts
 
 
-def _reliable_directions(
-    counts: csr_matrix, record: NDArray[np.int64], *, width: int, seed: int
-) -> tuple[Matrix, Matrix]:
-    """Directions [P, K] of the counts, and the records' means along them [K].
-
-    The spread between records along a direction is its reliability, so that what follows
-    listens to the reliable ones first.
-    """
-    size = np.bincount(record)
-    several = size[record] > 1
-    counts, record = counts[several], np.unique(record[several], return_inverse=True)[1]
-    n_records = int(record.max()) + 1 if len(record) else 0
-    rank = min(RANKS[-1], n_records // N_FOLDS, counts.shape[1])
-    if n_records < N_FOLDS * RANKS[0] or not rank:
-        return np.zeros((counts.shape[1], 0)), np.zeros(0)
-    pool = csr_matrix((np.ones(len(record), np.float32), (record, np.arange(len(record)))))
-    svd = TruncatedSVD(rank, n_iter=2, random_state=seed).fit(pool @ counts)
-    basis = svd.components_.T
-    fold = np.random.default_rng(seed).integers(0, N_FOLDS, n_records)
-    shared, total = _covariances(counts @ basis, record, fold)
-    best, held = basis[:, :0], np.zeros(0)
-    for r in [r for r in RANKS if r < rank] + [rank]:
-        found = _cross_fitted(shared[:, :r, :r], total[:, :r, :r], width)
-        if (found**2).sum() > (held**2).sum():
-            held = found
-            best = basis[:, :r] @ _solve(shared[:, :r, :r].sum(0), total[:, :r, :r].sum(0), width)
-    means = (pool @ (counts @ best)) / np.bincount(record)[:, None]
-    # The ridge alone gives length to a direction along which nothing varies.
-    kept = (held > LEAST_RELIABLE) & (n_records * means.var(0) > 0.5)
-    scale = held[kept] / means[:, kept].std(0)
-    return best[:, kept] * scale, means[:, kept].mean(0) * scale
-
-
-def _covariances(z: Matrix, record: NDArray[np.int64], fold: NDArray[np.int64]) -> tuple[Any, Any]:
-    """[F, r, r] covariance between different sentences of a record, and of the records' means."""
-    z = z - z.mean(0)
-    n = np.bincount(record).astype(np.float64)
-    pool = csr_matrix((np.ones(len(record)), (record, np.arange(len(record)))))
-    sums = pool @ z
-    pairs = 1 / (n * (n - 1))
-    shared, total = [], []
-    for number in range(N_FOLDS):
-        own, rows = fold == number, fold[record] == number
-        s, parts = sums[own], z[rows]
-        between = (s * pairs[own, None]).T @ s
-        within = (parts * pairs[record[rows], None]).T @ parts
-        shared.append(between - within)
-        means = s / n[own, None]
-        total.append(means.T @ means)
-    return np.stack(shared), np.stack(total)
-
-
-def _cross_fitted(shared: Matrix, total: Matrix, width: int) -> Matrix:
-    """[K] reliability of each direction on records that it was not learned from."""
-    found = []
-    for number in range(N_FOLDS):
-        rest = np.arange(N_FOLDS) != number
-        directions = _solve(shared[rest].sum(0), total[rest].sum(0), width)
-        common = np.einsum("rk,rs,sk->k", directions, shared[number], directions)
-        # With the ridge, or a direction in which nothing varies would be noise over noise.
-        whole = np.einsum("rk,rs,sk->k", directions, _ridged(total[number]), directions)
-        found.append(common / whole)
-    # A direction is not trusted more than one that learning had put before it.
-    trusted: Matrix = np.minimum.accumulate(np.mean(found, axis=0).clip(min=0.0))
-    return trusted
-
-
-def _solve(shared: Matrix, total: Matrix, width: int) -> Matrix:
-    """The most reliable directions [r, K], best first."""
-    r = len(total)
-    _, directions = eigh(shared, _ridged(total), subset_by_index=(max(r - width, 0), r - 1))
-    best_first: Matrix = directions[:, ::-1]
-    return best_first
-
-
-def _ridged(total: Matrix) -> Matrix:
-    ridge: Matrix = RIDGE * np.trace(total) / len(total) * np.eye(len(total))
-    return total + ridge
+def _without_copies(
+    hashes: NDArray[np.int64], sentence: NDArray[np.int64], record: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows of the sentences, each wording once a record: a copied line agrees with itself."""
+    wording = np.zeros(len(record), dtype=np.int64)
+    np.add.at(wording, sentence, hashes)
+    rows = pl.DataFrame({"record": record, "wording": wording}).with_row_index("row")
+    first = rows.unique(["record", "wording"], keep="first", maintain_order=True)
+    return first["row"].to_numpy().astype(np.int64)
 
 
 def _pack(array: NDArray[Any]) -> str:

@@ -40,7 +40,9 @@ class MaskedTokens(Objective):
 
     Of the chosen ones most become the mask token, some a random word and the rest stay, so that
     the encoder cannot take an unmasked word for granted. Special tokens and padding are never
-    chosen. Words are named by the encoder's own embedding table where it has one.
+    chosen. Words are named by the encoder's own embedding table where it has one, from the states
+    of the word pieces alone: what counted phrases say, the hidden words among them, is no part of
+    these.
 
     Args:
         model: of whose sizes the decoder is.
@@ -90,10 +92,7 @@ class MaskedTokens(Objective):
         ids = torch.where(chosen & (fate >= self.kept), self.mask_id, notes.ids)
         is_random = chosen & (fate >= self.kept) & (fate < self.kept + self.random)
         ids = torch.where(is_random, another.clamp_max(self.vocabulary - 1), ids)
-        # What the phrases say was counted with the hidden words.
-        phrases = notes.phrases.masked_fill(chosen.any(1, keepdim=True), 0.0)
-        masked = notes.replace(ids=ids, phrases=phrases)
-        return batch.replace(notes=masked), HiddenTokens(chosen, notes.ids)
+        return batch.replace(notes=notes.replace(ids=ids)), HiddenTokens(chosen, notes.ids)
 
     def loss(self, outputs: ModelOutputs, hidden: HiddenTokens) -> Loss:
         """Cross-entropy of the chosen word pieces; nothing else is decoded."""

@@ -1,6 +1,7 @@
 """BERT from sizes and from a local folder, without a network."""
 
 import clinical  # noqa: F401
+from clinical.batch import Tokens
 from clinical.encoders.bert import BertEncoder
 from clinical.errors import ConfigError
 
@@ -21,6 +22,26 @@ GIVEN = {
     "positions": 16,
     "types": 2,
 }
+
+
+def test_phrases_are_added_to_the_summary_as_the_mean_over_notes() -> None:
+    torch.manual_seed(0)
+    encoder = BertEncoder({**SIZES, "phrases": 2}, width=8, heads=2).eval()
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    notes = Tokens(
+        ids=torch.randint(5, 30, (3, 4)),
+        mask=mask,
+        time_hours=torch.ones(3),
+        sample=torch.tensor([0, 0, 2]),
+        size=3,
+        phrases=torch.zeros(3, 2),
+    )
+    said = torch.tensor([[1.0, 0.0], [3.0, 2.0], [0.0, 4.0]])
+    silent, spoken = (encoder(n) for n in (notes, notes.replace(phrases=said)))
+    means = torch.tensor([[2.0, 1.0], [0.0, 0.0], [0.0, 4.0]])
+    expected = silent.summary + encoder.phrases(means)
+    torch.testing.assert_close(spoken.summary, expected)
+    assert torch.equal(spoken.states, silent.states)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 SCHEMA = {
-    "sample": pl.UInt32,
+    "sample": pl.Int64,
     "event": pl.Int64,
     "subject": pl.Int64,
     "hours": pl.Float64,

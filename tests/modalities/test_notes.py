@@ -1,5 +1,5 @@
 from clinical.errors import ConfigError
-from clinical.modalities.notes import Notes, frequent_words
+from clinical.modalities.notes import Notes, _train_notes, frequent_words
 from clinical.modalities.tokenizer import parse
 
 import gzip
@@ -99,6 +99,25 @@ def test_each_note_comes_with_what_its_phrases_say(make_frame, tmp_path, no_imag
     badly, unknown, well = phrases.tolist()
     assert badly * well < 0
     assert abs(unknown) < min(abs(badly), abs(well))
+
+
+def test_phrases_are_learned_from_notes_as_their_first_samples_see_them(make_frame) -> None:
+    shards = [
+        make_frame([note(0, "a b"), note(0, "c"), note(2, "d")]),
+        make_frame([note(1, "e", event=7, subject=9), note(2, "e", event=7, subject=9)]),
+    ]
+    found = _train_notes(lambda: iter(shards), most=100, seed=0)
+    assert found["text_value"].to_list() == ["a b", "c", "d", "e"]
+    assert found["subject"].to_list() == [0, 0, 2, 9]
+    assert len(set(found["record"])) == 3
+    assert found["record"][0] == found["record"][1]
+
+
+def test_of_too_many_notes_whole_records_are_drawn(make_frame) -> None:
+    frame = make_frame([note(s, f"{s}") for s in range(1000) for _ in range(2)])
+    found = _train_notes(lambda: [frame], most=500, seed=0)
+    assert 400 < len(found) < 600
+    assert set(found["record"].value_counts()["count"]) == {2}
 
 
 def test_the_newest_notes_with_words_are_kept(wards, make_frame, tmp_path, no_images) -> None:
