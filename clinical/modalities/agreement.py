@@ -143,8 +143,8 @@ def _mean_of_means(counts: csr_matrix, record: NDArray[np.int64]) -> Matrix:
 def _covariances(condensed: Matrix, record: NDArray[np.int64]) -> tuple[Matrix, Matrix]:
     """[r, r] each, summed over records: between different sentences, and of the means."""
     _, record, size = np.unique(record, return_inverse=True, return_counts=True)
-    sums = csr_matrix((np.ones(len(record), np.float32), (record, np.arange(len(record)))))
-    sums = sums @ condensed
+    ones, places = np.ones(len(record), np.float32), (record, np.arange(len(record)))
+    sums = csr_matrix((ones, places), (len(size), len(record))) @ condensed
     pairs = (1 / (size * (size - 1.0)))[:, None].astype(np.float32)
     # All pairs of a record's sentences, less each with itself.
     shared = (sums * pairs).T @ sums - (condensed * pairs[record]).T @ condensed
