@@ -144,7 +144,11 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
         kind = min(losses, key=lambda name: losses[name])
     intercept, slope_low, slope_high = _fit(kind, logit, label)
     if kind != "identity" and min(slope_low, slope_high) <= SMALLEST_SLOPE:
-        held = "slope held at its smallest value: the scores hardly rank the calibrate half"
+        held = "slope held at its smallest value: "
+        if max(slope_low, slope_high) <= SMALLEST_SLOPE:
+            held += "the scores hardly rank the calibrate half"
+        else:
+            held += f"the {'lowest' if slope_low < slope_high else 'highest'} scores hardly differ"
         reason = f"{reason}; {held}" if reason else held
     return Calibration(kind, intercept, slope_low, slope_high, n, events, losses, reason)
 

@@ -137,6 +137,13 @@ def test_scores_that_rank_backwards_keep_their_order_and_the_reason_says_so():
     assert fitted.apply(logits).mean() == pytest.approx(labels.mean(), abs=0.01)
 
 
+def test_a_curve_that_is_flat_at_one_end_says_at_which():
+    logits, labels = simulated(20_000, 8, lambda z: sigmoid(np.minimum(z, 0.0)))
+    fitted = fit_calibration(logits, labels)
+    assert (fitted.kind, fitted.slope_high) == ("beta", SMALLEST_SLOPE)
+    assert fitted.reason == "slope held at its smallest value: the highest scores hardly differ"
+
+
 def test_the_order_of_the_rows_changes_nothing():
     logits, labels = simulated(700, 9, sigmoid)
     logits = logits.round(1)  # ties too
