@@ -146,6 +146,10 @@ def check_manifest(folder: Path) -> None:
     Raises:
         BundleError: naming the file and what is wrong with it.
     """
+    if (folder / "bundle" / MANIFEST).is_file():
+        raise BundleError(f"{folder}: is a run folder; its bundle is {folder / 'bundle'}")
+    if (folder / "data").is_dir():
+        raise BundleError(f"{folder}: is an extract; give the bundle first, then the extract")
     for name in (MANIFEST, SEAL):
         if not (folder / name).is_file():
             raise BundleError(

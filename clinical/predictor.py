@@ -2,6 +2,7 @@
 
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.bundle import Bundle
+from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
 from clinical.config import likely
 from clinical.datamodule import make_loader
@@ -73,8 +74,9 @@ class Predictor:
                 with it.
 
         Returns:
-            One row a sample and task: subject_id, prediction_time, task, class, horizon_hours,
-            score (a calibrated probability), reason (where there is no score), modalities.
+            One row a sample and task, in the order of `samples` where given: subject_id,
+            prediction_time, task, class, horizon_hours, score (a probability, calibrated as the
+            model card says), reason (where there is no score), modalities.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
@@ -82,7 +84,7 @@ class Predictor:
         """
         left_out = self._left_out(without)
         with self._prepared(extract, samples, context, work) as store:
-            return self.score_store(store, np.arange(store.n_samples), without=left_out)
+            return self.score_store(store, _asked(store, samples), without=left_out)
 
     def leave_out(
         self,
@@ -113,7 +115,7 @@ class Predictor:
             parts = [*self.bundle.config.modalities, *graph]
         left_out = [frozenset[str](), *(self._left_out([part]) for part in parts)]
         with self._prepared(extract, samples, context, work) as store:
-            rows = np.arange(store.n_samples)
+            rows = _asked(store, samples)
             frames = self._score_each(store, rows, left_out)
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
@@ -251,6 +253,16 @@ class Predictor:
             return calibration.apply(logits)
         uncalibrated: np.ndarray = 1.0 / (1.0 + np.exp(-logits))
         return uncalibrated
+
+
+def _asked(store: Store, samples: pd.DataFrame | None) -> np.ndarray:
+    """Rows of the store, in the order in which they were asked for."""
+    if samples is None:
+        return np.arange(store.n_samples)
+    asked = aligned_samples(pl.from_pandas(samples)).with_row_index("asked")
+    keys = ["subject_id", "prediction_time"]
+    stored = store.samples.select(keys).with_row_index("row")
+    return asked.join(stored, on=keys, how="left").sort("asked")["row"].to_numpy()
 
 
 def _less_relations(batch: ClinicalBatch, without: frozenset[str]) -> Mapping[str, Neighbours]:

@@ -99,6 +99,13 @@ def test_a_missing_folder_is_said_to_be_missing(tmp_path):
         Bundle.read(tmp_path / "nowhere")
 
 
+def test_a_run_folder_or_an_extract_in_its_place_is_told(finished):
+    with pytest.raises(BundleError, match=r"is a run folder; its bundle is .*bundle$"):
+        Bundle.read(finished.out)
+    with pytest.raises(BundleError, match="is an extract; give the bundle first"):
+        Bundle.read(finished.extract)
+
+
 def test_an_unfinished_bundle_opens_as_a_draft_only(bundle):
     (bundle / MANIFEST).unlink()
     (bundle / SEAL).unlink()

@@ -288,6 +288,16 @@ def test_leaving_out_what_the_model_does_not_have_is_refused(predictor, finished
         predictor.leave_out(finished.extract, ["image"])
 
 
+def test_scores_come_in_the_order_they_were_asked_for(predictor, finished, alone):
+    asked = some(alone, 12)
+    found = predictor.score(finished.extract, samples=pd.concat([asked, asked.head(2)]))
+    expected = [*asked["subject_id"], *asked["subject_id"].head(2)]
+    assert found["subject_id"].tolist() == expected
+    assert_same_scores(found.head(12), alone)
+    each = predictor.leave_out(finished.extract, ["notes"], samples=asked)
+    assert each["subject_id"].tolist() == 2 * asked["subject_id"].tolist()
+
+
 def test_every_asked_sample_gets_a_row_and_one_with_nothing_visible_a_reason(
     predictor, finished, alone, hospital_tools, tmp_path
 ):

@@ -47,7 +47,7 @@ def scoring_cohort(
         for name, task in config.tasks.items()
         if (frame := _labels(extract, name, task, is_optional=True)) is not None
     }
-    own = extract.samples() if samples is None else _given(samples)
+    own = extract.samples() if samples is None else aligned_samples(samples)
     if own is None and not labels:
         raise SchemaError(
             "samples.parquet: there is none, and the extract has no labels either; "
@@ -90,7 +90,12 @@ def half(subject_id: int) -> str:
     return HALVES[digest[0] & 1]
 
 
-def _given(samples: pl.DataFrame) -> pl.DataFrame:
+def aligned_samples(samples: pl.DataFrame) -> pl.DataFrame:
+    """Samples that a user gives, with the types that the store has.
+
+    Raises:
+        SchemaError: a column is missing, of another kind or null.
+    """
     aligned = SAMPLES.read_types(samples.lazy(), where="samples").collect()
     SAMPLES.check_nulls(aligned, where="samples")
     return aligned
