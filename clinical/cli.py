@@ -263,10 +263,9 @@ def _show_counts(counts: dict[str, Any]) -> None:
 def _show_evaluation(evaluation: "Evaluation") -> None:
     shown = evaluation.display_table()
     heads = [name for name in ("task", "class") if name in shown]
-    for names, rows in shown.groupby(heads, sort=False, dropna=False):
-        title = "/".join(str(name) for name in names if isinstance(name, str))
-        counts = f"{rows['n'].iloc[0]:,} rows, {rows['events'].iloc[0]:,} events"
-        typer.echo(f"\n{title}: {counts}; 95 % intervals below the values")
+    tables = shown.groupby(heads, sort=False, dropna=False)
+    for headline, (_, rows) in zip(evaluation.headlines, tables, strict=True):
+        typer.echo(f"\n{headline}\n95 % intervals below the values")
         columns = ("metric", "value (95 % interval)", "baseline", "difference")
         _show_metrics(rows[[name for name in columns if name in rows]])
         for note, metrics in _by_note(rows).items():
@@ -302,6 +301,9 @@ def _show_run(evaluation: "Evaluation", out: Path) -> None:
     _show_counts(metrics["counts"])
     typer.echo(f"\nevaluated on: {metrics['split']}; baseline: {metrics['baseline']}")
     _show_evaluation(evaluation)
+    for task, fit in metrics["calibration"].items():
+        if fit["reason"]:
+            typer.echo(f"note: calibration of {task}: {fit['reason']}")
     for path in sorted((out / "figures").glob("*.png")):
         typer.echo(f"picture: {path}")
     typer.echo(f"bundle:  {out / 'bundle'}")

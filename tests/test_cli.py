@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -294,7 +295,7 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
     )
     assert code == cli.DONE, err
     assert max(len(line) for line in out.splitlines() if not line.startswith("note")) <= 80
-    assert f"{TASK}: 30 rows, " in out
+    assert f"{TASK}: 30 rows of " in out
     assert "…" not in out
     for text in ("AUROC", "calibration slope", "model", "baseline", "difference", "chance: "):
         assert text in out
@@ -312,6 +313,16 @@ def test_evaluate_of_one_class_says_not_defined(command, finished, tmp_path):
     assert code == cli.DONE
     assert "not defined (no positives)" in out
     assert "nan" not in out.lower()
+
+
+def test_evaluate_says_how_many_rows_have_no_score(command, finished, tmp_path):
+    predictions = finished.predictions.copy()
+    predictions.loc[predictions.index[:3], "score"] = np.nan
+    predictions.to_parquet(tmp_path / "some.parquet")
+    code, out, _ = command("evaluate", tmp_path / "some.parquet", "--resamples", 20)
+    assert code == cli.DONE
+    assert f"{TASK}: 27 rows of " in out
+    assert "left out: 3 without a score" in out
 
 
 def test_evaluate_shows_a_table_for_each_task(command, finished, tmp_path):

@@ -114,7 +114,9 @@ class Evaluation:
                 written.append(path)
         return written
 
-    def _repr_html_(self) -> str:
+    @property
+    def headlines(self) -> list[str]:
+        """A line a task (and class): how many rows were judged, and how many could not be."""
         left_out = {
             "without_score": "without a score",
             "without_label": "without a label",
@@ -126,11 +128,13 @@ class Evaluation:
             text = f"{name}: {row['n']:,} rows of {row['subjects']:,} subjects, "
             text += f"{row['events']:,} events"
             absent = [f"{row[key]:,} {what}" for key, what in left_out.items() if row.get(key)]
-            lines.append(html.escape(text + (f"; left out: {', '.join(absent)}" if absent else "")))
+            lines.append(text + (f"; left out: {', '.join(absent)}" if absent else ""))
+        return lines
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(html.escape(line) for line in self.headlines)
         caption = f"Intervals: {INTERVALS}, {self.resamples:,} resamples."
-        return (
-            f"<p>{'<br>'.join(lines)}<br>{caption}</p>{self.display_table().to_html(index=False)}"
-        )
+        return f"<p>{lines}<br>{caption}</p>{self.display_table().to_html(index=False)}"
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)
