@@ -12,12 +12,29 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "time_to_event"]
+
+
+def _without_null(value: Any) -> Any:
+    """An entry that is null is switched off, as `modalities.notes=null` does."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: entry for name, entry in value.items() if entry is not None}
+
+
+_SWITCHABLE = BeforeValidator(_without_null)
 
 
 class Section(BaseModel):
@@ -89,7 +106,7 @@ class RelationConfig(OpenSection):
 class GraphConfig(Section):
     """Which related patients a sample may look at."""
 
-    relations: dict[str, RelationConfig] = Field(default_factory=dict)
+    relations: Annotated[dict[str, RelationConfig], _SWITCHABLE] = Field(default_factory=dict)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of a relation's edges sets dropped in training, so that none is a known state."""
 
@@ -113,7 +130,7 @@ class PretrainConfig(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     patience: int | None = Field(default=None, ge=1)
-    objectives: dict[str, ObjectiveConfig] = Field(min_length=1)
+    objectives: Annotated[dict[str, ObjectiveConfig], _SWITCHABLE] = Field(min_length=1)
 
 
 class FinetuneConfig(Section):
@@ -161,8 +178,8 @@ class RunConfig(Section):
     """Visible hours before the prediction time; null = everything before it."""
     splits: Path | None = None
     """A file in the schema of subject_splits.parquet, instead of the extract's own."""
-    tasks: dict[str, TaskConfig] = Field(min_length=1)
-    modalities: dict[str, ModalityConfig] = Field(min_length=1)
+    tasks: Annotated[dict[str, TaskConfig], _SWITCHABLE] = Field(min_length=1)
+    modalities: Annotated[dict[str, ModalityConfig], _SWITCHABLE] = Field(min_length=1)
     fusion: FusionConfig = FusionConfig()
     graph: GraphConfig = GraphConfig()
     pretrain: PretrainConfig | None = None

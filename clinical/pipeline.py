@@ -141,8 +141,9 @@ def _refuse(config: RunConfig) -> None:
     """Nothing finished is overwritten, nothing different resumed, nothing of others touched.
 
     Raises:
-        ConfigError: saying what `out` holds and how to go on.
+        ConfigError: saying what `out` holds and how to go on, or what this machine lacks.
     """
+    _check_accelerator(config.trainer.accelerator)
     out = config.out
     if (out / RUN_FILE).exists():
         if config.resume:
@@ -159,6 +160,16 @@ def _refuse(config: RunConfig) -> None:
             f"{out}: has {', '.join(found)} but no {RUN_FILE}, so it is no run folder; choose "
             "another out="
         )
+
+
+def _check_accelerator(name: str) -> None:
+    """Before anything is prepared, since preparing can take hours."""
+    import torch
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    has["gpu"] = any(has.values())
+    if not has.get(name, True):
+        raise ConfigError(f"trainer.accelerator: there is no {name} here; use cpu or auto")
 
 
 def _check_same(config: RunConfig) -> None:

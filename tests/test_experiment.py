@@ -53,6 +53,15 @@ def message(raw: dict[str, Any]) -> str:
 # The shipped files
 
 
+def test_null_switches_an_entry_off() -> None:
+    off = ["modalities.notes=null", "graph.relations.similar=null"]
+    run = Run.read(TINY, [*off, "pretrain.objectives.tokens=null"])
+    assert "notes" not in run.modalities
+    assert "similar" not in run.graph.relations
+    assert "tokens" not in run.pretrain.objectives
+    assert Run.parse(run.dump(), where="dump") == run
+
+
 def test_there_are_the_configurations_that_are_documented():
     assert {path.stem for path in CONFIGS} >= {
         "demo",

@@ -193,6 +193,17 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
 # What is refused
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda", "mps"])
+def test_an_accelerator_that_is_not_there_is_told_before_preparing(
+    finished, read, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"there is no {name} here; use cpu or auto"):
+        clinical.run(read(tmp_path / "out", f"trainer.accelerator={name}"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("verb", [clinical.run, clinical.pretrain, clinical.finetune])
 def test_a_finished_run_is_not_overwritten(finished, read, verb):
     before = tree(finished.out)
