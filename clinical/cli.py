@@ -175,7 +175,9 @@ def score(
 
     predictions = score_extract(bundle, extract, out=out, context=context, threads=threads)
     unscored = predictions["score"].isna()
-    counts = {"samples scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
+    counts = {"rows scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
+    present = predictions["modalities"].str.split("+").explode()
+    counts |= {f"with {name}": int(n) for name, n in present.value_counts().items() if name}
     _show(_pairs("what", "count", counts))
     typer.echo(f"predictions: {out}")
 

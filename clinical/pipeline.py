@@ -234,7 +234,17 @@ def score(
     if out is not None and Path(out).is_dir():
         raise ConfigError(f"{out}: is a folder; name the Parquet file to write")
     with thread_limit(threads):
-        predictions = Predictor.load(bundle).score(extract, context=context)
+        predictor = Predictor.load(bundle)
+        predictions = predictor.score(extract, context=context)
+    seen = {name for names in predictions["modalities"].unique() for name in names.split("+")}
+    for name in predictor.bundle.config.modalities:
+        if name not in seen:
+            logger.warning(
+                "%s: nothing the model knows of %s is visible for any sample; are its codes, "
+                "columns and files those of the extract it was trained on?",
+                extract,
+                name,
+            )
     if out is not None:
         target = Path(out)
         target.parent.mkdir(parents=True, exist_ok=True)

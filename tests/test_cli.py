@@ -7,6 +7,7 @@ from clinical.errors import SchemaError
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -275,9 +276,28 @@ def test_what_stands_in_data_is_shown_as_it_is(command, monkeypatch):
 def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
     code, out, err = command("score", finished.bundle, finished.extract, "--out", "scores.parquet")
     assert code == cli.DONE, err
-    assert "samples scored" in out
+    assert "rows scored" in out
     assert "predictions: scores.parquet" in out
-    assert len(pd.read_parquet(tmp_path / "scores.parquet")) > 200
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    assert len(scores) > 200
+    n_notes = scores["modalities"].str.contains("notes").sum()
+    assert re.search(rf"with notes\W+{n_notes}\b", out)
+
+
+def test_scoring_an_extract_with_other_codes_is_told(finished, hospital_tools, tmp_path, caplog):
+    foreign = hospital_tools.alter(
+        finished.extract,
+        tmp_path / "foreign",
+        lambda frame: frame.with_columns(
+            pl.when(pl.col("numeric_value").is_not_null())
+            .then("LOCAL//" + pl.col("code"))
+            .otherwise("code")
+            .alias("code")
+        ),
+    )
+    clinical.score(finished.bundle, foreign)
+    assert "nothing the model knows of events is visible for any sample" in caplog.text
+    assert "of notes is visible" not in caplog.text
 
 
 def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, monkeypatch, tmp_path):
