@@ -164,16 +164,7 @@ class Case:
     tensors = staticmethod(tensors)
 
 
-NOTES = {
-    "vocabulary": 30,
-    "max_tokens": 12,
-    "pad": 0,
-    "cls": 2,
-    "sep": 3,
-    "mask": 4,
-    "special": 5,
-    "phrases": 3,
-}
+NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "phrases": 3}
 
 EVENTS = {"variables": 6, "summary_variables": 4}
 
