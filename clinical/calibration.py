@@ -1,4 +1,4 @@
-"""Smooth calibration of risks: identity, temperature, Platt or beta, chosen by log loss.
+"""Smooth calibration of risks: identity, temperature, Platt or beta, no more than the data ask for.
 
 All four are one strictly increasing family on the logit z of the uncalibrated risk,
 
@@ -116,10 +116,11 @@ class Calibration:
 def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
     """Fit and choose a calibration on the `calibrate` half of the tuning split.
 
-    The kind with the lowest log loss in 5-fold cross-fitting wins and is refitted on everything.
-    Below 50 positives (or 50 negatives) only Platt's line is fitted. Targets are smoothed as in
-    Platt (1999), so that separated classes still give finite parameters. The result does not
-    depend on the order of the rows.
+    Log losses are compared in 5-fold cross-fitting. The simplest kind that is within one standard
+    error of the best wins (Breiman et al. 1984), and is refitted on everything. Below 50 positives
+    (or 50 negatives) only Platt's line is fitted. Targets are smoothed as in Platt (1999), so that
+    separated classes still give finite parameters. The result does not depend on the order of the
+    rows.
 
     Args:
         scores_logit: [N] logits of the uncalibrated risks.
@@ -140,8 +141,9 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
     if min(events, n - events) < FEWEST_FOR_A_CHOICE:
         reason = f"only {events} positives and {n - events} negatives: Platt's line, no other tried"
     else:
-        losses = {kind: _cross_fitted_loss(kind, logit, label) for kind in KINDS}
-        kind = min(losses, key=lambda name: losses[name])
+        each = {kind: _cross_fitted_losses(kind, logit, label) for kind in KINDS}
+        losses = {kind: float(loss.mean()) for kind, loss in each.items()}
+        kind = simplest_near_best(each)
     intercept, slope_low, slope_high = _fit(kind, logit, label)
     if kind != "identity" and min(slope_low, slope_high) <= SMALLEST_SLOPE:
         held = "slope held at its smallest value: "
@@ -182,20 +184,36 @@ def _missing_class(events: int, n: int) -> str:
     return "no negatives" if events else "no positives"
 
 
-def _cross_fitted_loss(kind: str, logit: Array, label: Array) -> float:
-    """Mean log loss of each fold under parameters fitted on the other folds."""
+def simplest_near_best(losses: Mapping[str, Array]) -> str:
+    """The first kind that loses to the best by at most one standard error of the difference.
+
+    Args:
+        losses: kind -> [N] losses of the same samples, the simplest kind first. As they are paired,
+            what makes a sample hard to predict for every kind is no part of the standard error.
+    """
+    best = min(losses, key=lambda kind: float(losses[kind].mean()))
+    gaps = {kind: loss - losses[best] for kind, loss in losses.items()}
+    return next(
+        kind
+        for kind, gap in gaps.items()
+        if gap.mean() <= gap.std(ddof=1) / math.sqrt(len(gap))  # 0 <= 0 for the best itself
+    )
+
+
+def _cross_fitted_losses(kind: str, logit: Array, label: Array) -> Array:
+    """[N] log loss of each sample under parameters fitted on the folds it is not in."""
     generator = np.random.default_rng(0)
     fold = np.empty(len(label), dtype=np.int64)
     for value in (0.0, 1.0):  # folds are stratified: each has its share of the rarer class
         rows = np.flatnonzero(label == value)
         fold[generator.permutation(rows)] = np.arange(len(rows)) % FOLDS
-    total = 0.0
+    losses = np.empty(len(label))
     for held_out in range(FOLDS):
         inside = fold == held_out
         parameters = _fit(kind, logit[~inside], label[~inside])
         margin = np.where(label[inside] == 1, -1.0, 1.0) * _line(parameters, logit[inside])
-        total += float(np.logaddexp(0.0, margin).sum())
-    return total / len(label)
+        losses[inside] = np.logaddexp(0.0, margin)
+    return losses
 
 
 def _line(parameters: tuple[float, float, float], logit: Array) -> Array:
