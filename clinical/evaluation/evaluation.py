@@ -25,7 +25,7 @@ PLOTS: dict[str, Callable[[Sequence[Drawn], Axes], Axes]] = {
     "pr": plot_pr,
     "calibration": plot_calibration,
 }
-SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 6.0)}
+SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 7.0)}
 INTERVALS = "95 % percentile bootstrap by subject"
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -108,6 +109,7 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
 
     Bars are 95 % Wilson intervals that count a subject once within a group, however many rows
     they have there. Below zero stands the histogram of the scores, the baseline's upside down.
+    The legend has room of its own above the bars.
     """
     ax.set(xlabel="Predicted risk", ylabel="Observed frequency (95 % interval)")
     if _says_undefined(drawn, ax, "calibration curve", one_class=False):
@@ -142,7 +144,7 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     ]
     ax.set(xticks=ticks, yticks=ticks)
     ax.grid(alpha=0.25)
-    _legend(ax, "best")
+    _make_room(ax, _legend(ax, "upper left"))
     return ax
 
 
@@ -197,8 +199,18 @@ def _square(ax: Axes, x_label: str, y_label: str) -> None:
     ax.grid(alpha=0.25)
 
 
-def _legend(ax: Axes, place: Literal["lower right", "upper right", "lower left", "best"]) -> None:
-    ax.legend(loc=place, fontsize="small", framealpha=0.9)
+def _legend(
+    ax: Axes, place: Literal["lower right", "upper right", "lower left", "upper left"]
+) -> Legend:
+    return ax.legend(loc=place, fontsize="small", framealpha=0.9)
+
+
+def _make_room(ax: Axes, legend: Legend) -> None:
+    """Raise the upper limit until what is drawn ends below a legend at the top."""
+    # Bars may stand anywhere, and "best" looks at lines and patches, not at them.
+    share = min(1.04 * legend.get_window_extent().height / ax.bbox.height + 0.02, 0.6)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, low + (high - low) / (1 - share))
 
 
 def _says_undefined(drawn: Sequence[Drawn], ax: Axes, what: str, *, one_class: bool = True) -> bool:

@@ -1,5 +1,6 @@
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate, plot_training_curves, save_training_curves
+from clinical.evaluation.evaluation import SIZES
 from clinical.evaluation.metrics import Scored
 from clinical.evaluation.plots import bin_frequencies, wilson_interval
 
@@ -90,6 +91,24 @@ def test_calibration_points_are_the_means_of_equal_groups():
     )
     assert len(many.predicted) == 10
     assert (np.diff(many.predicted) > 0).all()
+
+
+@pytest.mark.parametrize("layout", ["constrained", None])
+@pytest.mark.parametrize("n", [30, 231])
+def test_the_legend_of_the_calibration_covers_no_error_bar(n, layout):
+    # Rare events: bars reach high where the legend used to be.
+    table = predictions(n, seed=3).assign(score=lambda frame: frame["score"] / 3)
+    evaluation = evaluate(table, baseline=table.assign(score=table["score"] / 2), resamples=10)
+    figure = Figure(figsize=SIZES["calibration"], layout=layout)
+    ax = evaluation.plot_calibration(figure.subplots())
+    ax.set_title("two\nlines")
+    figure.canvas.draw()
+    lowest = ax.get_legend().get_window_extent().y0
+    bars = [path for bar in ax.collections for path in bar.get_paths()]
+    assert len(bars) >= 2
+    tops = [ax.transData.transform(path.vertices)[:, 1].max() for path in bars]
+    assert max(tops) < lowest
+    assert ax.get_legend().get_window_extent().y1 <= ax.bbox.y1
 
 
 def test_rows_of_one_subject_count_once_in_the_bars():
