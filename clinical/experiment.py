@@ -51,12 +51,17 @@ class Run(RunConfig):
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, where: str) -> "Run":
         """The same from values; `where` names them in errors."""
+        found = list(_unknown_modalities(raw))
         try:
             config = cls.model_validate(raw)
         except ValidationError as error:
-            found = problems(error, cls) + list(_menu_problems(_Entries.of_raw(raw)))
+            # What else is wrong with a modality that doesn't exist helps nobody.
+            told = [problem.partition(":")[0] for problem in found]
+            inside = tuple(f"{path}{end}" for path in told for end in ".:")
+            found += [p for p in problems(error, cls) if not p.startswith(inside)]
+            found += _menu_problems(_Entries.of_raw(raw))
             raise ConfigError(_together(where, found)) from error
-        if found := list(_menu_problems(_Entries.of(config))):
+        if found := [*found, *_menu_problems(_Entries.of(config))]:
             raise ConfigError(_together(where, found))
         return config
 
@@ -114,6 +119,15 @@ def _together(where: str, found: Sequence[str]) -> str:
     return f"{where}: {len(found)} problems\n" + "\n".join(f"  {problem}" for problem in found)
 
 
+def _unknown_modalities(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Of all that are named, also those without an encoder or switched off."""
+    named = raw.get("modalities")
+    for name in named if isinstance(named, Mapping) else ():
+        if name not in MODALITIES:
+            guess = likely(str(name), MODALITIES)
+            yield f"modalities.{name}: there is no modality {name}{guess}"
+
+
 def _menu_problems(entries: _Entries) -> Iterator[str]:
     for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
         for name in names:
@@ -131,8 +145,7 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
     for name, modality in entries.modalities.items():
         where = f"modalities.{name}"
         if name not in MODALITIES:
-            yield f"{where}: unknown modality{likely(name, MODALITIES)}"
-            continue
+            continue  # told by _unknown_modalities
         others = [MODALITIES[name]]
         yield from _entry_problems(where, "encoder", modality.encoder, ENCODERS, modality, others)
     fusion = entries.fusion

@@ -138,7 +138,10 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"modalities": {"event": {"encoder": "mlp"}}}, "unknown modality; did you mean events?"),
+        (
+            {"modalities": {"event": {"encoder": "mlp"}}},
+            "modalities.event: there is no modality event; did you mean events?",
+        ),
         (
             {"modalities": {"events": {"encoder": "event_sett"}}},
             "modalities.events.encoder: there is no event_sett; did you mean event_set?",
@@ -161,6 +164,21 @@ def test_a_wrong_value_is_told_in_one_line(raw, change, expected):
     assert expected in found
     assert found.startswith("run.yaml: ")
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("given", ["image.size=32", "image=null", "image=3", "image.encoder=cnn"])
+def test_an_override_of_an_unknown_modality_is_told_with_the_likely_one(given):
+    with pytest.raises(ConfigError) as error:
+        Run.read(TINY, [f"modalities.{given}"])
+    expected = "modalities.image: there is no modality image; did you mean images?"
+    assert str(error.value) == f"{TINY}: {expected}"
+
+
+def test_an_unknown_modality_hides_no_problem_of_one_with_a_longer_name(raw):
+    raw["modalities"] |= {"image": {"size": 32}, "images": {"size": 32}}
+    found = message(raw)
+    assert "modalities.image: there is no modality image" in found
+    assert "modalities.images.encoder: is required" in found
 
 
 def test_all_problems_are_told_at_once(raw):
