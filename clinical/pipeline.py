@@ -6,8 +6,9 @@ from clinical.errors import ConfigError, SchemaError
 import importlib.metadata
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extract loads no torch
     from clinical.cohort.store import Store
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.yaml"
 UNCOMPARED = ("resume", "overwrite", "out")
+UNCOMPARED_OF_TRAINER = ("workers", "threads")
+PLACES = ("extract", "splits")
 OWN_FOLDERS = ("checkpoints", "bundle", "logs", "figures")
 
 
@@ -181,8 +184,8 @@ def _check_same(config: RunConfig) -> None:
     from clinical.extract.schema import Extract
 
     before = load_yaml(config.out / RUN_FILE)
-    now = config.dump()
-    changed = sorted(key for key in now if key not in UNCOMPARED and before.get(key) != now[key])
+    same, now = _compared(before), _compared(config.dump())
+    changed = sorted(key for key in now if same.get(key) != now[key])
     if changed:
         raise ConfigError(
             f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
@@ -194,6 +197,14 @@ def _check_same(config: RunConfig) -> None:
             f"{config.extract}: was changed since the run in {config.out} began; start anew, "
             "without resume=true"
         )
+
+
+def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same: not how many work on it, nor how a folder is written."""
+    kept = {key: value for key, value in values.items() if key not in UNCOMPARED}
+    trainer = kept.get("trainer") or {}
+    kept["trainer"] = {k: v for k, v in trainer.items() if k not in UNCOMPARED_OF_TRAINER}
+    return kept | {key: str(Path(kept[key]).resolve()) for key in PLACES if kept.get(key)}
 
 
 def _clear(out: Path) -> None:

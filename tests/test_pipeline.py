@@ -221,6 +221,26 @@ def test_resuming_with_other_keys_is_refused_naming_them(finished, read, verb):
     assert tree(finished.out) == before
 
 
+def test_resuming_with_other_threads_or_a_folder_written_otherwise_is_the_same_run(
+    finished, read, monkeypatch
+):
+    def checked(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr("clinical.pipeline.prepare", checked)
+    monkeypatch.chdir(finished.extract.parent)
+    relative = Path("nowhere") / ".." / finished.extract.name
+    for more, extract in (
+        (("trainer.threads=7", "trainer.workers=1"), finished.extract),
+        ((), relative),
+    ):
+        with pytest.raises(InterruptedError):
+            clinical.run(read(finished.out, "resume=true", *more, extract=extract))
+    for more in (("trainer.precision=bf16-mixed",), ("splits=x.parquet",)):
+        with pytest.raises(ConfigError, match=f"other values of {more[0].split('=')[0][:6]}"):
+            clinical.run(read(finished.out, "resume=true", *more))
+
+
 def test_resuming_on_a_changed_extract_is_refused(finished, read, tmp_path):
     out, extract = tmp_path / "run", tmp_path / "extract"
     shutil.copytree(finished.extract, extract, copy_function=os.link)
