@@ -1,42 +1,16 @@
 """Encoder of irregular measurements as a set of events, beside a wide path over exact summaries."""
 
-from clinical.batch import SUMMARY_STATISTICS, TimeSeries
+from clinical.batch import TimeSeries
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
-from clinical.encoders.pieces import PieceTable, cut
+from clinical.encoders.pieces import PieceTable
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding
 from clinical.encoders.transformer import FullTransformer, LatentTransformer
+from clinical.encoders.wide import WideSummary
 from clinical.errors import ConfigError
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-
-
-class WideSummary(nn.Module):
-    """One linear layer over each summary statistic cut into pieces, and a missing flag.
-
-    Most of what separates patients are thresholds on single exact statistics. A layer that adds
-    them up, its features dropped hard in training, finds these where a deep path does not.
-    """
-
-    def __init__(self, variables: int, width: int, *, pieces: int, dropout: float) -> None:
-        super().__init__()
-        self.pieces = pieces
-        self.dropout = nn.Dropout(dropout)
-        features = variables * (len(SUMMARY_STATISTICS) * (pieces + 2) + 1)
-        self.linear = nn.Linear(features, width)
-        nn.init.normal_(self.linear.weight, std=0.1 / max(features, 1) ** 0.5)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, summary: Tensor, observed: Tensor) -> Tensor:
-        """[B, V, S] positions, read where `observed` [B, V] -> [B, D]."""
-        hidden = ~observed[:, :, None]
-        cuts = cut(summary.masked_fill(hidden, 0.0), self.pieces).flatten(2)
-        cuts = cuts.masked_fill(hidden, 0.0)
-        features = torch.cat((cuts, hidden.to(cuts.dtype)), 2).flatten(1)
-        wide: Tensor = self.linear(self.dropout(features))
-        return wide
 
 
 class DeepEvents(nn.Module):

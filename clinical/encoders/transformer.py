@@ -28,6 +28,19 @@ class Attention(nn.Module):
         return merged
 
 
+class FeedForward(nn.Sequential):
+    """Norm and a two-layer network, part by part; what it gives is added to its input."""
+
+    def __init__(self, width: int, *, dropout: float, ratio: int = 2) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, ratio * width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(ratio * width, width),
+            nn.Dropout(dropout),
+        )
+
+
 class Layer(nn.Module):
     """Attention, then a two-layer network, each added to its input."""
 
@@ -35,13 +48,8 @@ class Layer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads=heads)
-        self.network = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, ratio * width),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(ratio * width, width),
-        )
         self.dropout = nn.Dropout(dropout)
+        self.network = FeedForward(width, dropout=dropout, ratio=ratio)
 
     def forward(
         self, tokens: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None
@@ -50,7 +58,7 @@ class Layer(nn.Module):
         normed = self.norm(tokens)
         context = normed if context is None else context
         tokens = tokens + self.dropout(self.attention(normed, context, mask))
-        added: Tensor = tokens + self.dropout(self.network(tokens))
+        added: Tensor = tokens + self.network(tokens)
         return added
 
 

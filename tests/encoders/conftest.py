@@ -171,6 +171,8 @@ EVENTS = {"variables": 6, "summary_variables": 4}
 CASES = {
     "event_set": Case("event_set", make_events, EVENTS),
     "event_set, full": Case("event_set", make_events, EVENTS, {"latents": None}),
+    "two_axis": Case("two_axis", make_events, EVENTS),
+    "two_axis, with a rest": Case("two_axis", make_events, EVENTS, {"grid_variables": 3}),
     "mlp": Case("mlp", make_vector, {"columns": 5}),
     "bert": Case("bert", make_notes, NOTES, {"layers": 1}),
     # Two stages for speed; test_cnn.py runs all four.

@@ -2,7 +2,8 @@
 
 import clinical  # noqa: F401
 from clinical.batch import SUMMARY_STATISTICS, TimeSeries
-from clinical.encoders.event_set import EventSetEncoder, WideSummary
+from clinical.encoders.event_set import EventSetEncoder
+from clinical.encoders.wide import WideSummary
 from clinical.errors import ConfigError
 
 import pytest
