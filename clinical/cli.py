@@ -1,8 +1,8 @@
-"""The command line: arguments, tables and exit codes around the verbs of the pipeline."""
+"""The command line: arguments and exit codes around the verbs of the pipeline."""
 
+from clinical import screen
 from clinical.errors import ClinicalError
 
-import json
 import logging
 import sys
 import tempfile
@@ -11,15 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from clinical.evaluation import Evaluation
-
-    import pandas as pd
-    from rich.table import Table
 
 DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -64,7 +58,7 @@ def import_(
     from clinical.pipeline import import_extract
 
     report = import_extract(name, source, out, outcomes=outcomes)
-    _show(_pairs("what", "count", dict(report.rows())))
+    screen.show(screen.pairs("what", "count", dict(report.rows())))
     typer.echo(f"extract: {out}")
 
 
@@ -107,7 +101,7 @@ def validate(
                 f"{finding.count:,}",
                 escape(finding.remedy),
             )
-        _show(table)
+        screen.show(table)
     else:
         typer.echo(f"{extract}: no findings")
     raise typer.Exit(DONE if found.ok else DATA_ERRORS)
@@ -120,7 +114,7 @@ def prepare(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import prepare as prepare_store
 
     store = prepare_store(Run.read(config, overrides or []))
-    _show_counts(store.counts)
+    screen.show_counts(store.counts)
     typer.echo(f"store: {store.folder}")
 
 
@@ -145,7 +139,7 @@ def finetune(config: Config, overrides: Overrides = None) -> None:
     read = Run.read(config, overrides or [])
     with _resumable():
         evaluation = train(read, progress=_on_screen())
-    _show_run(evaluation, read.out)
+    screen.show_run(evaluation, read.out)
 
 
 @app.command()
@@ -157,7 +151,7 @@ def run(config: Config, overrides: Overrides = None) -> None:
     read = Run.read(config, overrides or [])
     with _resumable():
         evaluation = run_all(read, progress=_on_screen())
-    _show_run(evaluation, read.out)
+    screen.show_run(evaluation, read.out)
 
 
 @app.command()
@@ -178,7 +172,7 @@ def score(
     counts = {"rows scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
     present = predictions["modalities"].str.split("+").explode()
     counts |= {f"with {name}": int(n) for name, n in present.value_counts().items() if name}
-    _show(_pairs("what", "count", counts))
+    screen.show(screen.pairs("what", "count", counts))
     typer.echo(f"predictions: {out}")
 
 
@@ -194,7 +188,7 @@ def evaluate(
     from clinical.pipeline import evaluate as judge
 
     evaluation = judge(predictions, labels, baseline=baseline, resamples=resamples)
-    _show_evaluation(evaluation)
+    screen.show_evaluation(evaluation)
     if figures is not None:
         for path in evaluation.save_figures(figures):
             typer.echo(f"picture: {path}")
@@ -236,79 +230,6 @@ def _resumable() -> Iterator[None]:
 
 def _on_screen() -> bool:
     return sys.stderr.isatty()
-
-
-def _show(table: "Table") -> None:
-    from rich.console import Console
-
-    # No emoji: a code such as ":lab:" stays as it is.
-    Console(emoji=False).print(table)
-
-
-def _pairs(left: str, right: str, values: dict[str, int]) -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(escape(left))
-    table.add_column(right, justify="right")
-    for name, value in values.items():
-        table.add_row(escape(name), f"{value:,}")
-    return table
-
-
-def _show_counts(counts: dict[str, Any]) -> None:
-    for title, values in counts.items():
-        if isinstance(values, dict) and values:
-            _show(_pairs(title, "count", values))
-
-
-def _show_evaluation(evaluation: "Evaluation") -> None:
-    shown = evaluation.display_table()
-    heads = [name for name in ("task", "class") if name in shown]
-    tables = shown.groupby(heads, sort=False, dropna=False)
-    for headline, (_, rows) in zip(evaluation.headlines, tables, strict=True):
-        typer.echo(f"\n{headline}\n95 % intervals below the values")
-        columns = ("metric", "value (95 % interval)", "baseline", "difference")
-        _show_metrics(rows[[name for name in columns if name in rows]])
-        for note, metrics in _by_note(rows).items():
-            concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
-            typer.echo(f"note: {note} [{concerned}]")
-
-
-def _show_metrics(rows: "pd.DataFrame") -> None:
-    """Metrics of one task, the interval below its value: 80 columns are enough."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE)
-    for name in rows.columns:
-        heading = "model" if name.startswith("value") else name
-        table.add_column(heading, justify="left" if name == "metric" else "right")
-    for metric, *cells in rows.itertuples(index=False):
-        table.add_row(metric, *(cell.replace(" (", "\n").rstrip(")") for cell in cells))
-    _show(table)
-
-
-def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:
-    """Each note with the metrics it is about."""
-    found: dict[str, list[str]] = {}
-    for metric, notes in zip(rows["metric"], rows["note"], strict=True):
-        for note in filter(None, notes.split("; ")):
-            found.setdefault(note, []).append(metric)
-    return found
-
-
-def _show_run(evaluation: "Evaluation", out: Path) -> None:
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    _show_counts(metrics["counts"])
-    typer.echo(f"\nevaluated on: {metrics['split']}; baseline: {metrics['baseline']}")
-    _show_evaluation(evaluation)
-    for task, fit in metrics["calibration"].items():
-        if fit["reason"]:
-            typer.echo(f"note: calibration of {task}: {fit['reason']}")
-    for path in sorted((out / "figures").glob("*.png")):
-        typer.echo(f"picture: {path}")
-    typer.echo(f"bundle:  {out / 'bundle'}")
 
 
 if __name__ == "__main__":

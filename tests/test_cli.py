@@ -326,6 +326,30 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
     }
 
 
+def test_evaluate_shows_what_each_part_is_worth(command, finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "80")
+    whole = finished.predictions.assign(left_out=pd.Series(dtype="string"))
+    less = [
+        whole.assign(left_out=part, score=whole["score"].to_numpy()[::step])
+        for part, step in (("notes", -1), ("[graph]", 1))
+    ]
+    pd.concat([whole, *less]).to_parquet(tmp_path / "parts.parquet")
+    code, out, err = command("evaluate", tmp_path / "parts.parquet", "--resamples", 20)
+    assert code == cli.DONE, err
+    assert f"{TASK}: 30 rows of " in out
+    table = out.split("without each part")[1]
+    assert max(len(line) for line in table.splitlines()) <= 80
+    for text in ("nothing", "notes", "[graph]", "AUROC", "AUPRC", "+0.000 (+0.000 to +0.000)"):
+        assert text in table
+
+
+def test_evaluate_without_any_label_says_how_to_give_them(command, finished, tmp_path):
+    finished.predictions.drop(columns="label").to_parquet(tmp_path / "bare.parquet")
+    before = files(tmp_path)
+    line = refused(*command("evaluate", tmp_path / "bare.parquet"), before, tmp_path)
+    assert "give --labels FILE_OR_FOLDER" in line
+
+
 def test_evaluate_of_one_class_says_not_defined(command, finished, tmp_path):
     predictions = finished.predictions.assign(label=0.0)
     predictions.to_parquet(tmp_path / "one.parquet")

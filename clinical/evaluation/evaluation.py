@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError
 from clinical.evaluation.metrics import Scored
+from clinical.evaluation.parts import cost_table, format_costs, split_parts
 from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc
 from clinical.evaluation.predictions import Judged, read_judged
 from clinical.evaluation.table import format_table, format_value, metric_rows
@@ -40,12 +41,16 @@ class Evaluation:
             that is not defined is NaN, and the note says why.
         judged: the rows behind it, one entry a task (and class).
         resamples, seed: of the bootstrap.
+        costs: where the predictions say in `left_out` what they lack, one row a task, part and
+            metric: task, left_out, metric, whole, without, difference (whole − without, with a
+            paired interval `_low` and `_high`), n, events, note; None otherwise.
     """
 
     table: pd.DataFrame
     judged: tuple[Judged, ...]
     resamples: int
     seed: int
+    costs: pd.DataFrame | None = None
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -65,6 +70,18 @@ class Evaluation:
         """The table as text for a screen: intervals in brackets, a dash for what is not defined."""
         return format_table(self.table)
 
+    def display_costs(self) -> pd.DataFrame:
+        """The costs as text for a screen, in the same way.
+
+        Raises:
+            ConfigError: the predictions have no column left_out.
+        """
+        if self.costs is None:
+            raise ConfigError(
+                "costs: the predictions have no column left_out; Predictor.leave_out makes some"
+            )
+        return format_costs(self.costs)
+
     def to_json(self) -> dict[str, Any]:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
         tasks = []
@@ -78,12 +95,13 @@ class Evaluation:
                 ignored = ("task", "class", "n", "events")
                 metrics[name] = {key: cell for key, cell in row.items() if key not in ignored}
             tasks.append({**counts, "metrics": metrics})
-        return {
+        content = {
             "interval": INTERVALS,
             "resamples": self.resamples,
             "seed": self.seed,
             "tasks": tasks,
         }
+        return content if self.costs is None else content | {"costs": _records(self.costs)}
 
     def plot_roc(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
         """ROC curve of a task; `task` may be left out where there is only one."""
@@ -134,7 +152,11 @@ class Evaluation:
     def _repr_html_(self) -> str:
         lines = "<br>".join(html.escape(line) for line in self.headlines)
         caption = f"Intervals: {INTERVALS}, {self.resamples:,} resamples."
-        return f"<p>{lines}<br>{caption}</p>{self.display_table().to_html(index=False)}"
+        tables = self.display_table().to_html(index=False)
+        if self.costs is not None:
+            title = "<p>Without each part (difference: whole − without):</p>"
+            tables += title + self.display_costs().to_html(index=False)
+        return f"<p>{lines}<br>{caption}</p>{tables}"
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)
@@ -192,6 +214,8 @@ def evaluate(
         predictions: columns subject_id, prediction_time, task, score (a risk in 0..1), class
             where classes are scored (each is judged against the rest), and label (0 or 1)
             unless `labels` is given. Rows without a score or a label are left out and counted.
+            With a column left_out, as `Predictor.leave_out` writes it, the rows where it is null
+            are judged, and the others say in `Evaluation.costs` what each part is worth.
         labels: a frame in MEDS' label schema (subject_id, prediction_time, boolean_value) that
             takes the place of the column `label`; with a column task where there are several.
         baseline: other scores for the same samples, in the shape of `predictions`; both are then
@@ -205,13 +229,20 @@ def evaluate(
     """
     if resamples < 1:
         raise ConfigError(f"resamples: {resamples} is too few; 1000 is usual")
-    judged = read_judged(predictions, labels, baseline)
+    whole, parts = split_parts(predictions)
+    other = None if baseline is None else split_parts(baseline, "baseline")[0]
+    judged = read_judged(whole, labels, other)
     rows = [
         row
         for one in judged
         for row in metric_rows(one, resamples=resamples, generator=np.random.default_rng(seed))
     ]
-    return Evaluation(_drop_empty_class(pd.DataFrame(rows)), tuple(judged), resamples, seed)
+    costs = None
+    if parts:
+        found = cost_table(whole, parts, labels, resamples=resamples, seed=seed)
+        costs = _drop_empty_class(found)
+    table = _drop_empty_class(pd.DataFrame(rows))
+    return Evaluation(table, tuple(judged), resamples, seed, costs)
 
 
 def _title(one: Judged) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from clinical.evaluation.recalibration import Recalibration
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -165,11 +165,12 @@ RISK_METRICS: dict[str, Callable[[Scored, Array], Array]] = {
 NAMES = (*RANKING_METRICS, *RISK_METRICS)
 
 
-def compute(scored: Scored, weights: Array) -> dict[str, Array]:
-    """Every metric [R] by name, for `weights [R, N]`; needs at least one row."""
+def compute(scored: Scored, weights: Array, metrics: Collection[str] = NAMES) -> dict[str, Array]:
+    """Some metrics [R] by name, for `weights [R, N]`; needs at least one row."""
     ranking = Ranking.of(scored, weights)
-    ranked = {name: metric(ranking) for name, metric in RANKING_METRICS.items()}
-    return ranked | {name: metric(scored, weights) for name, metric in RISK_METRICS.items()}
+    ranked = {name: of(ranking) for name, of in RANKING_METRICS.items() if name in metrics}
+    risks = {name: of(scored, weights) for name, of in RISK_METRICS.items() if name in metrics}
+    return ranked | risks
 
 
 def _ratio(above: Array, below: Array) -> Array:

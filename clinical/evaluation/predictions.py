@@ -49,9 +49,17 @@ class Judged:
 
 
 def read_judged(
-    predictions: pd.DataFrame, labels: pd.DataFrame | None, baseline: pd.DataFrame | None
+    predictions: pd.DataFrame,
+    labels: pd.DataFrame | None,
+    baseline: pd.DataFrame | None,
+    *,
+    beside: str = "baseline",
 ) -> list[Judged]:
     """One `Judged` for each task and class, in the order of the predictions.
+
+    Args:
+        predictions, labels, baseline: as for `evaluate`.
+        beside: what errors call the baseline.
 
     Raises:
         SchemaError: a column is missing or of the wrong type, a row is there twice, a score is
@@ -64,16 +72,16 @@ def read_judged(
         rows["label"] = _numbers(predictions["label"], "predictions", "label")
     else:
         raise SchemaError(
-            "predictions: there is no column 'label'; give labels= a frame with "
-            "subject_id, prediction_time, boolean_value"
+            "predictions: there is no column 'label'; give --labels FILE_OR_FOLDER (in Python "
+            "labels=) with subject_id, prediction_time, boolean_value"
         )
     if baseline is not None:
-        rows = _join_baseline(rows, _read_scores(baseline, "baseline"))
+        rows = _join_baseline(rows, _read_scores(baseline, beside))
     judged = [_judged(group) for _, group in rows.groupby(["task", "class"], sort=False)]
     if not sum(len(part.labels) for part in judged):
+        all_of = "a score, a label" + ("" if baseline is None else f" and a score in the {beside}")
         raise SchemaError(
-            f"predictions: none of {len(rows)} rows has all of a score, a label"
-            f"{'' if baseline is None else ' and a baseline score'}; nothing can be evaluated"
+            f"predictions: none of {len(rows)} rows has all of {all_of}; nothing can be evaluated"
         )
     return judged
 

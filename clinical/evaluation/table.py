@@ -6,6 +6,7 @@ from clinical.evaluation.bootstrap import Interval, bootstrap, percentile_interv
 from clinical.evaluation.metrics import NAMES, Scored, compute
 from clinical.evaluation.predictions import Judged
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,16 +22,28 @@ NO_INTERVAL = Interval(np.nan, np.nan, 0)
 
 
 def metric_rows(
-    judged: Judged, *, resamples: int, generator: np.random.Generator
+    judged: Judged,
+    *,
+    resamples: int,
+    generator: np.random.Generator,
+    metrics: Sequence[str] = NAMES,
+    beside: str = "baseline",
 ) -> list[dict[str, Any]]:
-    """One row a metric for one task; with a baseline, its values and the paired difference too."""
+    """One row a metric for one task; with a baseline, its values and the paired difference too.
+
+    Args:
+        judged: scores and labels.
+        resamples, generator: of the bootstrap.
+        metrics: which of `NAMES`.
+        beside: what notes call the baseline.
+    """
     scored = [Scored.of(judged.scores, judged.labels)]
     if judged.baseline is not None:
         scored.append(Scored.of(judged.baseline, judged.labels))
-    points, draws = _values(scored, judged.subjects, resamples, generator)
+    points, draws = _values(scored, judged.subjects, metrics, resamples, generator)
     has_subjects = len(np.unique(judged.subjects)) > 1
     rows = []
-    for name in NAMES:
+    for name in metrics:
         value = float(points[0][name][0])
         interval = _interval(value, draws[0][name], has_subjects)
         notes = _notes(name, scored[0], value, interval, resamples)
@@ -38,13 +51,13 @@ def metric_rows(
         row |= {"value": value, "low": interval.low, "high": interval.high}
         if len(scored) > 1:
             other = float(points[1][name][0])
-            beside = _interval(other, draws[1][name], has_subjects)
+            around = _interval(other, draws[1][name], has_subjects)
             gap = _interval(value - other, draws[0][name] - draws[1][name], has_subjects)
-            row |= {"baseline": other, "baseline_low": beside.low, "baseline_high": beside.high}
+            row |= {"baseline": other, "baseline_low": around.low, "baseline_high": around.high}
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
             if np.isnan(other) and not np.isnan(value):
-                notes.append(f"baseline not defined ({why_undefined(scored[1])})")
+                notes.append(f"{beside} not defined ({why_undefined(scored[1])})")
         row |= {"n": len(judged.labels), "events": judged.events, "note": "; ".join(notes)}
         rows.append(row)
     return rows
@@ -99,21 +112,22 @@ def format_value(
 def _values(
     scored: list[Scored],
     subjects: NDArray[np.int64],
+    metrics: Sequence[str],
     resamples: int,
     generator: np.random.Generator,
 ) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
     """Each metric's value [1], and its values over the resamples, for each set of scores."""
     if not len(subjects):
-        absent = [dict.fromkeys(NAMES, np.full(1, np.nan)) for _ in scored]
+        absent = [dict.fromkeys(metrics, np.full(1, np.nan)) for _ in scored]
         return absent, absent
     ones = np.ones((1, len(subjects)))
     draws = bootstrap(
-        [partial(compute, one) for one in scored],
+        [partial(compute, one, metrics=metrics) for one in scored],
         subjects,
         resamples=resamples,
         generator=generator,
     )
-    return [compute(one, ones) for one in scored], draws
+    return [compute(one, ones, metrics) for one in scored], draws
 
 
 def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:

@@ -248,7 +248,7 @@ def test_tables_from_other_tools_give_the_same(types):
     ("change", "words"),
     [
         (lambda t: t.drop(columns="score"), "column score is missing"),
-        (lambda t: t.drop(columns="label"), "no column 'label'"),
+        (lambda t: t.drop(columns="label"), "no column 'label'; give --labels FILE_OR_FOLDER"),
         (lambda t: t.iloc[:0], "the table has no row"),
         (lambda t: t.assign(score=t["score"] * 20), r"\d+ scores are outside 0 to 1"),
         (lambda t: t.assign(score=np.inf), "200 values of score are infinite"),
@@ -281,7 +281,7 @@ def test_a_bad_table_is_refused_with_what_and_how_many(change, words):
 def test_a_baseline_of_other_samples_is_refused():
     table = predictions()
     other = table.assign(prediction_time=table["prediction_time"] + pd.Timedelta(hours=500))
-    with pytest.raises(SchemaError, match="a label and a baseline score"):
+    with pytest.raises(SchemaError, match="a label and a score in the baseline"):
         evaluate(table, baseline=other)
 
 

@@ -1,0 +1,116 @@
+"""What the command line shows: tables that are readable in 80 columns."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
+    from clinical.evaluation import Evaluation
+
+    import pandas as pd
+    from rich.table import Table
+
+IN_COSTS = 2  # metrics side by side in a table of costs
+
+
+def show(table: "Table") -> None:
+    """Print a table as wide as the terminal."""
+    from rich.console import Console
+
+    # No emoji: a code such as ":lab:" stays as it is.
+    Console(emoji=False).print(table)
+
+
+def pairs(left: str, right: str, values: dict[str, int]) -> "Table":
+    """A table of names and numbers."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(escape(left))
+    table.add_column(right, justify="right")
+    for name, value in values.items():
+        table.add_row(escape(name), f"{value:,}")
+    return table
+
+
+def show_counts(counts: dict[str, Any]) -> None:
+    """What a preparation met, a table a group."""
+    for title, values in counts.items():
+        if isinstance(values, dict) and values:
+            show(pairs(title, "count", values))
+
+
+def show_evaluation(evaluation: "Evaluation") -> None:
+    """The metrics of each task, and what each part is worth where the predictions say."""
+    shown = evaluation.display_table()
+    heads = [name for name in ("task", "class") if name in shown]
+    tables = shown.groupby(heads, sort=False, dropna=False)
+    for headline, (_, rows) in zip(evaluation.headlines, tables, strict=True):
+        typer.echo(f"\n{headline}\n95 % intervals below the values")
+        columns = ("metric", "value (95 % interval)", "baseline", "difference")
+        _show_metrics(rows[[name for name in columns if name in rows]])
+        for note, metrics in _by_note(rows).items():
+            concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
+            typer.echo(f"note: {note} [{concerned}]")
+    if evaluation.costs is not None:
+        costs = evaluation.display_costs()
+        for _, rows in costs.groupby(heads, sort=False, dropna=False):
+            _show_costs(rows)
+
+
+def _show_metrics(rows: "pd.DataFrame") -> None:
+    """Metrics of one task, the interval below its value: 80 columns are enough."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE)
+    for name in rows.columns:
+        heading = "model" if name.startswith("value") else name
+        table.add_column(heading, justify="left" if name == "metric" else "right")
+    for metric, *cells in rows.itertuples(index=False):
+        table.add_row(metric, *(cell.replace(" (", "\n").rstrip(")") for cell in cells))
+    show(table)
+
+
+def _show_costs(rows: "pd.DataFrame") -> None:
+    """What each part of one task's model is worth, by the first of the metrics."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(rows["metric"]))[:IN_COSTS]
+    table = Table("left out", *metrics, box=SIMPLE)
+    first = rows.drop_duplicates("metric").set_index("metric")
+    table.add_row("nothing", *(first.loc[metric, "whole"] for metric in metrics))
+    for part, of_part in rows.groupby("left_out", sort=False):
+        found = of_part.set_index("metric").loc[metrics]
+        cells = found["without"] + "\n" + found["difference (95 % interval)"]
+        table.add_row(escape(str(part)), *cells)
+    task = " ".join(str(rows[name].iloc[0]) for name in ("task", "class") if name in rows)
+    typer.echo(f"\n{task}: without each part\nbelow: whole − without, and its 95 % interval")
+    show(table)
+
+
+def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:
+    """Each note with the metrics it is about."""
+    found: dict[str, list[str]] = {}
+    for metric, notes in zip(rows["metric"], rows["note"], strict=True):
+        for note in filter(None, notes.split("; ")):
+            found.setdefault(note, []).append(metric)
+    return found
+
+
+def show_run(evaluation: "Evaluation", out: Path) -> None:
+    """What a finished run met, how it did and where it is."""
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    show_counts(metrics["counts"])
+    typer.echo(f"\nevaluated on: {metrics['split']}; baseline: {metrics['baseline']}")
+    show_evaluation(evaluation)
+    for task, fit in metrics["calibration"].items():
+        if fit["reason"]:
+            typer.echo(f"note: calibration of {task}: {fit['reason']}")
+    for path in sorted((out / "figures").glob("*.png")):
+        typer.echo(f"picture: {path}")
+    typer.echo(f"bundle:  {out / 'bundle'}")
