@@ -1,6 +1,7 @@
 """Self-supervised tasks: what the model learns from patients without labels."""
 
 from clinical.batch import ClinicalBatch, CodeSet
+from clinical.objectives.blocks import Forecast, Presence
 from clinical.objectives.edges import MaskedEdges
 from clinical.objectives.objective import Loss, ModelOutputs, Objective, SizedModel
 from clinical.objectives.patches import MaskedPatches
@@ -24,11 +25,14 @@ __all__ = [
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = {
+    "forecast": Forecast,
+    "presence": Presence,
     "values": Values,
     "tokens": MaskedTokens,
     "patches": MaskedPatches,
     "edges": MaskedEdges,
 }
+"""Applied in this order: what takes events away comes before what hides their values."""
 
 
 def drop_fed_relations(

@@ -87,8 +87,8 @@ class Values(Objective):
         self.forecast_share = check_share("values.forecast_share", forecast_share)
         self.forecast_hours = forecast_hours
         width = model.encoder_widths["events"]
-        self.event = nn.Sequential(nn.Linear(width, width), nn.GELU(), _positions(width, 1))
-        self.level = _positions(model.width, self.n_summaries)
+        self.event = nn.Sequential(nn.Linear(width, width), nn.GELU(), position_decoder(width, 1))
+        self.level = position_decoder(model.width, self.n_summaries)
         self.presence = nn.Linear(model.width, self.n_summaries)
 
     def hide(
@@ -125,7 +125,7 @@ class Values(Objective):
     def loss(self, outputs: ModelOutputs, hidden: HiddenValues) -> Loss:
         """Positions of hidden events, and of every variable's mean."""
         states = outputs.encodings["events"].states[hidden.event]
-        event = _distance(self.event(states)[:, 0], hidden.value[hidden.event])
+        event = position_distance(self.event(states)[:, 0], hidden.value[hidden.event])
         level = self.level(outputs.fused)
         presence = self.presence(outputs.fused)
         surprise = binary_cross_entropy_with_logits(
@@ -133,7 +133,7 @@ class Values(Objective):
         )
         parts = {
             "values/event": event.sum() / max(event.numel(), 1),
-            "values/summary": masked_mean(_distance(level, hidden.level), hidden.measured),
+            "values/summary": masked_mean(position_distance(level, hidden.level), hidden.measured),
             "values/presence": masked_mean(
                 surprise, hidden.measured.any(1, keepdim=True).expand_as(surprise)
             ),
@@ -141,7 +141,7 @@ class Values(Objective):
         return add_parts(parts, {"values/presence": _PRESENCE_WEIGHT})
 
 
-def _positions(width: int, count: int) -> nn.Linear:
+def position_decoder(width: int, count: int) -> nn.Linear:
     """A decoder that starts in the middle of the train values, where a guess costs least."""
     decoder = nn.Linear(width, count)
     nn.init.normal_(decoder.weight, std=0.01)
@@ -155,6 +155,6 @@ def _any_by_variable(hidden: Tensor, variable: Tensor, n_variables: int) -> Tens
     return count.scatter_add(1, variable, hidden.to(count.dtype)) > 0
 
 
-def _distance(predicted: Tensor, position: Tensor) -> Tensor:
+def position_distance(predicted: Tensor, position: Tensor) -> Tensor:
     """Smooth L1 between positions, in units of knowing nothing."""
     return smooth_l1_loss(predicted, position, reduction="none") / _KNOWS_NOTHING

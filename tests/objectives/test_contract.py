@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 # What makes an objective hide every bit of what it chose: words are partly left in place.
-OPTIONS = {"tokens": {"kept": 0.0, "share": 0.5}, "edges": {"share": 0.5}}
+OPTIONS = {
+    "tokens": {"kept": 0.0, "share": 0.5},
+    "edges": {"share": 0.5},
+    "forecast": {"share": 0.8},
+    "presence": {"share": 0.8},
+}
 
 ALL_OBJECTIVES = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -43,6 +48,20 @@ def alter_values(batch: ClinicalBatch, masked: ClinicalBatch) -> ClinicalBatch:
     )
 
 
+def alter_hours(batch: ClinicalBatch, masked: ClinicalBatch) -> ClinicalBatch:
+    """Other variables at other values in the hours taken away, and other summaries."""
+    events, seen = batch.inputs["events"], masked.inputs["events"]
+    gone = events.mask & ~seen.mask
+    untold = events.summary_observed & ~seen.summary_observed
+    return batch.replace(
+        events=events.replace(
+            variable=torch.where(gone, (events.variable + 2) % 6, events.variable),
+            value=torch.where(gone, 1 - events.value, events.value),
+            summary=torch.where(untold[..., None], 1 - events.summary, events.summary),
+        )
+    )
+
+
 def alter_tokens(batch: ClinicalBatch, masked: ClinicalBatch) -> ClinicalBatch:
     notes, chosen = batch.inputs["notes"], batch.inputs["notes"].ids != masked.inputs["notes"].ids
     other = (notes.ids - 5 + 7) % 35 + 5
@@ -68,6 +87,8 @@ def alter_edges(batch: ClinicalBatch, masked: ClinicalBatch) -> ClinicalBatch:
 
 
 ALTER = {
+    "forecast": alter_hours,
+    "presence": alter_hours,
     "values": alter_values,
     "tokens": alter_tokens,
     "patches": alter_patches,
