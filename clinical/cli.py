@@ -165,14 +165,14 @@ def score(
     threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
 ) -> None:
     """Score every sample of an extract."""
-    from clinical.pipeline import score as score_extract
+    from clinical.scoring import score_extract
 
-    predictions = score_extract(bundle, extract, out=out, context=context, threads=threads)
+    scored = score_extract(bundle, extract, out=out, context=context, threads=threads)
+    predictions = scored.predictions
     unscored = predictions["score"].isna()
     counts = {"rows scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
-    present = predictions["modalities"].str.split("+").explode()
-    counts |= {f"with {name}": int(n) for name, n in present.value_counts().items() if name}
     screen.show(screen.pairs("what", "count", counts))
+    screen.show_recognised(scored.recognised)
     typer.echo(f"predictions: {out}")
 
 

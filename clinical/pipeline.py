@@ -239,30 +239,10 @@ def score(
     Returns:
         The predictions, one row a sample and task.
     """
-    from clinical.predictor import Predictor
-    from clinical.training.checkpoint import thread_limit
+    from clinical.scoring import score_extract
 
-    if out is not None and Path(out).is_dir():
-        raise ConfigError(f"{out}: is a folder; name the Parquet file to write")
-    with thread_limit(threads):
-        predictor = Predictor.load(bundle)
-        predictions = predictor.score(extract, context=context)
-    seen = {name for names in predictions["modalities"].unique() for name in names.split("+")}
-    for name in predictor.bundle.config.modalities:
-        if name not in seen:
-            logger.warning(
-                "%s: nothing the model knows of %s is visible for any sample; are its codes, "
-                "columns and files those of the extract it was trained on?",
-                extract,
-                name,
-            )
-    if out is not None:
-        target = Path(out)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(target.name + ".draft")
-        predictions.to_parquet(draft, index=False)
-        draft.replace(target)
-    return predictions
+    scored = score_extract(bundle, extract, out=out, context=context, threads=threads)
+    return scored.predictions
 
 
 def evaluate(

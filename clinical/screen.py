@@ -1,12 +1,14 @@
 """What the command line shows: tables that are readable in 80 columns."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
+    from clinical.cohort.counts import Recognised
     from clinical.evaluation import Evaluation
 
     import pandas as pd
@@ -36,10 +38,46 @@ def pairs(left: str, right: str, values: dict[str, int]) -> "Table":
 
 
 def show_counts(counts: dict[str, Any]) -> None:
-    """What a preparation met, a table a group."""
-    for title, values in counts.items():
-        if isinstance(values, dict) and values:
-            show(pairs(title, "count", values))
+    """What a preparation met, a table a group, with what each name means."""
+    from clinical.cohort.counts import CAPTIONS, MEANINGS
+
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    known = [title for title in CAPTIONS if title in counts]
+    for title in [*known, *(title for title in counts if title not in CAPTIONS)]:
+        values = counts[title]
+        if not isinstance(values, dict) or not values:
+            continue
+        table = Table(box=SIMPLE, show_header=False, show_edge=False)
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column(style="dim")
+        for name, value in values.items():
+            table.add_row(escape(name), f"{value:,}", MEANINGS.get(name, ""))
+        typer.echo(f"\n{CAPTIONS.get(title, f'{title}: what was seen, cut and passed over')}")
+        show(table)
+
+
+def show_recognised(found: "Sequence[Recognised]") -> None:
+    """How much of an extract a model knows, a row a modality."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("modality", box=SIMPLE)
+    for heading in ("samples with it", "visible events", "unknown", "known"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        # Rounded down: 100 % is all of them.
+        per_mille = 1000 * (one.events - one.unknown) // max(one.events, 1)
+        known = f"{per_mille / 10:.1f} %" if one.events else "–"
+        counts = [f"{count:,}" for count in (one.samples, one.events, one.unknown)]
+        table.add_row(escape(one.modality), *counts, known)
+    show(table)
+    typer.echo("visible events: once for each sample that sees them")
+    typer.echo("unknown: events of codes that the model has not learned; they are not used")
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:

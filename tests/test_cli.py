@@ -2,6 +2,7 @@
 
 import clinical
 from clinical import cli
+from clinical.cohort.counts import CAPTIONS, MEANINGS
 from clinical.cohort.store import Store
 from clinical.errors import SchemaError
 
@@ -273,6 +274,23 @@ def test_what_stands_in_data_is_shown_as_it_is(command, monkeypatch):
     assert "12,345" in out
 
 
+def test_prepare_explains_its_counts_in_80_columns(command, finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    store = Store.open(finished.out / "store")
+    every = dict.fromkeys(MEANINGS, 1_234_567)
+    counts = {**store.counts, "events": every}
+    monkeypatch.setattr(
+        "clinical.pipeline.prepare", lambda *_: Store(Path("x"), {"counts": counts})
+    )
+    monkeypatch.setattr("clinical.experiment.Run.read", lambda *_: None)
+    code, out, _ = command("prepare", "x.yaml")
+    assert code == cli.DONE
+    assert max(len(line) for line in out.splitlines()) <= 80
+    for meaning in (*MEANINGS.values(), *CAPTIONS.values()):
+        assert meaning in out
+    assert "…" not in out
+
+
 def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
     code, out, err = command("score", finished.bundle, finished.extract, "--out", "scores.parquet")
     assert code == cli.DONE, err
@@ -281,7 +299,8 @@ def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     assert len(scores) > 200
     n_notes = scores["modalities"].str.contains("notes").sum()
-    assert re.search(rf"with notes\W+{n_notes}\b", out)
+    assert re.search(rf"^ *notes +{n_notes} .* 100\.0 % *$", out, flags=re.MULTILINE)
+    assert "unknown: events of codes that the model has not learned" in out
 
 
 def test_scoring_an_extract_with_other_codes_is_told(finished, hospital_tools, tmp_path, caplog):

@@ -70,6 +70,7 @@ def test_a_store_says_what_it_holds(store, config):
     assert store.context is None
     for name in config.modalities:
         assert store.samples[f"present.{name}"].any()
+        assert counts[name]["visible_events"] >= store.samples[f"present.{name}"].sum()
 
 
 def test_nothing_that_leaves_the_run_names_a_subject(store):
@@ -277,7 +278,8 @@ def test_an_unreadable_image_is_counted_and_its_sample_keeps_the_rest(tmp_path):
     broken = sorted((extract / "images").iterdir())[0]
     broken.write_bytes(b"no picture")
     made = prepare(hospital.configure(extract, tmp_path), tmp_path / "store")
-    assert sum(made.counts["images"].values()) == 1
+    assert made.counts["images"].keys() == {"visible_events", "undecodable"}
+    assert made.counts["images"]["undecodable"] == 1
     assert made.samples["reason"].null_count() == made.n_samples
 
 

@@ -1,9 +1,11 @@
-"""What a preparation met, as counts for the user's eyes."""
+"""What a preparation met, as counts for the user's eyes, and what their names mean."""
 
+from clinical.cohort.store import Store
 from clinical.config import RunConfig
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -11,6 +13,71 @@ Counts = dict[str, int]
 
 NOTHING_VISIBLE = "nothing visible"
 """The reason of a sample without any input."""
+
+CAPTIONS = {
+    "samples": "samples of the cohort, by split",
+    "labels": "samples with a label, and those labelled 1",
+    "modalities": "samples, by what is visible of them",
+    "neighbours": "samples with at least one neighbour, by relation",
+}
+"""Group of counts -> what is counted; the other groups are modalities."""
+
+MEANINGS = {
+    # samples
+    "train": "learned from; the graph looks at them",
+    "select": "half of tuning: chooses epochs",
+    "calibrate": "half of tuning: fits the calibration",
+    "held_out": "judged at the end",
+    "no split": "in no split: not used",
+    NOTHING_VISIBLE: "get no score",
+    # events of a modality
+    "visible_events": "once for each sample that sees them",
+    "unknown_codes": "not used: a code that train did not teach",
+    "without_number": "not used: no number",
+    "without_time": "not used: no time",
+    "not_finite": "not used: infinite or not a number",
+    "cut_events": "past a sample's newest max_events: in summaries",
+    # notes
+    "empty": "notes without text",
+    "cut_notes": "longer than max_tokens: read up to there",
+    "left_out_notes": "past a sample's newest max_notes: not read",
+    # images
+    "without_path": "events of images without an image_path",
+    "missing": "image files that are not there",
+    "undecodable": "image files that cannot be read as an image",
+    "too_large": "images of too many pixels: not read",
+    "left_out_images": "past a sample's newest max_images: not read",
+}
+"""Name of a count -> what it says, in a few words."""
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """How much of one modality of an extract a model knows.
+
+    Attributes:
+        modality: Its name.
+        samples: Those with something of it that the model can read.
+        events: Visible events, once for each sample that sees them.
+        unknown: Those of them whose code the model has not learned.
+    """
+
+    modality: str
+    samples: int
+    events: int
+    unknown: int
+
+
+def recognised(store: Store) -> list[Recognised]:
+    """What is known of each modality of a store prepared for scoring."""
+    prefix = "present."
+    found = []
+    for column in store.samples.columns:
+        if column.startswith(prefix):
+            counts = store.counts.get(name := column.removeprefix(prefix), {})
+            events, unknown = (counts.get(key, 0) for key in ("visible_events", "unknown_codes"))
+            found.append(Recognised(name, int(store.samples[column].sum()), events, unknown))
+    return found
 
 
 def sum_counts(counts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:

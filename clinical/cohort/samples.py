@@ -12,10 +12,13 @@ from clinical.extract.schema import Extract
 from clinical.extract.tables import SAMPLES
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+
+logger = logging.getLogger(__name__)
 
 KEYS = ["subject_id", "prediction_time"]
 HALVES = ("select", "calibrate")
@@ -56,6 +59,7 @@ def scoring_cohort(
     parts = [own] if own is not None else []
     if samples is None:
         parts += [frame.select(KEYS) for frame in labels.values()]
+        _say_sources(own, parts)
     cohort = _assemble(extract, config, parts, labels)
     return cohort.with_columns(pl.lit(None, dtype=pl.String).alias("split"))
 
@@ -76,12 +80,27 @@ def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
     own = extract.samples()
     parts = [own] if own is not None else []
     parts += [frame.select(KEYS) for frame in known.values()]
+    _say_sources(own, parts)
     cohort = _with_splits(_assemble(extract, config, parts, known), extract, config.splits)
     _check_splits(cohort)
     for name, task in config.tasks.items():
         if task.kind == "binary":
             _check_two_classes(cohort, name)
     return cohort
+
+
+def _say_sources(own: pl.DataFrame | None, parts: Sequence[pl.DataFrame]) -> None:
+    """Tell how many samples the labels bring along, so that nobody is surprised by them."""
+    n_samples = pl.concat([SAMPLES.empty(), *parts]).n_unique()
+    if own is None:
+        logger.info("samples: %s, all from labels: no samples.parquet", f"{n_samples:,}")
+        return
+    from_labels = n_samples - own.height
+    logger.info(
+        "samples: %s from samples.parquet, %s more from labels alone",
+        f"{own.height:,}",
+        f"{from_labels:,}",
+    )
 
 
 def half(subject_id: int) -> str:

@@ -81,7 +81,8 @@ class Store:
 
         `samples` (by split), `modalities` (samples per combination of present ones, such as
         "events+static"), `labels` (`<task>: positive` and so on), `neighbours` (samples with at
-        least one, by relation), and one group a modality with what it cut or left out.
+        least one, by relation), and one group a modality with its `visible_events` (once for each
+        sample that sees them) and what it cut or left out.
         """
         counts: dict[str, dict[str, int]] = self.manifest["counts"]
         return counts

@@ -111,9 +111,10 @@ class ShardJob:
         statistics: Mapping[str, Statistics],
         folder: Path,
     ) -> dict[str, Counts]:
-        """Write the visible frames as arrays; what each modality cut or left out."""
+        """Write the visible frames as arrays; what each modality saw, cut or left out."""
         return {
-            name: modality.write(
+            name: {"visible_events": frames[name].height}
+            | modality.write(
                 frames[name],
                 self.samples.height,
                 statistics[name],

@@ -5,6 +5,7 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.extract.write import write_extract
 
+import logging
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -182,3 +183,20 @@ def test_no_message_names_a_subject(make, config):
     with pytest.raises(SchemaError) as error:
         training_cohort(make(labels=labels), config)
     assert "987654" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (SUBJECTS[:8], "samples: 8 from samples.parquet, 4 more from labels alone"),
+        (SUBJECTS, "samples: 12 from samples.parquet, 0 more from labels alone"),
+        (None, "samples: 12, all from labels: no samples.parquet"),
+    ],
+)
+def test_it_is_told_how_many_samples_only_the_labels_have(make, config, caplog, samples, expected):
+    truth = {subject: bool(subject % 2) for subject in SUBJECTS}
+    extract = make(samples=samples, labels={"a": truth, "b": truth})
+    with caplog.at_level(logging.INFO):
+        training_cohort(extract, config)
+        scoring_cohort(extract, config)
+    assert caplog.messages == [expected, expected]

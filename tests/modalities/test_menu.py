@@ -1,11 +1,13 @@
 """What holds for every modality; an entry added to the menu is tested here by itself."""
 
+from clinical.cohort.counts import MEANINGS
 from clinical.config import keywords
 from clinical.modalities import MODALITIES
 
 import inspect
 import json
 import pickle
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +23,14 @@ SAMPLES = 7
 NOTHING = 4  # the sample that has nothing at all
 
 EVERY_NAME = pytest.mark.parametrize("name", sorted(MODALITIES))
+
+
+@EVERY_NAME
+def test_what_writing_counts_is_explained_to_the_user(name):
+    returns = inspect.getdoc(MODALITIES[name].write).partition("Returns:")[2]
+    counted = re.findall(r"`(\w+)`", returns)
+    assert counted
+    assert set(counted) <= set(MEANINGS)
 
 
 @pytest.fixture
