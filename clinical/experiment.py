@@ -17,6 +17,7 @@ from clinical.config import (
 )
 from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
+from clinical.experts import EXPERTS
 from clinical.fusion import FUSIONS
 from clinical.heads import HEADS
 from clinical.modalities import MODALITIES
@@ -51,11 +52,11 @@ class Run(RunConfig):
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, where: str) -> "Run":
         """The same from values; `where` names them in errors."""
-        found = list(_unknown_modalities(raw))
+        found = [*_unknown_modalities(raw), *_unknown_experts(raw)]
         try:
             config = cls.model_validate(raw)
         except ValidationError as error:
-            # What else is wrong with a modality that doesn't exist helps nobody.
+            # What else is wrong with what doesn't exist helps nobody.
             told = [problem.partition(":")[0] for problem in found]
             inside = tuple(f"{path}{end}" for path in told for end in ".:")
             found += [p for p in problems(error, cls) if not p.startswith(inside)]
@@ -126,6 +127,13 @@ def _unknown_modalities(raw: Mapping[str, Any]) -> Iterator[str]:
         if name not in MODALITIES:
             guess = likely(str(name), MODALITIES)
             yield f"modalities.{name}: there is no modality {name}{guess}"
+
+
+def _unknown_experts(raw: Mapping[str, Any]) -> Iterator[str]:
+    named = raw.get("experts")
+    for place, name in enumerate(named if isinstance(named, list) else []):
+        if isinstance(name, str) and name not in EXPERTS:
+            yield f"experts.{place}: there is no {name}{likely(name, EXPERTS)}"
 
 
 def _menu_problems(entries: _Entries) -> Iterator[str]:

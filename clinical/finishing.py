@@ -1,26 +1,40 @@
-"""From trained weights to a finished bundle: calibrate, score, evaluate, describe, seal."""
+"""From trained weights to a finished bundle: stack, calibrate, score, evaluate, seal."""
 
-from clinical.bundle import CALIBRATION, CARD, METRICS, Bundle, seal, write_draft, write_json
+from clinical.bundle import (
+    CALIBRATION,
+    CARD,
+    METRICS,
+    STACK,
+    Bundle,
+    Network,
+    seal,
+    write_draft,
+    write_json,
+)
 from clinical.calibration import fit_calibration
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
-from clinical.datamodule import make_loader
 from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
-from clinical.experts.baseline import baseline_name, baseline_scores
-from clinical.experts.tabular import tabulate
+from clinical.experts.baseline import baseline_name
+from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
+from clinical.experts.stack import fit_weight
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
 from clinical.training.build import scoring_memory
+from clinical.training.members import members
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 logger = logging.getLogger(__name__)
 
@@ -50,21 +64,33 @@ class Judged:
         return cls(np.sort(tuning), NOT_HELD_OUT)
 
 
-def finish(config: RunConfig, store: Store, model: ClinicalModel, *, out: Path) -> Evaluation:
+def finish(
+    config: RunConfig, store: Store, models: Sequence[ClinicalModel], *, out: Path
+) -> Evaluation:
     """Leave bundle, predictions, metrics and figures in the run folder.
 
     Everything is computed from the reloaded bundle, so that its half precision is included.
+
+    Args:
+        config: of the run.
+        store: what was prepared for it.
+        models: the fine-tuned networks of the ensemble.
+        out: the run folder.
     """
     bundle = out / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
-    memory = scoring_memory(config, store, model, device=torch.device("cpu"))
-    write_draft(bundle, config=config, fitted=store.fitted, model=model, memory=memory)
+    cpu = torch.device("cpu")
+    networks = [Network(m, scoring_memory(config, store, m, device=cpu)) for m in models]
+    judged = Judged.of(store)
+    flat = Flat.of(config, store, judged.rows)
+    experts = fit_experts(config, store, flat)
+    write_draft(bundle, config=config, fitted=store.fitted, networks=networks, experts=experts)
+    _stack(bundle, store)
     _calibrate(bundle, store)
     predictor = Predictor(Bundle.read(bundle, draft=True))
-    judged = Judged.of(store)
     predictions = predictor.score_store(store, judged.rows)
     _write_parquet(predictions, out / "predictions.parquet")
-    baseline = _baseline(config, store, judged.rows)
+    baseline = baseline_predictions(config, store, judged.rows, flat, experts)
     _write_parquet(baseline, out / "predictions_baseline.parquet")
     evaluation = evaluate(
         predictions,
@@ -78,6 +104,7 @@ def finish(config: RunConfig, store: Store, model: ClinicalModel, *, out: Path) 
         "calibration": {
             task: predictor.bundle.calibration[task].to_json() for task in config.tasks
         },
+        "members": _members(predictor, store, judged.rows),
         "counts": store.counts,
         "evaluation": evaluation.to_json(),
     }
@@ -86,10 +113,26 @@ def finish(config: RunConfig, store: Store, model: ClinicalModel, *, out: Path) 
     card = model_card(config.dump(), metrics)
     (bundle / CARD).write_text(card, encoding="utf-8")
     evaluation.save_figures(out / "figures")
-    curves = [pd.read_csv(path) for path in sorted((out / "logs").glob("*.csv"))]
+    # Of one network: early stopping ends each at an epoch of its own.
+    curves = [pd.read_csv(path) for path in sorted(members(config)[0].logs.glob("*.csv"))]
     save_training_curves(pd.concat(curves), out / "figures" / "training.png")
     seal(bundle)
     return evaluation
+
+
+def _stack(bundle: Path, store: Store) -> None:
+    """Fit the experts' weight for each task on `select`, scored by the draft."""
+    predictor = Predictor(Bundle.read(bundle, draft=True))
+    if not predictor.bundle.experts:
+        return
+    rows = store.rows("select")
+    weights = {}
+    for task, said in predictor.opinions(store, rows).items():
+        network, expert = said.networks.mean(axis=0), said.experts.mean(axis=0)
+        labels = store_labels(store, task)[rows]
+        known = ~np.isnan(labels) & ~np.isnan(network)
+        weights[task] = fit_weight(network[known], expert[known], labels[known])
+    write_json(bundle / STACK, weights)
 
 
 def _calibrate(bundle: Path, store: Store) -> None:
@@ -97,56 +140,45 @@ def _calibrate(bundle: Path, store: Store) -> None:
     predictor = Predictor(Bundle.read(bundle, draft=True))
     rows = store.rows("calibrate")
     fitted = {}
-    for task in predictor.tasks:
-        logits = predictor.logits(store, rows)[task]
-        labels = store.samples[rows][f"label.{task}"].to_numpy().astype(np.float64)
+    for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
+        labels = store_labels(store, task)[rows]
         known = ~np.isnan(labels) & ~np.isnan(logits)
-        calibration = fit_calibration(logits[known], labels[known])
-        fitted[task] = calibration.to_json()
+        fitted[task] = fit_calibration(logits[known], labels[known]).to_json()
     write_json(bundle / CALIBRATION, fitted)
 
 
-def _baseline(config: RunConfig, store: Store, rows: np.ndarray) -> pd.DataFrame:
-    """Trees on flat features of the same inputs, fitted on train, in the predictions' shape."""
-    train = store.rows("train")
-    every = np.concatenate([train, rows])
-    loader = make_loader(
-        store.folder,
-        config,
-        every,
-        batch_size=256,
-        workers=config.trainer.workers,
-        shuffle_seed=None,
-    )
-    order, features = tabulate(loader, store.sizes)
-    place = np.full(store.n_samples, -1)
-    place[order] = np.arange(len(order))
-    frames = []
-    for task in config.tasks:
-        labels = store.samples[f"label.{task}"].to_numpy().astype(np.float64)
-        known = train[~np.isnan(labels[train])]
-        scores = baseline_scores(
-            features[place[known]],
-            labels[known],
-            features[place[rows]],
-            seed=config.seed,
-            threads=config.trainer.threads or 1,
-        )
-        samples = store.samples[rows]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "subject_id": samples["subject_id"].to_numpy(),
-                    "prediction_time": samples["prediction_time"].to_numpy(),
-                    "task": task,
-                    "class": pd.Series([None] * len(rows), dtype="string"),
-                    "horizon_hours": np.nan,
-                    "score": np.where(samples["reason"].is_null().to_numpy(), scores, np.nan),
-                    "label": labels[rows],
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:
+    """By task: the experts' weight, and what each member ranks by itself on the rows judged."""
+    bundle = predictor.bundle
+    opinions = predictor.opinions(store, rows)
+    together = predictor.logits(opinions)
+    found = {}
+    for task, said in opinions.items():
+        logits = {f"network {i}": logit for i, logit in enumerate(said.networks, start=1)}
+        if len(said.networks) > 1:
+            logits["networks"] = said.networks.mean(axis=0)
+        logits |= dict(zip(bundle.experts, said.experts, strict=True))
+        if len(said.experts):
+            logits["together"] = together[task]
+        ranked = _ranked(store_labels(store, task)[rows], logits)
+        found[task] = {"expert_weight": bundle.stack.get(task), "ranking": ranked}
+    return found
+
+
+def _ranked(
+    labels: np.ndarray, logits: dict[str, np.ndarray]
+) -> dict[str, dict[str, float | None]]:
+    """AUROC and AUPRC of each, None where there are not both classes."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name, logit in logits.items():
+        known = ~np.isnan(labels) & ~np.isnan(logit)
+        truth, score = labels[known], logit[known]
+        both = len(np.unique(truth)) == 2
+        found[name] = {
+            "auroc": float(roc_auc_score(truth, score)) if both else None,
+            "auprc": float(average_precision_score(truth, score)) if both else None,
+        }
+    return found
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -7,14 +7,15 @@ from clinical.cohort.store import Store
 from clinical.config import likely
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
-from clinical.model import Encoded
+from clinical.experts.stack import EVEN, stacked
+from clinical.model import ClinicalModel, Encoded
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.linking import relations_of
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,28 @@ from torch import Tensor
 
 BATCH_SIZE = 64
 GRAPH = "graph"
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What the networks and the experts of a bundle say of some samples, in logits of a task.
+
+    Attributes:
+        networks: [M, N] float64.
+        experts: [E, N] float64.
+    """
+
+    networks: np.ndarray
+    experts: np.ndarray
+
+    @classmethod
+    def unknown(cls, n_networks: int, n_experts: int, n_samples: int) -> "Opinions":
+        """To be filled in; NaN until then."""
+        return cls(*(np.full((n, n_samples), np.nan) for n in (n_networks, n_experts)))
+
+    def of(self, samples: np.ndarray) -> "Opinions":
+        """Those of some samples."""
+        return Opinions(self.networks[:, samples], self.experts[:, samples])
 
 
 class Predictor:
@@ -157,56 +180,107 @@ class Predictor:
         """Score rows of a prepared store; see `score` for the columns."""
         return self._score_each(store, rows, [without])[0]
 
-    def logits(self, store: Store, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Uncalibrated scores of rows of a prepared store: task -> [len(rows)] float64."""
-        return self._logits_each(store, rows, [frozenset()])[0]
+    def opinions(self, store: Store, rows: np.ndarray) -> dict[str, Opinions]:
+        """Uncalibrated logits of each network and expert, for rows of a prepared store, by task."""
+        return self._opinions_each(store, rows, [frozenset()])[0]
+
+    def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
+        """Uncalibrated scores, networks and experts together: task -> [N] float64."""
+        stack = self.bundle.stack
+        return {
+            task: stacked(said.networks, said.experts, stack.get(task, EVEN))
+            for task, said in opinions.items()
+        }
 
     def _score_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
     ) -> list[pd.DataFrame]:
+        each = [self.logits(opinions) for opinions in self._opinions_each(store, rows, left_out)]
         return [
             pd.concat(
                 [self._frame(store, rows, task, logits[task]) for task in self.tasks],
                 ignore_index=True,
             )
-            for logits in self._logits_each(store, rows, left_out)
+            for logits in each
         ]
 
-    def _logits_each(
+    def _opinions_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
-    ) -> list[dict[str, np.ndarray]]:
+    ) -> list[dict[str, Opinions]]:
         """The logits without each of `left_out`; what is left out, the context lacks as well."""
-        model = self.bundle.model
-        found = [{task: np.full(store.n_samples, np.nan) for task in self.tasks} for _ in left_out]
+        networks, experts = self.bundle.networks, self.bundle.experts
+        n = store.n_samples
+        found = [
+            {task: Opinions.unknown(len(networks), len(experts), n) for task in self.tasks}
+            for _ in left_out
+        ]
         memories = self._memories_with_context(store, left_out)
         for batch in self._batches(store, rows):
-            with torch.inference_mode():
-                encoded = model.encode(batch)
-                for without, memory, logits in zip(left_out, memories, found, strict=True):
-                    less = self._less(encoded, without)
-                    neighbours = _less_relations(batch, without)
-                    outputs = model.answer(less, neighbours, memory=memory)
-                    for task in self.tasks:
-                        logits[task][batch.row.numpy()] = outputs.logits[task].double().numpy()
-        return [{task: values[rows] for task, values in logits.items()} for logits in found]
+            at = batch.row.numpy()
+            for number, network in enumerate(networks):
+                asked = self._asked_network(network.model, batch, left_out, memories[number])
+                for opinions, logits in zip(found, asked, strict=True):
+                    for task, logit in logits.items():
+                        opinions[task].networks[number, at] = logit.double().numpy()
+            for opinions, said in zip(found, self._asked_experts(batch, left_out), strict=True):
+                for task, by_expert in said.items():
+                    opinions[task].experts[:, at] = by_expert
+        return [{task: said.of(rows) for task, said in each.items()} for each in found]
+
+    @torch.inference_mode()
+    def _asked_network(
+        self,
+        model: ClinicalModel,
+        batch: ClinicalBatch,
+        left_out: Sequence[frozenset[str]],
+        memories: Sequence[Tensor],
+    ) -> list[Mapping[str, Tensor]]:
+        """Logits by task without each of `left_out`; the batch is encoded once."""
+        encoded = model.encode(batch)
+        return [
+            model.answer(
+                self._less(encoded, without), _less_relations(batch, without), memory=memory
+            ).logits
+            for without, memory in zip(left_out, memories, strict=True)
+        ]
+
+    def _asked_experts(
+        self, batch: ClinicalBatch, left_out: Sequence[frozenset[str]]
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """[E, B] logits by task without each of `left_out`."""
+        experts = self.bundle.experts.values()
+        for without in left_out:
+            if not experts:
+                yield {}
+                continue
+            features = self.bundle.tabulator.features(batch, without)
+            yield {
+                task: np.stack([expert[task].logit(features) for expert in experts])
+                for task in self.tasks
+            }
 
     def _memories_with_context(
         self, store: Store, left_out: Sequence[frozenset[str]]
-    ) -> list[Tensor]:
-        """[N + M, D] each: the references' embeddings, then those of the context's samples."""
-        memory = self.bundle.memory
-        context = store.context
+    ) -> list[list[Tensor]]:
+        """[N + M, D] a network and `left_out`: the references' embeddings, then the context's."""
+        networks, context = self.bundle.networks, store.context
         if context is None:
-            return [memory] * len(left_out)
-        model = self.bundle.model
-        embeddings = torch.zeros(len(left_out), context.n_samples, memory.shape[1])
+            return [[network.memory] * len(left_out) for network in networks]
+        embeddings = [
+            torch.zeros(len(left_out), context.n_samples, network.memory.shape[1])
+            for network in networks
+        ]
         for batch in self._batches(context, np.arange(context.n_samples)):
             with torch.inference_mode():
-                encoded = model.encode(batch)
-                for embedding, without in zip(embeddings, left_out, strict=True):
-                    embedding[batch.row] = model.fuse(self._less(encoded, without))
+                for network, each in zip(networks, embeddings, strict=True):
+                    encoded = network.model.encode(batch)
+                    for embedding, without in zip(each, left_out, strict=True):
+                        embedding[batch.row] = network.model.fuse(self._less(encoded, without))
         # Half precision, as the references have it in the bundle.
-        return [torch.cat([memory, e.to(torch.float16).float()]) for e in embeddings]
+        return [
+            [torch.cat([network.memory, e.to(torch.float16).float()]) for e in each]
+            for network, each in zip(networks, embeddings, strict=True)
+        ]
 
     def _less(self, encoded: Encoded, without: frozenset[str]) -> Encoded:
         kept = torch.tensor([name not in without for name in self.bundle.config.modalities])

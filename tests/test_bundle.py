@@ -33,6 +33,7 @@ FILES = [
     "metrics.json",
     "model.safetensors",
     "reference.safetensors",
+    "stack.json",
     "statistics.json",
 ]
 
@@ -61,7 +62,7 @@ def test_a_bundle_is_the_documented_files(finished):
 
 def test_an_untouched_copy_opens(bundle):
     opened = Bundle.read(bundle)
-    assert not opened.model.training
+    assert [network.model.training for network in opened.networks] == [False]
     assert set(opened.calibration) == set(opened.config.tasks)
 
 
@@ -205,6 +206,8 @@ def test_yaml_that_asks_for_an_object_is_refused(bundle):
         ("calibration.json", "[]"),
         ("calibration.json", '{"in_hospital_mortality": {"kind": "platt"}}'),
         ("config.yaml", "seed: 1"),
+        ("stack.json", "[]"),
+        ("stack.json", '{"in_hospital_mortality": 0.5}'),
         ("statistics.json", "{}"),
         ("statistics.json", "[]"),
     ],
@@ -264,12 +267,12 @@ def test_places_of_weights_labels_and_splits_stay_behind(finished, tmp_path):
         tmp_path,
         config=config,
         fitted=opened.fitted,
-        model=opened.model,
-        memory=opened.memory,
+        networks=opened.networks,
+        experts=opened.experts,
     )
     assert "secret" not in (tmp_path / "config.yaml").read_text()
     written = Bundle.read(tmp_path, draft=True)
-    assert torch.equal(written.memory, opened.memory)
+    assert torch.equal(written.networks[0].memory, opened.networks[0].memory)
 
 
 def test_the_rare_word_of_one_subject_stands_nowhere_in_the_bundle(finished, hospital_tools):

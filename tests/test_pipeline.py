@@ -93,7 +93,7 @@ def test_the_metrics_name_the_split_and_are_those_of_the_predictions(finished):
 
 
 def test_pretraining_learns(finished):
-    curves = pd.read_csv(finished.out / "logs" / "pretrain.csv")
+    curves = pd.read_csv(finished.out / "logs" / "member-0" / "pretrain.csv")
     for name in ("train/loss", "tuning/loss"):
         losses = curves[curves["name"] == name].sort_values("epoch")["value"].to_numpy()
         assert len(losses) == 4
@@ -160,12 +160,12 @@ def kill_during(stage: str, out: Path, extract: Path, tools) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     try:
-        wait_for(out / "logs" / f"{stage}.csv", process)
+        wait_for(out / "logs" / "member-0" / f"{stage}.csv", process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    assert not (out / "checkpoints" / stage / "model.safetensors").exists()
+    assert not (out / "checkpoints" / "member-0" / stage / "model.safetensors").exists()
 
 
 def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
@@ -176,7 +176,7 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
     shutil.copytree(finished.out / "store", out / "store")  # its making has tests of its own
     for stage in ("pretrain", "finetune"):
         kill_during(stage, out, finished.extract, hospital_tools)
-    weights = out / "checkpoints" / "pretrain" / "model.safetensors"
+    weights = out / "checkpoints" / "member-0" / "pretrain" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     with pytest.raises(ConfigError, match=r"holds an interrupted run; .* resume=true"):
         clinical.run(read(out))
@@ -186,7 +186,7 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
     assert found[KEYS].equals(finished.predictions[KEYS])
     np.testing.assert_allclose(found["score"], finished.predictions["score"], rtol=0, atol=1e-5)
     for stage in ("pretrain", "finetune"):
-        epochs = pd.read_csv(out / "logs" / f"{stage}.csv")["epoch"]
+        epochs = pd.read_csv(out / "logs" / "member-0" / f"{stage}.csv")["epoch"]
         assert sorted(epochs.unique()) == [0, 1, 2, 3]
 
 

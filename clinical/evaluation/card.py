@@ -25,8 +25,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
     Args:
         config: the resolved run, as plain mappings.
-        metrics: what the run writes to `metrics.json`: split, baseline, calibration (by task)
-            and evaluation (`Evaluation.to_json()`).
+        metrics: what the run writes to `metrics.json`: split, baseline, calibration and members
+            (both by task) and evaluation (`Evaluation.to_json()`).
     """
     parts = ["# Model card", NOT_A_DEVICE, "## What it does", *_purpose(config)]
     parts += ["## How it did", f"Evaluated on: {metrics['split']}."]
@@ -34,6 +34,8 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         parts += _performance(task, metrics.get("baseline"))
     evaluation = metrics["evaluation"]
     parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
+    for name, members in metrics.get("members", {}).items():
+        parts += _members(name, members)
     parts += ["## Calibration", *_calibration(metrics.get("calibration", {}))]
     parts += ["## Handle with care", PATIENT_LEVEL]
     return "\n\n".join(parts) + "\n"
@@ -74,6 +76,20 @@ def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
     if beside and baseline:
         text += f" Baseline: {baseline}."
     return [f"### {name}", text, "\n".join(lines)]
+
+
+def _members(task: str, members: Mapping[str, Any]) -> list[str]:
+    """What each network and expert ranks by itself; nothing where one network is all there is."""
+    if len(members["ranking"]) < 2:
+        return []
+    text = "Each member of the score by itself, on the same rows"
+    if members["expert_weight"] is not None:
+        text += f"; the experts have a weight of {members['expert_weight']:.2f} in the whole"
+    lines = [_line(["member", "AUROC", "AUPRC"]), _line(["---"] * 3)]
+    for name, figures in members["ranking"].items():
+        values = (figures["auroc"], figures["auprc"])
+        lines.append(_line([name, *("–" if v is None else f"{v:.3f}" for v in values)]))
+    return [f"### {task}: members", f"{text}.", "\n".join(lines)]
 
 
 def _line(cells: list[str]) -> str:

@@ -1,1 +1,6 @@
-"""Classical models on the same inputs, named as what they are."""
+"""Classical models on flat features of the same inputs, beside the networks."""
+
+from clinical.experts.lightgbm import LightGBM
+
+EXPERTS: dict[str, type[LightGBM]] = {"lightgbm": LightGBM}
+"""Name in `experts:` -> how it is fitted, kept as text and asked."""

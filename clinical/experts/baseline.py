@@ -1,18 +1,14 @@
 """The line beside every model: gradient-boosted trees on flat features of the same inputs."""
 
-import importlib.util
+from clinical.calibration import sigmoid
+from clinical.experts.lightgbm import LEARNING_RATE, MIN_LEAF, TREES, LightGBM
 
 import numpy as np
 
-# A leaf of few stays fits the noise of rare outcomes.
-MIN_LEAF = 20
-TREES = 300
-LEARNING_RATE = 0.03
-
 
 def baseline_name() -> str:
-    """The library that `fit_baseline` uses: LightGBM where installed, else scikit-learn."""
-    return "LightGBM" if importlib.util.find_spec("lightgbm") else "HistGradientBoosting"
+    """The library that `baseline_scores` uses: LightGBM where installed, else scikit-learn."""
+    return "LightGBM" if LightGBM.is_installed() else "HistGradientBoosting"
 
 
 def baseline_scores(
@@ -30,8 +26,9 @@ def baseline_scores(
     Returns:
         [M] probabilities.
     """
-    if baseline_name() == "LightGBM":
-        return _lightgbm(train, labels, others, seed=seed, threads=threads)
+    if LightGBM.is_installed():
+        fitted = LightGBM.fit(train, labels, seed=seed, threads=threads)
+        return sigmoid(fitted.logit(others))
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
@@ -43,28 +40,3 @@ def baseline_scores(
     )
     model.fit(train, labels)
     return np.asarray(model.predict_proba(others)[:, 1])
-
-
-def _lightgbm(
-    train: np.ndarray, labels: np.ndarray, others: np.ndarray, *, seed: int, threads: int
-) -> np.ndarray:
-    import lightgbm
-
-    parameters = {
-        "objective": "binary",
-        "learning_rate": LEARNING_RATE,
-        "num_leaves": 15,
-        "min_data_in_leaf": MIN_LEAF,
-        "feature_fraction": 0.3,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "lambda_l2": 1.0,
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": threads,
-        "verbosity": -1,
-    }
-    data = lightgbm.Dataset(train, label=labels)
-    model = lightgbm.train(parameters, data, num_boost_round=TREES)
-    return np.asarray(model.predict(others))

@@ -1,20 +1,64 @@
 """One row of plain numbers a sample, from the same batches that the network reads."""
 
-from clinical.batch import ClinicalBatch, CodeSet, Container, Images, TimeSeries, Tokens, Vector
+from clinical.batch import (
+    SUMMARY_STATISTICS,
+    ClinicalBatch,
+    CodeSet,
+    Images,
+    TimeSeries,
+    Tokens,
+    Vector,
+)
+from clinical.config import RunConfig
+from clinical.modalities.summaries import SLOPE, summarise
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Tabulate = Callable[..., Tensor]
+S = len(SUMMARY_STATISTICS)
+PARTS = 6
+GRID = 8
+LOOK_BACK_HOURS = (6.0, 12.0, 24.0, 48.0, 96.0)
 
 
-def _events(container: TimeSeries) -> Tensor:
-    """[B, V * S]: exact summaries of each variable, NaN where it was not measured."""
+def _edges(window_hours: float | None) -> np.ndarray:
+    """Hours before the prediction time that cut a window into `PARTS`.
+
+    Six equal parts; without a window the last six hours, the six before, and so on, each cut
+    twice as far back as the one before it.
+    """
+    if window_hours is None:
+        return np.array(LOOK_BACK_HOURS)
+    return np.arange(1, PARTS) * window_hours / PARTS
+
+
+def _events(container: TimeSeries, window_hours: float | None) -> Tensor:
+    """[B, V * S * (1 + PARTS)]: summaries of each variable, NaN where it was not measured.
+
+    First the exact ones of the whole window, then those of each part of it, of the events that
+    the batch holds: positions in the train distribution, which order as the values do.
+    """
     unseen = ~container.summary_observed[:, :, None]
-    return container.summary.masked_fill(unseen, torch.nan).flatten(1)
+    whole = container.summary.masked_fill(unseen, torch.nan).flatten(1)
+    size, n_variables = container.summary_observed.shape
+    kept = (container.mask & (container.variable < n_variables)).numpy()
+    sample, hours = np.nonzero(kept)[0], container.time_hours.numpy()[kept]
+    oldest_first = np.lexsort((-hours, sample))
+    part = np.searchsorted(_edges(window_hours), hours)
+    cell = container.variable.numpy()[kept] * PARTS + part
+    found = summarise(
+        *(x[oldest_first] for x in (sample, cell, container.value.numpy()[kept], hours))
+    )
+    statistics = found.statistics.copy()
+    statistics[~found.has_slope, SLOPE] = np.nan
+    table = np.full((size, n_variables * PARTS, S), np.nan, dtype=np.float32)
+    table[found.sample, found.variable] = statistics
+    return torch.cat([whole, torch.from_numpy(table).flatten(1)], dim=1)
 
 
 def _static(container: Vector) -> Tensor:
@@ -22,14 +66,14 @@ def _static(container: Vector) -> Tensor:
     return container.value.masked_fill(~container.observed, torch.nan)
 
 
-def _codes(container: CodeSet, *, codes: int) -> Tensor:
+def _codes(container: CodeSet, n_codes: int) -> Tensor:
     """[B, C]: 1 for each code of the sample."""
-    indicator = torch.zeros(len(container.code), codes + 1)
-    filled = torch.where(container.mask, container.code, torch.full_like(container.code, codes))
-    return indicator.scatter_(1, filled, 1.0)[:, :codes]
+    indicator = torch.zeros(len(container.code), n_codes + 1)
+    filled = torch.where(container.mask, container.code, torch.full_like(container.code, n_codes))
+    return indicator.scatter_(1, filled, 1.0)[:, :n_codes]
 
 
-def _notes(container: Tokens, *, vocabulary: int) -> Tensor:
+def _notes(container: Tokens, vocabulary: int) -> Tensor:
     """[B, vocabulary]: how often each word piece stands in the sample's notes, log-scaled."""
     counts = torch.zeros(container.size * vocabulary)
     cell = container.sample[:, None] * vocabulary + container.ids
@@ -39,49 +83,91 @@ def _notes(container: Tokens, *, vocabulary: int) -> Tensor:
 
 
 def _images(container: Images) -> Tensor:
-    """[B, 64]: the newest image's brightness on an 8 x 8 grid, NaN where there is none."""
-    grid = torch.nn.functional.adaptive_avg_pool2d(container.pixels, 8).flatten(1)
+    """[B, GRID²]: the newest image's brightness on a grid, NaN where there is none."""
+    grid = torch.nn.functional.adaptive_avg_pool2d(container.pixels, GRID).flatten(1)
     order = torch.argsort(container.time_hours, descending=True, stable=True)
     # The last of each sample in that order: writing twice to one row would let threads decide.
     last = torch.full((container.size,), -1).scatter_reduce(
         0, container.sample[order], torch.arange(len(order)), "amax"
     )
     seen = last >= 0
-    newest = torch.full((container.size, 64), torch.nan)
+    newest = torch.full((container.size, GRID**2), torch.nan)
     newest[seen] = grid[order[last[seen]]]
     return newest
 
 
-TABULATED: Mapping[type[Container], tuple[Tabulate, tuple[str, ...]]] = {
-    TimeSeries: (_events, ()),
-    Vector: (_static, ()),
-    CodeSet: (_codes, ("codes",)),
-    Tokens: (_notes, ("vocabulary",)),
-    Images: (_images, ()),
-}
-"""Container -> how it becomes columns, and the sizes that needs."""
+@dataclass(frozen=True)
+class _Block:
+    """The columns of one modality.
 
-
-def tabulate(
-    batches: Iterable[ClinicalBatch], sizes: Mapping[str, Mapping[str, int]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flat features of every sample; a container without a line in `TABULATED` adds none.
-
-    Args:
-        batches: in any order.
-        sizes: modality -> sizes of its encoder.
-
-    Returns:
-        rows [N] int64, store row of each sample; features [N, F] float32, NaN where missing.
+    Attributes:
+        columns: (container, size, window_hours) -> [B, F].
+        size: which of the modality's sizes `columns` needs.
+        n_columns: F for that size.
     """
-    rows, features = [], []
-    for batch in batches:
-        columns = []
-        for name, container in batch.inputs.items():
-            if type(container) not in TABULATED:
-                continue
-            function, needs = TABULATED[type(container)]
-            columns.append(function(container, **{key: sizes[name][key] for key in needs}))
-        rows.append(batch.row.numpy())
-        features.append(torch.cat(columns, dim=1).numpy().astype(np.float32))
-    return np.concatenate(rows), np.concatenate(features)
+
+    columns: Callable[[Any, int, float | None], Tensor]
+    size: str
+    n_columns: Callable[[int], int]
+
+
+BLOCKS: Mapping[str, _Block] = {
+    "events": _Block(
+        lambda events, _, hours: _events(events, hours),
+        "summary_variables",
+        lambda n: n * S * (1 + PARTS),
+    ),
+    "static": _Block(lambda static, *_: _static(static), "columns", lambda n: n),
+    "notes": _Block(lambda notes, n, _: _notes(notes, n), "vocabulary", lambda n: n),
+    "images": _Block(lambda images, *_: _images(images), "size", lambda _: GRID**2),
+    "codes": _Block(lambda codes, n, _: _codes(codes, n), "codes", lambda n: n),
+}
+"""Modality -> its columns; one without a line here adds none."""
+
+
+@dataclass(frozen=True)
+class Tabulator:
+    """Flat features of samples: the same for a sample alone as in any batch.
+
+    Attributes:
+        sizes: modality -> sizes of its encoder, in the order of the columns.
+        window_hours: modality -> its visible hours, None for all history.
+    """
+
+    sizes: Mapping[str, Mapping[str, int]]
+    window_hours: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, config: RunConfig, sizes: Mapping[str, Mapping[str, int]]) -> "Tabulator":
+        """The features of a run's modalities."""
+        named = [name for name in config.modalities if name in BLOCKS]
+        return cls(
+            {name: sizes[name] for name in named},
+            {name: config.modality_window(name) for name in named},
+        )
+
+    @property
+    def n_columns(self) -> int:
+        """F, the features of a sample."""
+        blocks = ((BLOCKS[name], sizes) for name, sizes in self.sizes.items())
+        return sum(block.n_columns(sizes[block.size]) for block, sizes in blocks)
+
+    def features(self, batch: ClinicalBatch, without: frozenset[str] = frozenset()) -> np.ndarray:
+        """[B, F] float32, NaN where missing; the modalities of `without` as if never recorded."""
+        everyone = torch.ones(len(batch), dtype=torch.bool)
+        columns = [torch.zeros(len(batch), 0)]
+        for name, sizes in self.sizes.items():
+            block, container = BLOCKS[name], batch.inputs[name]
+            seen = container.drop(everyone) if name in without else container
+            columns.append(block.columns(seen, sizes[block.size], self.window_hours[name]))
+        return torch.cat(columns, dim=1).numpy().astype(np.float32)
+
+    def table(self, batches: Iterable[ClinicalBatch]) -> tuple[np.ndarray, np.ndarray]:
+        """The features of every sample of batches in any order.
+
+        Returns:
+            rows [N] int64, store row of each sample; features [N, F].
+        """
+        parts = [(batch.row.numpy(), self.features(batch)) for batch in batches]
+        rows, features = zip(*parts, strict=True)
+        return np.concatenate(rows), np.concatenate(features)

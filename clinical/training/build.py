@@ -12,6 +12,7 @@ from clinical.objectives import OBJECTIVES, Objective
 from clinical.relations.linking import relations_of
 from clinical.training.checkpoint import fit
 from clinical.training.finetune import FinetuneStage
+from clinical.training.members import Member
 from clinical.training.pretrain import PretrainStage
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
@@ -78,10 +79,9 @@ def _loader(
     )
 
 
-def pretrain_model(
-    config: RunConfig, store: Store, model: ClinicalModel, *, folder: Path, progress: bool
-) -> None:
+def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the pretraining stage of the configuration, if it has one."""
+    config = member.config
     settings = config.pretrain
     if settings is None or settings.epochs == 0:
         return
@@ -104,8 +104,8 @@ def pretrain_model(
         epochs=settings.epochs,
         decay=config.finetune.average,
         patience=settings.patience,
-        folder=folder / "checkpoints" / stage.name,
-        logs=folder / "logs",
+        folder=member.checkpoints / stage.name,
+        logs=member.logs,
         trainer=config.trainer,
         resume=config.resume,
         progress=progress,
@@ -115,8 +115,9 @@ def pretrain_model(
 def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
     settings = config.pretrain.objectives if config.pretrain else {}
     objectives: dict[str, Objective] = {
-        name: OBJECTIVES[name](model, **pick(entry.options, OBJECTIVES[name]))
-        for name, entry in settings.items()
+        name: objective(model, **pick(settings[name].options, objective))
+        for name, objective in OBJECTIVES.items()
+        if name in settings
     }
     for objective in objectives.values():
         objective.use_statistics(store.fitted.statistics)
@@ -135,10 +136,9 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
     return found
 
 
-def finetune_model(
-    config: RunConfig, store: Store, model: ClinicalModel, *, folder: Path, progress: bool
-) -> None:
+def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on the train samples that have a label for any task."""
+    config = member.config
     labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
     known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
     train, select = (np.array([r for r in store.rows(s) if known[r]]) for s in ("train", "select"))
@@ -158,8 +158,8 @@ def finetune_model(
         epochs=settings.epochs,
         decay=settings.average,
         patience=settings.patience,
-        folder=folder / "checkpoints" / stage.name,
-        logs=folder / "logs",
+        folder=member.checkpoints / stage.name,
+        logs=member.logs,
         trainer=config.trainer,
         resume=config.resume,
         progress=progress,

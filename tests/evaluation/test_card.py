@@ -13,7 +13,7 @@ CONFIG = {
 }
 
 
-def card(n=60, *, label=None, baseline=False, calibration=None):
+def card(n=60, *, label=None, baseline=False, calibration=None, members=None):
     generator = np.random.default_rng(0)
     scores = generator.random(n)
     table = pd.DataFrame(
@@ -31,6 +31,7 @@ def card(n=60, *, label=None, baseline=False, calibration=None):
         "baseline": "LightGBM",
         "calibration": {"death": (calibration or Calibration()).to_json()},
         "evaluation": evaluation.to_json(),
+        **({} if members is None else {"members": {"death": members}}),
     }
     return model_card(CONFIG, metrics), evaluation
 
@@ -63,3 +64,16 @@ def test_the_card_holds_no_subject_and_no_nan():
 def test_the_card_says_why_scores_are_uncalibrated():
     text, _ = card(calibration=fit_calibration(np.zeros(9), np.zeros(9)))
     assert "not calibrated: no positives to fit on" in text
+
+
+def test_the_card_tells_the_members_of_a_score_where_there_are_several():
+    figures = {"auroc": 0.8123, "auprc": None}
+    several = {"expert_weight": 0.4, "ranking": {"network 1": figures, "lightgbm": figures}}
+    text, _ = card(members=several)
+    assert "### death: members" in text
+    assert "a weight of 0.40" in text
+    assert "| network 1 | 0.812 | – |" in text
+    networks = {"expert_weight": None, "ranking": {"network 1": figures, "networks": figures}}
+    assert "weight" not in card(members=networks)[0]
+    alone = {"expert_weight": None, "ranking": {"network 1": figures}}
+    assert "members" not in card(members=alone)[0]

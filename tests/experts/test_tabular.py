@@ -1,0 +1,139 @@
+"""Flat features: against a naive loop, and the same for a sample alone as in any batch."""
+
+from clinical.batch import SUMMARY_STATISTICS, Images
+from clinical.experts.tabular import BLOCKS, PARTS, S, Tabulator
+from clinical.modalities import MODALITIES
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+EDGES = {
+    48.0: [-1, 8, 16, 24, 32, 40, 48],
+    24.0: [-1, 4, 8, 12, 16, 20, math.inf],
+    None: [-1, 6, 12, 24, 48, 96, math.inf],
+}
+
+
+def tabulator(synthetic, window_hours: float | None = 48.0) -> Tabulator:
+    config = synthetic.make_config().model_copy(update={"window_hours": window_hours})
+    return Tabulator.of(config, synthetic.SIZES)
+
+
+def statistics(events: list[tuple[float, float]]) -> list[float]:
+    """Of (hours before the prediction time, value), oldest first."""
+    if not events:
+        return [math.nan] * len(SUMMARY_STATISTICS)
+    time, value = -np.array([h for h, _ in events]), np.array([v for _, v in events])
+    slope = np.polyfit(time, value, 1)[0] if len(set(time)) > 1 else math.nan
+    around = [value[0], value[-1], value.std(), slope, len(value), -time[-1]]
+    return [value.mean(), value.min(), value.max(), *around]
+
+
+def naive(batch, sizes, edges) -> list[list[float]]:
+    """The features of each sample, one number after the other."""
+    nan, rows = float("nan"), []
+    for b in range(len(batch)):
+        row = []
+        events, static = batch.inputs["events"], batch.inputs["static"]
+        for v in range(sizes["events"]["summary_variables"]):
+            seen = bool(events.summary_observed[b, v])
+            row += [float(x) if seen else nan for x in events.summary[b, v]]
+        for v in range(sizes["events"]["summary_variables"]):
+            steps = [t for t in range(events.mask.shape[1]) if events.mask[b, t]]
+            mine = [t for t in steps if events.variable[b, t] == v]
+            for low, high in pairwise(edges):
+                hours = {t: float(events.time_hours[b, t]) for t in mine}
+                inside = [t for t in mine if low < hours[t] <= high]
+                row += statistics([(hours[t], float(events.value[b, t])) for t in inside])
+        for v in range(sizes["static"]["columns"]):
+            row.append(float(static.value[b, v]) if static.observed[b, v] else nan)
+        notes, counts = batch.inputs["notes"], [0] * sizes["notes"]["vocabulary"]
+        for i in range(len(notes.sample)):
+            for piece, stands in zip(notes.ids[i].tolist(), notes.mask[i].tolist(), strict=True):
+                counts[piece] += int(stands and int(notes.sample[i]) == b)
+        row += [float(np.log1p(count)) for count in counts]
+        images, newest = batch.inputs["images"], None
+        for i in range(len(images.sample)):
+            if int(images.sample[i]) == b and (
+                newest is None or images.time_hours[i] <= images.time_hours[newest]
+            ):
+                newest = i
+        for y in range(8):
+            for x in range(8):
+                patch = None if newest is None else images.pixels[newest, 0, 4 * y : 4 * y + 4]
+                row.append(nan if patch is None else float(patch[:, 4 * x : 4 * x + 4].mean()))
+        codes = batch.inputs["codes"]
+        has = {int(c) for c, m in zip(codes.code[b], codes.mask[b], strict=True) if m}
+        row += [float(c in has) for c in range(sizes["codes"]["codes"])]
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("window_hours", list(EDGES))
+def test_the_features_are_those_of_a_naive_loop(synthetic, window_hours):
+    batches = [synthetic.make_batch(7, seed=1), synthetic.make_batch(4, seed=2)]
+    order, features = tabulator(synthetic, window_hours).table(batches)
+    assert order.tolist() == [*range(7), *range(4)]
+    edges = EDGES[window_hours]
+    expected = [row for batch in batches for row in naive(batch, synthetic.SIZES, edges)]
+    np.testing.assert_allclose(features, expected, rtol=2e-5, atol=1e-5)
+    assert np.isnan(features).any()
+    assert features.dtype == np.float32
+
+
+def test_a_sample_has_the_same_features_bit_for_bit_alone_and_among_others(synthetic):
+    batch = synthetic.make_batch(9, seed=3)
+    together = tabulator(synthetic).features(batch)
+    for sample in range(9):
+        alone = tabulator(synthetic).features(synthetic.take(batch, torch.tensor([sample])))
+        assert np.array_equal(alone[0], together[sample], equal_nan=True)
+
+
+def test_events_in_any_order_have_the_same_features(synthetic):
+    batch = synthetic.make_batch(6, seed=4)
+    events = batch.inputs["events"]
+    order = torch.randperm(events.mask.shape[1], generator=torch.Generator().manual_seed(0))
+    fields = ("variable", "value", "time_hours", "mask", "observed")
+    mixed = events.replace(**{name: getattr(events, name)[:, order] for name in fields})
+    found = tabulator(synthetic).features(batch.replace(events=mixed))
+    expected = tabulator(synthetic).features(batch)
+    assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", list(BLOCKS))
+def test_a_modality_left_out_looks_as_if_never_recorded(synthetic, name):
+    batch = synthetic.make_batch(6, seed=5)
+    nobody = torch.ones(6, dtype=torch.bool)
+    absent = batch.replace(**{name: batch.inputs[name].drop(nobody)})
+    found = tabulator(synthetic).features(batch, frozenset({name, "graph"}))
+    assert np.array_equal(found, tabulator(synthetic).features(absent), equal_nan=True)
+    assert not np.array_equal(found, tabulator(synthetic).features(batch), equal_nan=True)
+
+
+def test_the_number_of_columns_is_known_without_a_batch(synthetic):
+    features = tabulator(synthetic).features(synthetic.make_batch(3))
+    assert tabulator(synthetic).n_columns == features.shape[1]
+    config = synthetic.make_config(modalities=("static", "codes"))
+    assert Tabulator.of(config, synthetic.SIZES).n_columns == 4 + 15
+
+
+def test_every_shipped_modality_has_columns():
+    assert set(BLOCKS) == set(MODALITIES)
+
+
+@pytest.mark.parametrize("hours", [[5.0, 1.0, 9.0], [1.0, 1.0, 9.0], [9.0, 9.0, 1.0]])
+def test_only_the_newest_image_of_a_sample_counts(synthetic, hours):
+    batch = synthetic.make_batch(2)
+    pixels = torch.stack([torch.full((1, 32, 32), float(i)) for i in range(3)])
+    observed = torch.ones(3, 4, 4, dtype=torch.bool)
+    images = Images(pixels, observed, torch.tensor(hours), torch.tensor([1, 1, 1]), 2)
+    features = tabulator(synthetic).features(batch.replace(images=images))
+    start = 5 * S * (1 + PARTS) + 4 + 40
+    shown = features[:, start : start + 64]
+    newest = max(i for i in range(3) if hours[i] == min(hours))
+    assert np.isnan(shown[0]).all()
+    assert (shown[1] == newest).all()
