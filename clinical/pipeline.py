@@ -1,12 +1,13 @@
 """The verbs, as functions: what the command line offers, for notebooks and scripts."""
 
 from clinical.config import RunConfig, load_yaml
-from clinical.errors import ConfigError, SchemaError
+from clinical.errors import ConfigError
+from clinical.places import check_no_file
 
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def prepare(config: RunConfig) -> "Store":
 
 
 def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
-    """Pretrain on the train split; returns the folder of weights, with one of each network."""
+    """Pretrain on the train split; returns the file of weights."""
     if config.pretrain is None:
         raise ConfigError("pretrain: the configuration has no such section; add objectives")
     _refuse(config)
@@ -97,44 +98,31 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
 
 def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
     from clinical.training.build import build_model, pretrain_model
-    from clinical.training.checkpoint import thread_limit
-    from clinical.training.members import members
+    from clinical.training.checkpoint import DONE, thread_limit
 
     with thread_limit(config.trainer.threads):
-        for member in members(config):
-            _announce("pretraining", member.number, config)
-            model = build_model(member.config, store)
-            pretrain_model(member, store, model, progress=progress)
-    return config.out / "checkpoints"
+        model = build_model(config, store)
+        pretrain_model(config, store, model, folder=config.out, progress=progress)
+    return config.out / "checkpoints" / "pretrain" / DONE
 
 
 def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
     from clinical.finishing import finish
     from clinical.training.build import build_model, finetune_model, load_pretrained
     from clinical.training.checkpoint import DONE, thread_limit
-    from clinical.training.members import members
 
-    models = []
     with thread_limit(config.trainer.threads):
-        for member in members(config):
-            _announce("fine-tuning", member.number, config)
-            model = build_model(member.config, store)
-            if config.pretrain is not None and config.pretrain.epochs > 0:
-                weights = member.checkpoints / "pretrain" / DONE
-                if not weights.exists():
-                    raise ConfigError(
-                        f"{weights}: there are no pretrained weights; run `clinical pretrain` "
-                        "first, or set pretrain=null"
-                    )
-                load_pretrained(model, weights)
-            finetune_model(member, store, model, progress=progress)
-            models.append(model)
-        return finish(config, store, models, out=config.out)
-
-
-def _announce(stage: str, number: int, config: RunConfig) -> None:
-    if config.ensemble > 1:
-        logger.info("%s: network %d of %d", stage, number + 1, config.ensemble)
+        model = build_model(config, store)
+        if config.pretrain is not None and config.pretrain.epochs > 0:
+            weights = config.out / "checkpoints" / "pretrain" / DONE
+            if not weights.exists():
+                raise ConfigError(
+                    f"{weights}: there are no pretrained weights; run `clinical pretrain` first, "
+                    "or set pretrain=null"
+                )
+            load_pretrained(model, weights)
+        finetune_model(config, store, model, folder=config.out, progress=progress)
+        return finish(config, store, model, out=config.out)
 
 
 def _write_down(config: RunConfig, store: "Store") -> None:
@@ -160,8 +148,8 @@ def _refuse(config: RunConfig) -> None:
         ConfigError: saying what `out` holds and how to go on, or what this machine lacks.
     """
     _check_accelerator(config.trainer.accelerator)
-    _check_experts(config.experts)
     out = config.out
+    check_no_file(out, what="out", remedy="choose another out=")
     if (out / RUN_FILE).exists():
         if config.resume:
             _check_same(config)
@@ -170,8 +158,6 @@ def _refuse(config: RunConfig) -> None:
                 f"{out}: holds a finished run; choose another out=, or replace it with "
                 "overwrite=true"
             )
-    elif out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; choose another out=")
     elif found := [name for name in OWN_FOLDERS if (out / name).exists()]:
         raise ConfigError(
             f"{out}: has {', '.join(found)} but no {RUN_FILE}, so it is no run folder; choose "
@@ -187,13 +173,6 @@ def _check_accelerator(name: str) -> None:
     has["gpu"] = any(has.values())
     if not has.get(name, True):
         raise ConfigError(f"trainer.accelerator: there is no {name} here; use cpu or auto")
-
-
-def _check_experts(names: Sequence[str]) -> None:
-    from clinical.experts import EXPERTS
-
-    for name in names:
-        EXPERTS[name].check()
 
 
 def _check_same(config: RunConfig) -> None:
@@ -285,11 +264,12 @@ def evaluate(
         seed: of the bootstrap.
     """
     from clinical.evaluation import evaluate as judge
+    from clinical.evaluation.files import read_labels, read_scores
 
     return judge(
-        _frame(predictions),
-        None if labels is None else _frame(labels),
-        baseline=None if baseline is None else _frame(baseline),
+        read_scores(predictions),
+        read_labels(labels),
+        baseline=None if baseline is None else read_scores(baseline, "baseline"),
         resamples=resamples,
         seed=seed,
     )
@@ -314,17 +294,3 @@ def validate(extract: str | Path) -> "Validation":
     from clinical.extract.validate import validate as check
 
     return check(Path(extract))
-
-
-def _frame(table: "str | Path | pd.DataFrame") -> "pd.DataFrame":
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return table
-    path = Path(table)
-    if not path.exists():
-        raise ConfigError(f"{path}: there is no such file")
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise SchemaError(f"{path}: is not readable Parquet; write it again") from error

@@ -3,6 +3,7 @@
 from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
+from clinical.places import check_above
 from clinical.predictor import Predictor
 from clinical.training.checkpoint import thread_limit
 
@@ -59,9 +60,7 @@ def score_extract(
 def _checked(out: Path) -> Path:
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; name the Parquet file to write")
-    for parent in out.parents:
-        if parent.exists() and not parent.is_dir():
-            raise ConfigError(f"{parent}: is a file; choose another place for {out.name}")
+    check_above(out, what="out")
     return out
 
 

@@ -182,6 +182,95 @@ def test_a_wrong_usage_ends_with_2(command, arguments, tmp_path):
     assert files(tmp_path) == {}
 
 
+@pytest.fixture
+def places(hospital, finished, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("places")
+    (folder / "file").write_text("mine")
+    (folder / "empty").mkdir()
+    return {
+        "file": folder / "file",
+        "empty": folder / "empty",
+        "hospital": hospital,
+        "out": finished.out,
+        "bundle": finished.bundle,
+        "labels": hospital / "tasks" / TASK,
+        "predictions": finished.out / "predictions.parquet",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("run {empty}", "{empty}: is a folder; give the YAML file of a run"),
+        ("validate {file}", "extract: {file} is a file; give the folder that holds data/"),
+        ("score {bundle} {file}", "extract: {file} is a file; give the folder that holds data/"),
+        ("score {file} {hospital}", "{file}: is a file; give the bundle's folder"),
+        ("score {bundle} {hospital} --out {empty}", "{empty}: is a folder; name the Parquet file"),
+        ("score {bundle} {hospital} --out {file}/x", "out: {file} is a file and can hold nothing"),
+        (
+            "score {bundle} {hospital} --context {file}",
+            "extract: {file} is a file; give the folder that holds data/",
+        ),
+        ("evaluate {out}", "predictions: {out} is a folder; give {predictions}"),
+        ("evaluate {empty}", "predictions: {empty} is a folder; give a file"),
+        ("evaluate {file}x", "predictions: there is no such file as {file}x; check the path"),
+        (
+            "evaluate {predictions} --baseline {out}",
+            "baseline: {out} is a folder; give {predictions}",
+        ),
+        (
+            "evaluate {predictions} --labels {hospital}",
+            "labels: {hospital} is an extract; give a folder of labels, such as {labels}",
+        ),
+        ("evaluate {predictions} --labels {empty}", "labels: there is no Parquet file in {empty}"),
+        ("evaluate {predictions} --labels {file}x", "labels: there is no such file as {file}x"),
+        (
+            "evaluate {predictions} --resamples 2 --figures {file}",
+            "figures: {file} is a file; name a folder for the pictures",
+        ),
+        ("synthesize {file}", "out: {file} is a file; choose another place"),
+        ("synthesize {file}/x", "out: {file} is a file and can hold nothing"),
+        (
+            "import physionet2012 {empty} x --outcomes {empty}",
+            "outcomes: {empty} is a folder; give a file",
+        ),
+        ("import covid_chestxray {file} x", "source: {file} is a file; give the folder that has"),
+    ],
+)
+def test_a_file_in_a_folder_s_place_and_the_reverse_are_told_in_one_line(
+    command, places, tmp_path, arguments, expected
+):
+    code, _, err = command(*arguments.format(**places).split())
+    assert code == cli.USER_ERROR, err
+    line = err.splitlines()[-1]
+    assert line.startswith(f"error: {expected.format(**places)}")
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("extract={file}", "extract: {file} is a file; give the folder that holds data/"),
+        ("out={file}", "out: {file} is a file; choose another out="),
+        ("out={file}/run", "out: {file} is a file and can hold nothing"),
+        ("splits={empty}", "splits: {empty} is a folder; give a file"),
+        (
+            "splits={hospital}",
+            "splits: {hospital} is a folder; give {hospital}/metadata/subject_splits.parquet",
+        ),
+        (
+            "tasks.{task}.labels={labels}/0.parquet",
+            "labels: {labels}/0.parquet is a file; give its folder, {labels}",
+        ),
+    ],
+)
+def test_a_configuration_that_takes_a_file_for_a_folder_is_told_in_one_line(
+    try_run, places, override, expected
+):
+    line = try_run(override.format(**places, task=TASK))
+    assert line.startswith(f"error: {expected.format(**places)}")
+
+
 # Our mistakes: exit code 3 and a log
 
 

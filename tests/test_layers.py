@@ -19,12 +19,13 @@ def levels(page: str) -> dict[str, int]:
 
 
 LEVEL = levels(PAGE.read_text())
-LEVEL["errors"] = -1  # of layer 0, and open to the rest of it
+LEVEL["errors"] = -2  # of layer 0, and open to the rest of it
+LEVEL["places"] = -1  # the same; it imports the errors
 LEVEL["_torchvision"] = 0  # for clinical/__init__.py alone
 
 # Evaluation works on a table of predictions from any model: layer 0 only (of which batch.py holds
 # tensors), and no torch.
-CONFINED = {"evaluation": {"errors", "calibration", "config"}}
+CONFINED = {"evaluation": {"errors", "places", "calibration", "config"}}
 FORBIDDEN_PACKAGES = {"evaluation": {"torch", "torchvision", "pytorch_lightning", "torchmetrics"}}
 
 MAX_LINES = 400

@@ -69,6 +69,6 @@ def test_a_warning_says_where_most_codes_are_unknown(finished, foreign, caplog, 
 
 def test_a_place_that_cannot_hold_the_predictions_is_told_before_scoring(tmp_path):
     (tmp_path / "file").write_text("mine")
-    for out, words in ((tmp_path, "is a folder"), (tmp_path / "file" / "x", "file: is a file")):
+    for out, words in ((tmp_path, "is a folder"), (tmp_path / "file" / "x", "file is a file")):
         with pytest.raises(ConfigError, match=words):
             score_extract(tmp_path / "no-bundle", tmp_path / "no-extract", out=out)

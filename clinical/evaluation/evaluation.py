@@ -8,6 +8,7 @@ from clinical.evaluation.parts import cost_table, format_costs, split_parts
 from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc
 from clinical.evaluation.predictions import Judged, read_judged
 from clinical.evaluation.table import format_table, format_value, metric_rows
+from clinical.places import check_no_file
 
 import html
 import re
@@ -117,6 +118,7 @@ class Evaluation:
 
     def save_figures(self, folder: Path) -> list[Path]:
         """Write `roc.png`, `pr.png` and `calibration.png`, with the task in the name if several."""
+        check_no_file(folder, what="figures", remedy="name a folder for the pictures")
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for place, one in enumerate(self.judged):

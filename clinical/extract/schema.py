@@ -3,6 +3,7 @@
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.order import check_order
 from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, collect, scan_file
+from clinical.places import check_file, check_no_file
 
 import hashlib
 import json
@@ -15,6 +16,7 @@ import meds
 import polars as pl
 from flexible_schema import SchemaValidationError, TableValidationError
 
+USUAL_SPLITS = (meds.subject_splits_filepath, Path(meds.subject_splits_filepath).name)
 SPLIT_NAMES = (meds.train_split, meds.tuning_split, meds.held_out_split)
 
 
@@ -123,7 +125,7 @@ class Extract:
             One row a subject, or None where neither exists.
 
         Raises:
-            ConfigError: `override` does not exist.
+            ConfigError: `override` does not exist or is a folder.
             SchemaError: A subject is in two splits, or a split has an unknown name.
         """
         path = self.path / (override or meds.subject_splits_filepath)
@@ -132,6 +134,8 @@ class Extract:
             if override is None:
                 return None
             raise ConfigError(f"splits: there is no file {override}; check the path")
+        if path.is_dir():
+            check_file(path, what="splits", usual=USUAL_SPLITS)
         frame = SPLITS.read(path, where=where).unique(maintain_order=True)
         if n_unknown := frame.filter(~pl.col("split").is_in(SPLIT_NAMES)).height:
             raise SchemaError(
@@ -162,10 +166,11 @@ class Extract:
             folder: Absolute or relative to the extract; every `**/*.parquet` in it is read.
 
         Raises:
-            ConfigError: The folder does not exist or has no Parquet file.
+            ConfigError: The folder does not exist, is a file or has no Parquet file.
             SchemaError: A file breaks its schema, or a sample has two labels.
         """
         path = self.path / folder
+        check_no_file(path, what="labels", remedy=f"give its folder, {folder.parent}")
         found = sorted(path.rglob("*.parquet"))
         if not found:
             raise ConfigError(f"labels: there is no Parquet file in {folder}; check the path")
@@ -213,10 +218,11 @@ def find_shards(path: Path | str) -> tuple[Path, tuple[str, ...]]:
     """The absolute folder of an extract and its event files, relative to it and sorted.
 
     Raises:
-        ConfigError: The folder does not exist.
+        ConfigError: The folder does not exist, or is a file.
         SchemaError: It has no `data/**/*.parquet`.
     """
     root = Path(path).resolve()
+    check_no_file(root, what="extract", remedy="give the folder that holds data/ and metadata/")
     if not root.is_dir():
         raise ConfigError(f"there is no extract at {path}; check the path")
     found = sorted(file for file in (root / "data").rglob("*.parquet") if file.is_file())

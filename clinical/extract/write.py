@@ -2,6 +2,7 @@
 
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, Table
+from clinical.places import check_no_file
 
 import json
 import shutil
@@ -32,9 +33,10 @@ def draft_folder(out: Path) -> Iterator[Path]:
     If the block raises, the draft is removed and `out` stays as it was.
 
     Raises:
-        ConfigError: `out` exists and is not an empty folder.
+        ConfigError: `out` exists and is not an empty folder, or lies below a file.
     """
     out = Path(out).resolve()
+    check_no_file(out, what="out", remedy="choose another place for the folder")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{out.name} exists and is not empty; remove it or choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -62,8 +62,9 @@ def test_a_folder_with_files_or_a_file_is_refused_and_left_alone(tmp_path):
     for path in (tmp_path / "full" / "file", tmp_path / "plain"):
         path.write_text("mine")
     for out in (tmp_path / "full", tmp_path / "plain"):
+        words = "exists and is not empty; remove it" if out.is_dir() else "is a file; choose"
         with (
-            pytest.raises(ConfigError, match="exists and is not empty; remove it"),
+            pytest.raises(ConfigError, match=words),
             draft_folder(out),
         ):
             pass

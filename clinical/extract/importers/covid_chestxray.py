@@ -13,6 +13,7 @@ from clinical.extract.importers.report import ImportReport
 from clinical.extract.splitting import split_by_hash
 from clinical.extract.variables import code_table, count_implausible, is_implausible
 from clinical.extract.write import draft_folder, write_extract
+from clinical.places import check_no_file
 
 import hashlib
 import shutil
@@ -108,6 +109,7 @@ def import_covid_chestxray(
 def _read_rows(source: Path, tally: Counter[str]) -> pl.DataFrame:
     """The columns we use as text, with `row, subject_id, time`; blank and "?" are null."""
     path = source / "metadata.csv"
+    check_no_file(source, what="source", remedy="give the folder that has metadata.csv")
     if not path.is_file():
         raise ConfigError(f"there is no metadata.csv in {source}; give the folder that has it")
     try:

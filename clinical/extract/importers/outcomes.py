@@ -1,10 +1,13 @@
 """The outcome file of the PhysioNet 2012 challenge; only the death in hospital is read of it."""
 
-from clinical.errors import ConfigError, SchemaError
+from clinical.errors import SchemaError
+from clinical.places import check_file
 
 from pathlib import Path
 
 import polars as pl
+
+USUAL = tuple(f"Outcomes-{letter}.txt" for letter in "abc")
 
 
 def read_outcomes(path: Path) -> pl.DataFrame:
@@ -13,11 +16,10 @@ def read_outcomes(path: Path) -> pl.DataFrame:
     SAPS-I, SOFA, Length_of_stay and Survival stay unread: they sum up or follow the stay.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: There is no such file, or it is a folder.
         SchemaError: It lacks a column, a value is not 0 or 1, or a record is in it twice.
     """
-    if not path.is_file():
-        raise ConfigError(f"outcomes: there is no file {path}; check the path")
+    check_file(path, what="outcomes", usual=USUAL)
     where = path.name
     try:
         text = pl.read_csv(path, infer_schema_length=0)

@@ -10,11 +10,12 @@ Cardiology Challenge 2012", Computing in Cardiology, 2012.
 
 from clinical.errors import SchemaError
 from clinical.extract.importers.members import read_members, source_name
-from clinical.extract.importers.outcomes import read_outcomes
+from clinical.extract.importers.outcomes import USUAL, read_outcomes
 from clinical.extract.importers.report import ImportReport
 from clinical.extract.splitting import split_by_hash
 from clinical.extract.variables import code_table, count_implausible, is_implausible
 from clinical.extract.write import draft_folder, write_extract
+from clinical.places import check_file
 
 import re
 from collections import Counter
@@ -53,6 +54,8 @@ def import_physionet2012(source: Path, out: Path, *, outcomes: Path | None = Non
         SchemaError: Rows or files break the format; with their count.
     """
     source, name = Path(source), source_name(Path(source))
+    if outcomes is not None:  # before the stays are read, which takes a while
+        check_file(Path(outcomes), what="outcomes", usual=USUAL)
     with draft_folder(out) as root:
         tally: Counter[str] = Counter()
         shards = list(_read_shards(source, name, tally))

@@ -295,7 +295,7 @@ def test_links_in_an_archive_are_not_followed(source, tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (None, ConfigError, "there is no file"),
+        (None, ConfigError, "there is no such file"),
         ("RecordID,Died\n900101,1\n", SchemaError, "no column In-hospital_death"),
         ("", SchemaError, "not a CSV file"),
         ("RecordID,In-hospital_death\n900101,2\n900102,\n", SchemaError, "2 rows have no RecordID"),

@@ -1,0 +1,47 @@
+"""Files and folders that a user names, and what stands in their place."""
+
+from clinical.errors import ConfigError
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def check_file(path: Path, *, what: str, usual: Sequence[str] = ()) -> None:
+    """Refuse a path that is no file.
+
+    Args:
+        path: What the user named.
+        what: What is read from it, such as "predictions".
+        usual: Names that such a file has in a folder, to point to.
+
+    Raises:
+        ConfigError: It is a folder, or not there.
+    """
+    if path.is_dir():
+        inside = [path / name for name in usual if (path / name).is_file()]
+        remedy = f"give {inside[0]}" if inside else "give a file"
+        raise ConfigError(f"{what}: {path} is a folder; {remedy}")
+    if not path.exists():
+        raise ConfigError(f"{what}: there is no such file as {path}; check the path")
+
+
+def check_no_file(path: Path, *, what: str, remedy: str) -> None:
+    """Refuse a file where a folder is read or made; a path with nothing at it is fine.
+
+    Raises:
+        ConfigError: It, or a folder above it, is a file.
+    """
+    if path.is_file():
+        raise ConfigError(f"{what}: {path} is a file; {remedy}")
+    check_above(path, what=what)
+
+
+def check_above(path: Path, *, what: str) -> None:
+    """Refuse a path below a file.
+
+    Raises:
+        ConfigError: A folder above it is a file.
+    """
+    for parent in path.parents:
+        if parent.is_file():
+            raise ConfigError(f"{what}: {parent} is a file and can hold nothing; check the path")
