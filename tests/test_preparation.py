@@ -149,6 +149,18 @@ def test_new_labels_or_samples_make_a_new_store(tmp_path):
     assert other.counts["labels"]["death: positive"] == made.n_samples - before
 
 
+def test_other_splits_in_the_same_file_make_a_new_store(extract, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits = pl.read_parquet(extract / "metadata" / "subject_splits.parquet")
+    splits.write_parquet("mine.parquet")
+    config = hospital.configure(extract, tmp_path, splits="mine.parquet")
+    before = prepare(config, tmp_path / "store").counts["samples"]
+    moved = pl.when(pl.col("split") == "held_out").then(pl.lit("train")).otherwise("split")
+    splits.with_columns(moved.alias("split")).write_parquet("mine.parquet")
+    after = prepare(config, tmp_path / "store").counts["samples"]
+    assert after["train"] == before["train"] + before["held_out"]
+
+
 def test_a_run_that_is_stopped_leaves_no_store(extract, tmp_path, monkeypatch):
     config = hospital.configure(extract, tmp_path)
 

@@ -53,7 +53,7 @@ def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
     """What the store is made from beside the extract's data and metadata."""
     single = [extract.path / "samples.parquet"]
     if config.splits is not None:
-        single.append(extract.path / config.splits)
+        single.append(config.splits.absolute())  # from the working directory, as it is read
     yield from (path for path in single if path.is_file())
     for task in config.tasks.values():
         if task.labels is not None:
