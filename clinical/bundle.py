@@ -3,12 +3,16 @@
 from clinical.calibration import Calibration
 from clinical.config import RunConfig, load_yaml
 from clinical.errors import BundleError, ConfigError
+from clinical.experts import EXPERTS
+from clinical.experts.lightgbm import LightGBM
+from clinical.experts.stack import EVEN
+from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 from clinical.preparation import Fitted
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,15 +24,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
 MEMORY = "memory.safetensors"
+STACK = "stack.json"
 CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
+
+Experts = Mapping[str, Mapping[str, LightGBM]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the ensemble.
+
+    Attributes:
+        model: weights, in evaluation mode, the memory in place.
+        memory: [N, D] float32, fused summaries of the references (stored in half precision).
+    """
+
+    model: ClinicalModel
+    memory: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,16 +58,23 @@ class Bundle:
     Attributes:
         config: the run's configuration, without the places of its extract and output.
         fitted: what the data side learned from train.
-        model: weights, in evaluation mode.
-        memory: [N, D] float32, fused summaries of the references (stored in half precision).
+        networks: the members of the ensemble.
+        experts: expert -> task -> what was fitted for it.
+        stack: task -> the experts' weight beside the networks; empty without experts.
         calibration: task -> calibration, for tasks that have one.
     """
 
     config: RunConfig
     fitted: Fitted
-    model: ClinicalModel
-    memory: Tensor
+    networks: tuple[Network, ...]
+    experts: Experts
+    stack: Mapping[str, float]
     calibration: Mapping[str, Calibration]
+
+    @property
+    def tabulator(self) -> Tabulator:
+        """The flat features that the experts read."""
+        return Tabulator.of(self.config, self.fitted.sizes(self.config))
 
     @classmethod
     def read(cls, folder: Path, *, draft: bool = False) -> "Bundle":
@@ -70,14 +97,13 @@ class Bundle:
         try:
             config = RunConfig.model_validate(load_yaml(folder / CONFIG))
             fitted = Fitted.read(folder)
-            weights = load_file(folder / MODEL)
-            memory = load_file(folder / MEMORY)["embedding"].float()
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
-            model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
-            model.load_state_dict(weights)
-            model.eval()
-            model.set_memory(memory)
+            networks = _read_networks(folder, config, fitted)
+            experts = _read_experts(folder, config)
+            stack = _read_stack(folder, config)
+            bundle = cls(config, fitted, networks, experts, stack, calibrations)
+            _check_width(bundle)
         except (OSError, SafetensorError, ConfigError, KeyError) as error:
             what = type(error).__name__
             raise BundleError(f"{folder}: cannot be opened ({what}: {error})") from error
@@ -86,19 +112,94 @@ class Bundle:
                 f"{folder}: its parts do not fit together; it was written by another version "
                 "of the toolkit or put together by hand. Train it again"
             ) from error
-        return cls(config, fitted, model, memory, calibrations)
+        return bundle
+
+
+def _member(number: int) -> str:
+    return f"member-{number}"
+
+
+def _read_networks(folder: Path, config: RunConfig, fitted: Fitted) -> tuple[Network, ...]:
+    weights, memories = load_file(folder / MODEL), load_file(folder / MEMORY)
+    names = [_member(number) for number in range(len(memories))]
+    found = {key.partition("/")[0] for key in weights}
+    if len(names) != config.ensemble or not set(names) == set(memories) == found:
+        raise ValueError("weights, embeddings and configuration are of other networks")
+    networks = []
+    for name in names:
+        memory = memories[name].float()
+        model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
+        own = f"{name}/"
+        model.load_state_dict(
+            {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
+        )
+        model.eval()
+        model.set_memory(memory)
+        networks.append(Network(model, memory))
+    return tuple(networks)
+
+
+def _expert_file(expert: str, place: int) -> str:
+    """By the task's place in the configuration: its name may be no file name."""
+    return f"{expert}-{place}.txt"
+
+
+def _read_experts(folder: Path, config: RunConfig) -> Experts:
+    return {
+        name: {
+            task: EXPERTS[name].read(
+                (folder / _expert_file(name, place)).read_text(encoding="utf-8")
+            )
+            for place, task in enumerate(config.tasks)
+        }
+        for name in config.experts
+    }
+
+
+def _read_stack(folder: Path, config: RunConfig) -> dict[str, float]:
+    stack = json.loads((folder / STACK).read_text(encoding="utf-8"))
+    weights = {str(task): float(weight) for task, weight in stack.items()}
+    if set(weights) != (set(config.tasks) if config.experts else set()):
+        raise ValueError("there are weights of other tasks")
+    if not all(0 <= weight <= 1 for weight in weights.values()):
+        raise ValueError("a weight is not between 0 and 1")
+    return weights
+
+
+def _check_width(bundle: Bundle) -> None:
+    width = bundle.tabulator.n_columns
+    if any(e.n_features != width for tasks in bundle.experts.values() for e in tasks.values()):
+        raise ValueError("an expert reads other features")
 
 
 def write_draft(
-    folder: Path, *, config: RunConfig, fitted: Fitted, model: ClinicalModel, memory: Tensor
+    folder: Path,
+    *,
+    config: RunConfig,
+    fitted: Fitted,
+    networks: Sequence[Network],
+    experts: Experts,
 ) -> None:
-    """Write all that scoring needs, uncalibrated and without a manifest."""
+    """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     fitted.write(folder)
-    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, folder / MODEL)
-    save_file({"embedding": memory.to(torch.float16).contiguous().cpu()}, folder / MEMORY)
+    weights = {
+        f"{_member(number)}/{key}": value.contiguous().cpu()
+        for number, network in enumerate(networks)
+        for key, value in network.model.state_dict().items()
+    }
+    save_file(weights, folder / MODEL)
+    memories = {
+        _member(number): network.memory.to(torch.float16).contiguous().cpu()
+        for number, network in enumerate(networks)
+    }
+    save_file(memories, folder / MEMORY)
+    for name, tasks in experts.items():
+        for place, task in enumerate(config.tasks):
+            (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")
+    write_json(folder / STACK, dict.fromkeys(config.tasks, EVEN) if experts else {})
     write_json(folder / CALIBRATION, {})
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -182,6 +183,10 @@ class RunConfig(Section):
     modalities: Annotated[dict[str, ModalityConfig], _SWITCHABLE] = Field(min_length=1)
     fusion: FusionConfig = FusionConfig()
     graph: GraphConfig = GraphConfig()
+    ensemble: int = Field(default=1, ge=1)
+    """Networks that are trained alike from seeds of their own; their logits are averaged."""
+    experts: list[str] = Field(default_factory=list)
+    """Classical models beside the networks, by name; their share is fitted on tuning."""
     pretrain: PretrainConfig | None = None
     finetune: FinetuneConfig = FinetuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -192,6 +197,13 @@ class RunConfig(Section):
         modality = self.modalities[name]
         own = "window_hours" in modality.model_fields_set
         return modality.window_hours if own else self.window_hours
+
+    @field_validator("experts")
+    @classmethod
+    def _once_each(cls, experts: list[str]) -> list[str]:
+        if len(set(experts)) < len(experts):
+            raise ValueError("names an expert twice")
+        return experts
 
     def dump(self) -> dict[str, Any]:
         """Plain values, complete: reading them back gives an equal configuration."""

@@ -7,7 +7,7 @@ from clinical.places import check_no_file
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ def prepare(config: RunConfig) -> "Store":
 
 
 def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
-    """Pretrain on the train split; returns the file of weights."""
+    """Pretrain on the train split; returns the folder of weights, with one of each network."""
     if config.pretrain is None:
         raise ConfigError("pretrain: the configuration has no such section; add objectives")
     _refuse(config)
@@ -98,31 +98,44 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
 
 def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
     from clinical.training.build import build_model, pretrain_model
-    from clinical.training.checkpoint import DONE, thread_limit
+    from clinical.training.checkpoint import thread_limit
+    from clinical.training.members import members
 
     with thread_limit(config.trainer.threads):
-        model = build_model(config, store)
-        pretrain_model(config, store, model, folder=config.out, progress=progress)
-    return config.out / "checkpoints" / "pretrain" / DONE
+        for member in members(config):
+            _announce("pretraining", member.number, config)
+            model = build_model(member.config, store)
+            pretrain_model(member, store, model, progress=progress)
+    return config.out / "checkpoints"
 
 
 def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
     from clinical.finishing import finish
     from clinical.training.build import build_model, finetune_model, load_pretrained
     from clinical.training.checkpoint import DONE, thread_limit
+    from clinical.training.members import members
 
+    models = []
     with thread_limit(config.trainer.threads):
-        model = build_model(config, store)
-        if config.pretrain is not None and config.pretrain.epochs > 0:
-            weights = config.out / "checkpoints" / "pretrain" / DONE
-            if not weights.exists():
-                raise ConfigError(
-                    f"{weights}: there are no pretrained weights; run `clinical pretrain` first, "
-                    "or set pretrain=null"
-                )
-            load_pretrained(model, weights)
-        finetune_model(config, store, model, folder=config.out, progress=progress)
-        return finish(config, store, model, out=config.out)
+        for member in members(config):
+            _announce("fine-tuning", member.number, config)
+            model = build_model(member.config, store)
+            if config.pretrain is not None and config.pretrain.epochs > 0:
+                weights = member.checkpoints / "pretrain" / DONE
+                if not weights.exists():
+                    raise ConfigError(
+                        f"{weights}: there are no pretrained weights; run `clinical pretrain` "
+                        "first, or set pretrain=null"
+                    )
+                load_pretrained(model, weights)
+            finetune_model(member, store, model, progress=progress)
+            models.append(model)
+        return finish(config, store, models, out=config.out)
+
+
+def _announce(stage: str, number: int, config: RunConfig) -> None:
+    if config.ensemble > 1:
+        logger.info("%s: network %d of %d", stage, number + 1, config.ensemble)
 
 
 def _write_down(config: RunConfig, store: "Store") -> None:
@@ -148,6 +161,7 @@ def _refuse(config: RunConfig) -> None:
         ConfigError: saying what `out` holds and how to go on, or what this machine lacks.
     """
     _check_accelerator(config.trainer.accelerator)
+    _check_experts(config.experts)
     out = config.out
     check_no_file(out, what="out", remedy="choose another out=")
     if (out / RUN_FILE).exists():
@@ -173,6 +187,13 @@ def _check_accelerator(name: str) -> None:
     has["gpu"] = any(has.values())
     if not has.get(name, True):
         raise ConfigError(f"trainer.accelerator: there is no {name} here; use cpu or auto")
+
+
+def _check_experts(names: Sequence[str]) -> None:
+    from clinical.experts import EXPERTS
+
+    for name in names:
+        EXPERTS[name].check()
 
 
 def _check_same(config: RunConfig) -> None:
