@@ -47,10 +47,12 @@ def fit_weight(network: Array, expert: Array, labels: Array) -> float:
 
 def _loss(logit: Array, labels: Array) -> float:
     """Log loss in nats, summed, of the best rising line through the logits."""
-    design = np.stack([np.ones_like(logit), logit], axis=1)
-    # The ridge keeps the line finite where the logits separate the classes.
-    intercept, slope = fit_logistic(design, labels, start=np.array([0.0, 1.0]), ridge=1.0)
+    spread = logit.std()
+    standard = (logit - logit.mean()) / (spread if spread > 0 else 1.0)
+    design = np.stack([np.ones_like(logit), standard], axis=1)
+    # The ridge, worth one sample, keeps the line finite where the logits separate the classes.
+    intercept, slope = fit_logistic(design, labels, ridge=1.0)
     if slope < 0:  # a calibration never turns scores round; the best it can do is the base rate
         intercept, slope = np.log(labels.mean() / (1 - labels.mean())), 0.0
-    line = intercept + slope * logit
+    line = intercept + slope * standard
     return float((np.logaddexp(0.0, line) - labels * line).sum())

@@ -4,6 +4,8 @@ from clinical.experts.stack import EVEN, fit_weight, stacked
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def signals(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,3 +73,13 @@ def test_the_order_of_the_samples_does_not_matter():
 def test_experts_that_say_the_same_of_everybody_leave_it_at_a_half():
     labels, good, _ = signals(200)
     assert fit_weight(good, np.full(200, -1.3), labels) == pytest.approx(EVEN, abs=0.05)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.floats(-4, 3), st.floats(-4, 3), st.booleans())
+def test_a_weight_is_found_for_logits_of_any_size(seed, first, second, are_apart):
+    labels, good, noise = signals(40, seed=seed)
+    if are_apart:
+        good = good + 1000 * labels
+    with np.errstate(all="raise", under="ignore"):
+        assert 0 <= fit_weight(10**first * good, 10**second * noise, labels) <= 1
