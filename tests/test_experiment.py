@@ -95,6 +95,7 @@ def test_defaults_are_those_of_the_design(raw):
     run = Run.parse({**minimal, "modalities": {"static": {"encoder": "mlp"}}}, where="x")
     assert (run.seed, run.window_hours, run.pretrain) == (0, 48.0, None)
     assert (run.fusion.kind, run.graph.relations) == ("attention", {})
+    assert (run.ensemble, run.experts) == (1, [])
     assert (run.evaluate.resamples, run.resume, run.overwrite) == (1000, False, False)
 
 
@@ -155,6 +156,11 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ),
         ({"tasks": {"x": {"kind": "multiclass", "labels": "x"}}}, "there is no head for"),
         ({"tasks": {"x": {"kind": "binary"}}}, "give either labels: FOLDER or builder: NAME"),
+        ({"ensemble": 0}, "ensemble: input should be greater than or equal to 1 (given: 0)"),
+        ({"experts": ["lightgmb"]}, "experts.0: there is no lightgmb; did you mean lightgbm?"),
+        ({"experts": ["lightgbm", "lightgbm"]}, "experts: names an expert twice"),
+        ({"experts": "lightgbm"}, "experts: input should be a valid list"),
+        ({"experts": [3]}, "experts.0: input should be a valid string"),
         ({"seed": -1}, "seed: input should be greater than or equal to 0 (given: -1)"),
         ({"tasks": {}}, "tasks: "),
     ],
@@ -189,8 +195,9 @@ def test_all_problems_are_told_at_once(raw):
     raw["graph"]["relations"]["similar"]["k"] = 0
     raw["graph"]["relations"]["same_unit"]["codez"] = "x"
     raw["pretrain"]["objectives"]["tokenz"] = 1.0
+    raw["experts"] = ["lightgbm", "xgboost"]
     found = message(raw)
-    assert found.startswith("run.yaml: 7 problems\n")
+    assert found.startswith("run.yaml: 8 problems\n")
     for key in (
         "sed:",
         "finetune.epochs:",
@@ -199,6 +206,7 @@ def test_all_problems_are_told_at_once(raw):
         "graph.relations.similar.k:",
         "graph.relations.same_unit.codez:",
         "pretrain.objectives.tokenz",
+        "experts.1",
     ):
         assert re.search(rf"^  {re.escape(key)}", found, flags=re.MULTILINE), key
 
@@ -225,7 +233,14 @@ def entries() -> list[Any]:
     ]
 
 
-HOME = {"event_set": "events", "mlp": "static", "bert": "notes", "cnn": "images", "bag": "codes"}
+HOME = {
+    "event_set": "events",
+    "two_axis": "events",
+    "mlp": "static",
+    "bert": "notes",
+    "cnn": "images",
+    "bag": "codes",
+}
 
 
 def with_option(raw: dict[str, Any], menu: str, name: str, key: str, value: Any) -> dict[str, Any]:
