@@ -10,7 +10,6 @@ from clinical.batch import (
     Vector,
 )
 from clinical.config import RunConfig
-from clinical.modalities.summaries import SLOPE, summarise
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,44 +20,13 @@ import torch
 from torch import Tensor
 
 S = len(SUMMARY_STATISTICS)
-PARTS = 6
 GRID = 8
-LOOK_BACK_HOURS = (6.0, 12.0, 24.0, 48.0, 96.0)
 
 
-def _edges(window_hours: float | None) -> np.ndarray:
-    """Hours before the prediction time that cut a window into `PARTS`.
-
-    Six equal parts; without a window the last six hours, the six before, and so on, each cut
-    twice as far back as the one before it.
-    """
-    if window_hours is None:
-        return np.array(LOOK_BACK_HOURS)
-    return np.arange(1, PARTS) * window_hours / PARTS
-
-
-def _events(container: TimeSeries, window_hours: float | None) -> Tensor:
-    """[B, V * S * (1 + PARTS)]: summaries of each variable, NaN where it was not measured.
-
-    First the exact ones of the whole window, then those of each part of it, of the events that
-    the batch holds: positions in the train distribution, which order as the values do.
-    """
+def _events(container: TimeSeries) -> Tensor:
+    """[B, V * S]: exact summaries of each variable, NaN where it was not measured."""
     unseen = ~container.summary_observed[:, :, None]
-    whole = container.summary.masked_fill(unseen, torch.nan).flatten(1)
-    size, n_variables = container.summary_observed.shape
-    kept = (container.mask & (container.variable < n_variables)).numpy()
-    sample, hours = np.nonzero(kept)[0], container.time_hours.numpy()[kept]
-    oldest_first = np.lexsort((-hours, sample))
-    part = np.searchsorted(_edges(window_hours), hours)
-    cell = container.variable.numpy()[kept] * PARTS + part
-    found = summarise(
-        *(x[oldest_first] for x in (sample, cell, container.value.numpy()[kept], hours))
-    )
-    statistics = found.statistics.copy()
-    statistics[~found.has_slope, SLOPE] = np.nan
-    table = np.full((size, n_variables * PARTS, S), np.nan, dtype=np.float32)
-    table[found.sample, found.variable] = statistics
-    return torch.cat([whole, torch.from_numpy(table).flatten(1)], dim=1)
+    return container.summary.masked_fill(unseen, torch.nan).flatten(1)
 
 
 def _static(container: Vector) -> Tensor:
@@ -101,26 +69,22 @@ class _Block:
     """The columns of one modality.
 
     Attributes:
-        columns: (container, size, window_hours) -> [B, F].
+        columns: (container, size) -> [B, F].
         size: which of the modality's sizes `columns` needs.
         n_columns: F for that size.
     """
 
-    columns: Callable[[Any, int, float | None], Tensor]
+    columns: Callable[[Any, int], Tensor]
     size: str
     n_columns: Callable[[int], int]
 
 
 BLOCKS: Mapping[str, _Block] = {
-    "events": _Block(
-        lambda events, _, hours: _events(events, hours),
-        "summary_variables",
-        lambda n: n * S * (1 + PARTS),
-    ),
-    "static": _Block(lambda static, *_: _static(static), "columns", lambda n: n),
-    "notes": _Block(lambda notes, n, _: _notes(notes, n), "vocabulary", lambda n: n),
-    "images": _Block(lambda images, *_: _images(images), "size", lambda _: GRID**2),
-    "codes": _Block(lambda codes, n, _: _codes(codes, n), "codes", lambda n: n),
+    "events": _Block(lambda events, _: _events(events), "summary_variables", lambda n: n * S),
+    "static": _Block(lambda static, _: _static(static), "columns", lambda n: n),
+    "notes": _Block(_notes, "vocabulary", lambda n: n),
+    "images": _Block(lambda images, _: _images(images), "size", lambda _: GRID**2),
+    "codes": _Block(_codes, "codes", lambda n: n),
 }
 """Modality -> its columns; one without a line here adds none."""
 
@@ -131,20 +95,14 @@ class Tabulator:
 
     Attributes:
         sizes: modality -> sizes of its encoder, in the order of the columns.
-        window_hours: modality -> its visible hours, None for all history.
     """
 
     sizes: Mapping[str, Mapping[str, int]]
-    window_hours: Mapping[str, float | None]
 
     @classmethod
     def of(cls, config: RunConfig, sizes: Mapping[str, Mapping[str, int]]) -> "Tabulator":
         """The features of a run's modalities."""
-        named = [name for name in config.modalities if name in BLOCKS]
-        return cls(
-            {name: sizes[name] for name in named},
-            {name: config.modality_window(name) for name in named},
-        )
+        return cls({name: sizes[name] for name in config.modalities if name in BLOCKS})
 
     @property
     def n_columns(self) -> int:
@@ -159,7 +117,7 @@ class Tabulator:
         for name, sizes in self.sizes.items():
             block, container = BLOCKS[name], batch.inputs[name]
             seen = container.drop(everyone) if name in without else container
-            columns.append(block.columns(seen, sizes[block.size], self.window_hours[name]))
+            columns.append(block.columns(seen, sizes[block.size]))
         return torch.cat(columns, dim=1).numpy().astype(np.float32)
 
     def table(self, batches: Iterable[ClinicalBatch]) -> tuple[np.ndarray, np.ndarray]:

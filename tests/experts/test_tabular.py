@@ -1,39 +1,19 @@
 """Flat features: against a naive loop, and the same for a sample alone as in any batch."""
 
-from clinical.batch import SUMMARY_STATISTICS, Images
-from clinical.experts.tabular import BLOCKS, PARTS, S, Tabulator
+from clinical.batch import Images
+from clinical.experts.tabular import BLOCKS, S, Tabulator
 from clinical.modalities import MODALITIES
-
-import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-EDGES = {
-    48.0: [-1, 8, 16, 24, 32, 40, 48],
-    24.0: [-1, 4, 8, 12, 16, 20, math.inf],
-    None: [-1, 6, 12, 24, 48, 96, math.inf],
-}
+
+def tabulator(synthetic) -> Tabulator:
+    return Tabulator.of(synthetic.make_config(), synthetic.SIZES)
 
 
-def tabulator(synthetic, window_hours: float | None = 48.0) -> Tabulator:
-    config = synthetic.make_config().model_copy(update={"window_hours": window_hours})
-    return Tabulator.of(config, synthetic.SIZES)
-
-
-def statistics(events: list[tuple[float, float]]) -> list[float]:
-    """Of (hours before the prediction time, value), oldest first."""
-    if not events:
-        return [math.nan] * len(SUMMARY_STATISTICS)
-    time, value = -np.array([h for h, _ in events]), np.array([v for _, v in events])
-    slope = np.polyfit(time, value, 1)[0] if len(set(time)) > 1 else math.nan
-    around = [value[0], value[-1], value.std(), slope, len(value), -time[-1]]
-    return [value.mean(), value.min(), value.max(), *around]
-
-
-def naive(batch, sizes, edges) -> list[list[float]]:
+def naive(batch, sizes) -> list[list[float]]:
     """The features of each sample, one number after the other."""
     nan, rows = float("nan"), []
     for b in range(len(batch)):
@@ -42,13 +22,6 @@ def naive(batch, sizes, edges) -> list[list[float]]:
         for v in range(sizes["events"]["summary_variables"]):
             seen = bool(events.summary_observed[b, v])
             row += [float(x) if seen else nan for x in events.summary[b, v]]
-        for v in range(sizes["events"]["summary_variables"]):
-            steps = [t for t in range(events.mask.shape[1]) if events.mask[b, t]]
-            mine = [t for t in steps if events.variable[b, t] == v]
-            for low, high in pairwise(edges):
-                hours = {t: float(events.time_hours[b, t]) for t in mine}
-                inside = [t for t in mine if low < hours[t] <= high]
-                row += statistics([(hours[t], float(events.value[b, t])) for t in inside])
         for v in range(sizes["static"]["columns"]):
             row.append(float(static.value[b, v]) if static.observed[b, v] else nan)
         notes, counts = batch.inputs["notes"], [0] * sizes["notes"]["vocabulary"]
@@ -73,13 +46,11 @@ def naive(batch, sizes, edges) -> list[list[float]]:
     return rows
 
 
-@pytest.mark.parametrize("window_hours", list(EDGES))
-def test_the_features_are_those_of_a_naive_loop(synthetic, window_hours):
+def test_the_features_are_those_of_a_naive_loop(synthetic):
     batches = [synthetic.make_batch(7, seed=1), synthetic.make_batch(4, seed=2)]
-    order, features = tabulator(synthetic, window_hours).table(batches)
+    order, features = tabulator(synthetic).table(batches)
     assert order.tolist() == [*range(7), *range(4)]
-    edges = EDGES[window_hours]
-    expected = [row for batch in batches for row in naive(batch, synthetic.SIZES, edges)]
+    expected = [row for batch in batches for row in naive(batch, synthetic.SIZES)]
     np.testing.assert_allclose(features, expected, rtol=2e-5, atol=1e-5)
     assert np.isnan(features).any()
     assert features.dtype == np.float32
@@ -91,17 +62,6 @@ def test_a_sample_has_the_same_features_bit_for_bit_alone_and_among_others(synth
     for sample in range(9):
         alone = tabulator(synthetic).features(synthetic.take(batch, torch.tensor([sample])))
         assert np.array_equal(alone[0], together[sample], equal_nan=True)
-
-
-def test_events_in_any_order_have_the_same_features(synthetic):
-    batch = synthetic.make_batch(6, seed=4)
-    events = batch.inputs["events"]
-    order = torch.randperm(events.mask.shape[1], generator=torch.Generator().manual_seed(0))
-    fields = ("variable", "value", "time_hours", "mask", "observed")
-    mixed = events.replace(**{name: getattr(events, name)[:, order] for name in fields})
-    found = tabulator(synthetic).features(batch.replace(events=mixed))
-    expected = tabulator(synthetic).features(batch)
-    assert np.array_equal(found, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", list(BLOCKS))
@@ -132,7 +92,7 @@ def test_only_the_newest_image_of_a_sample_counts(synthetic, hours):
     observed = torch.ones(3, 4, 4, dtype=torch.bool)
     images = Images(pixels, observed, torch.tensor(hours), torch.tensor([1, 1, 1]), 2)
     features = tabulator(synthetic).features(batch.replace(images=images))
-    start = 5 * S * (1 + PARTS) + 4 + 40
+    start = 5 * S + 4 + 40
     shown = features[:, start : start + 64]
     newest = max(i for i in range(3) if hours[i] == min(hours))
     assert np.isnan(shown[0]).all()
