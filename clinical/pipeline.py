@@ -1,15 +1,21 @@
 """The verbs, as functions: what the command line offers, for notebooks and scripts."""
 
-from clinical.config import RunConfig, load_yaml
+from clinical.config import RunConfig
 from clinical.errors import ConfigError
 from clinical.places import check_no_file
+from clinical.run_folder import (
+    check_not_interrupted,
+    check_pretrained,
+    check_run_folder,
+    clear,
+    clear_finetuned,
+    write_down,
+)
 
-import importlib.metadata
 import logging
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extract loads no torch
     from clinical.cohort.store import Store
@@ -20,12 +26,6 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extra
     import pandas as pd
 
 logger = logging.getLogger(__name__)
-
-RUN_FILE = "run.yaml"
-UNCOMPARED = ("resume", "overwrite", "out")
-UNCOMPARED_OF_TRAINER = ("workers", "threads")
-PLACES = ("extract", "splits")
-OWN_FOLDERS = ("checkpoints", "bundle", "logs", "figures")
 
 
 def import_extract(
@@ -52,24 +52,36 @@ def prepare(config: RunConfig) -> "Store":
     """Cut, route and store the cohort's inputs; reuses a store of the same extract and keys."""
     from clinical.preparation import prepare as prepare_store
 
+    check_no_file(config.out, what="out", remedy="choose another out=")
     return prepare_store(config, config.out / "store")
 
 
 def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
-    """Pretrain on the train split; returns the folder of weights, with one of each network."""
+    """Pretrain on the train split; returns the folder of weights, with one of each network.
+
+    Raises:
+        ConfigError: nothing to pretrain by; `out` holds what may not be replaced.
+    """
     if config.pretrain is None:
         raise ConfigError("pretrain: the configuration has no such section; add objectives")
-    _refuse(config)
-    store = prepare(config)
-    _write_down(config, store)
+    store = _begin(config)
     return _pretrain(config, store, progress=progress)
 
 
 def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
-    """Fine-tune, from the run's pretrained weights where it has pretraining, and evaluate."""
-    _refuse(config)
+    """Fine-tune, from the run's pretrained weights where it has pretraining, and evaluate.
+
+    Raises:
+        ConfigError: `out` holds what may not be replaced, or weights that were pretrained with
+            other keys.
+    """
+    _check_machine(config)
+    check_run_folder(config)
+    check_pretrained(config)
     store = prepare(config)
-    _write_down(config, store)
+    if not config.resume:
+        clear_finetuned(config.out)
+    write_down(config, store.fingerprint)
     return _finetune(config, store, progress=progress)
 
 
@@ -81,19 +93,22 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
             `overwrite` says what to do with it; or a run of other keys to resume.
         SchemaError: the extract or its labels break their schema.
     """
-    _refuse(config)
-    if (config.out / "checkpoints").exists() and not (config.resume or config.overwrite):
-        raise ConfigError(
-            f"{config.out}: holds an interrupted run; go on with it with resume=true, or start "
-            "anew with overwrite=true"
-        )
-    store = prepare(config)
-    if not config.resume:
-        _clear(config.out)
-    _write_down(config, store)
+    store = _begin(config)
     if config.pretrain is not None:
         _pretrain(config, store, progress=progress)
     return _finetune(config, store, progress=progress)
+
+
+def _begin(config: RunConfig) -> "Store":
+    """The prepared store of a run that starts, or goes on, in a folder that it may write into."""
+    _check_machine(config)
+    check_run_folder(config)
+    check_not_interrupted(config)
+    store = prepare(config)
+    if not config.resume:
+        clear(config.out)
+    write_down(config, store.fingerprint)
+    return store
 
 
 def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
@@ -138,49 +153,17 @@ def _announce(stage: str, number: int, config: RunConfig) -> None:
         logger.info("%s: network %d of %d", stage, number + 1, config.ensemble)
 
 
-def _write_down(config: RunConfig, store: "Store") -> None:
-    """Leave the resolved run in its folder, with what it was made from."""
-    import yaml
-
-    resolved = {
-        **config.dump(),
-        "provenance": {
-            "clinical": importlib.metadata.version("clinical"),
-            "extract_fingerprint": store.fingerprint,
-        },
-    }
-    draft = config.out / "run.draft"
-    draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
-    draft.replace(config.out / RUN_FILE)
-
-
-def _refuse(config: RunConfig) -> None:
-    """Nothing finished is overwritten, nothing different resumed, nothing of others touched.
+def _check_machine(config: RunConfig) -> None:
+    """Before anything is prepared, since preparing can take hours.
 
     Raises:
-        ConfigError: saying what `out` holds and how to go on, or what this machine lacks.
+        ConfigError: there is no such accelerator here, or an expert's library is missing.
     """
     _check_accelerator(config.trainer.accelerator)
     _check_experts(config.experts)
-    out = config.out
-    check_no_file(out, what="out", remedy="choose another out=")
-    if (out / RUN_FILE).exists():
-        if config.resume:
-            _check_same(config)
-        elif (out / "bundle" / "manifest.json").exists() and not config.overwrite:
-            raise ConfigError(
-                f"{out}: holds a finished run; choose another out=, or replace it with "
-                "overwrite=true"
-            )
-    elif found := [name for name in OWN_FOLDERS if (out / name).exists()]:
-        raise ConfigError(
-            f"{out}: has {', '.join(found)} but no {RUN_FILE}, so it is no run folder; choose "
-            "another out="
-        )
 
 
 def _check_accelerator(name: str) -> None:
-    """Before anything is prepared, since preparing can take hours."""
     import torch
 
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -194,50 +177,6 @@ def _check_experts(names: Sequence[str]) -> None:
 
     for name in names:
         EXPERTS[name].check()
-
-
-def _check_same(config: RunConfig) -> None:
-    """A run may be resumed with its own configuration on its own extract.
-
-    Raises:
-        ConfigError: naming the keys that differ.
-    """
-    from clinical.extract.schema import Extract
-
-    before = load_yaml(config.out / RUN_FILE)
-    same, now = _compared(before), _compared(config.dump())
-    changed = sorted(key for key in now if same.get(key) != now[key])
-    if changed:
-        raise ConfigError(
-            f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
-            "configuration to resume it, or another out="
-        )
-    known = before.get("provenance", {}).get("extract_fingerprint")
-    if known != Extract.open(config.extract).fingerprint():
-        raise ConfigError(
-            f"{config.extract}: was changed since the run in {config.out} began; start anew, "
-            "without resume=true"
-        )
-
-
-def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: not how many work on it, nor how a folder is written."""
-    kept = {key: value for key, value in values.items() if key not in UNCOMPARED}
-    trainer = kept.get("trainer") or {}
-    kept["trainer"] = {k: v for k, v in trainer.items() if k not in UNCOMPARED_OF_TRAINER}
-    return kept | {key: str(Path(kept[key]).resolve()) for key in PLACES if kept.get(key)}
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier run left, apart from its store, which may be used again."""
-    if not (out / RUN_FILE).exists():
-        return
-    for leftover in OWN_FOLDERS:
-        shutil.rmtree(out / leftover, ignore_errors=True)
-    for pattern in ("predictions*.parquet", "metrics.json"):
-        for path in out.glob(pattern):
-            path.unlink()
-    (out / RUN_FILE).unlink()
 
 
 def score(

@@ -183,13 +183,14 @@ def test_a_wrong_usage_ends_with_2(command, arguments, tmp_path):
 
 
 @pytest.fixture
-def places(hospital, finished, tmp_path_factory) -> dict[str, Path]:
+def places(hospital, hospital_tools, finished, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("places")
     (folder / "file").write_text("mine")
     (folder / "empty").mkdir()
     return {
         "file": folder / "file",
         "empty": folder / "empty",
+        "config": hospital_tools.TINY,
         "hospital": hospital,
         "out": finished.out,
         "bundle": finished.bundle,
@@ -216,7 +217,7 @@ def places(hospital, finished, tmp_path_factory) -> dict[str, Path]:
         ("evaluate {file}x", "predictions: there is no such file as {file}x; check the path"),
         (
             "evaluate {predictions} --baseline {out}",
-            "baseline: {out} is a folder; give {predictions}",
+            "baseline: {out} is a folder; give {out}/predictions_baseline.parquet",
         ),
         (
             "evaluate {predictions} --labels {hospital}",
@@ -228,6 +229,8 @@ def places(hospital, finished, tmp_path_factory) -> dict[str, Path]:
             "evaluate {predictions} --resamples 2 --figures {file}",
             "figures: {file} is a file; name a folder for the pictures",
         ),
+        ("prepare {config} out={file}", "out: {file} is a file; choose another out="),
+        ("prepare {config} out={file}/x", "out: {file} is a file and can hold nothing"),
         ("synthesize {file}", "out: {file} is a file; choose another place"),
         ("synthesize {file}/x", "out: {file} is a file and can hold nothing"),
         (

@@ -221,6 +221,28 @@ def test_resuming_with_other_keys_is_refused_naming_them(finished, read, verb):
     assert tree(finished.out) == before
 
 
+def test_pretraining_again_needs_a_word_and_then_leaves_nothing_of_before(finished, read, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out, ignore=shutil.ignore_patterns("bundle"))
+    shutil.copytree(out / "checkpoints" / "member-0", out / "checkpoints" / "member-1")
+    with pytest.raises(ConfigError, match="holds an interrupted run"):
+        clinical.pretrain(read(out, "seed=5"))
+    clinical.pretrain(read(out, "seed=5", "overwrite=true", "pretrain.epochs=1"))
+    left = {path.relative_to(out).as_posix() for path in (out / "checkpoints").rglob("*.*")}
+    assert left == {"checkpoints/member-0/pretrain/model.safetensors"}
+
+
+def test_weights_that_were_pretrained_otherwise_are_not_fine_tuned(finished, read, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out, ignore=shutil.ignore_patterns("bundle"))
+    before = tree(out)
+    for other in ("seed=5", "fusion.width=20", "pretrain.epochs=9"):
+        key = other.partition("=")[0].partition(".")[0]
+        with pytest.raises(ConfigError, match=f"pretrained with other values of {key}; use the"):
+            clinical.finetune(read(out, other))
+    assert tree(out) == before
+
+
 def test_resuming_with_other_threads_or_a_folder_written_otherwise_is_the_same_run(
     finished, read, monkeypatch
 ):

@@ -1,0 +1,152 @@
+"""The folder of a run: what it holds, and which run may write into it."""
+
+from clinical.config import RunConfig, load_yaml
+from clinical.errors import ConfigError
+from clinical.places import check_no_file
+
+import importlib.metadata
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RUN_FILE = "run.yaml"
+UNCOMPARED = ("resume", "overwrite", "out")
+UNCOMPARED_OF_TRAINER = ("workers", "threads")
+PLACES = ("extract", "splits")
+OWN_FOLDERS = ("checkpoints", "bundle", "logs", "figures")
+# What one network's pretrained weights are a function of; fine-tuning may differ in all else.
+PRETRAINED_BY = (
+    "extract",
+    "splits",
+    "seed",
+    "window_hours",
+    "modalities",
+    "fusion",
+    "graph",
+    "pretrain",
+)
+
+
+def check_run_folder(config: RunConfig) -> None:
+    """Nothing finished is overwritten, nothing different resumed, nothing of others touched.
+
+    Raises:
+        ConfigError: saying what `out` holds and how to go on.
+    """
+    out = config.out
+    check_no_file(out, what="out", remedy="choose another out=")
+    if (out / RUN_FILE).exists():
+        if config.resume:
+            _check_same(config)
+        elif (out / "bundle" / "manifest.json").exists() and not config.overwrite:
+            raise ConfigError(
+                f"{out}: holds a finished run; choose another out=, or replace it with "
+                "overwrite=true"
+            )
+    elif found := [name for name in OWN_FOLDERS if (out / name).exists()]:
+        raise ConfigError(
+            f"{out}: has {', '.join(found)} but no {RUN_FILE}, so it is no run folder; choose "
+            "another out="
+        )
+
+
+def check_not_interrupted(config: RunConfig) -> None:
+    """What an interrupted run has learned is thrown away only where the user says so.
+
+    Raises:
+        ConfigError: there is such a run, and neither `resume` nor `overwrite`.
+    """
+    if (config.out / "checkpoints").exists() and not (config.resume or config.overwrite):
+        raise ConfigError(
+            f"{config.out}: holds an interrupted run; go on with it with resume=true, or start "
+            "anew with overwrite=true"
+        )
+
+
+def check_pretrained(config: RunConfig) -> None:
+    """The pretrained weights of the folder are those of this configuration.
+
+    Raises:
+        ConfigError: naming the keys that differ.
+    """
+    if config.pretrain is None or not (config.out / RUN_FILE).exists():
+        return
+    before, now = _compared(load_yaml(config.out / RUN_FILE)), _compared(config.dump())
+    changed = [key for key in PRETRAINED_BY if before.get(key) != now.get(key)]
+    if changed:
+        raise ConfigError(
+            f"{config.out}: was pretrained with other values of {', '.join(changed)}; use the "
+            "same, or pretrain again with overwrite=true"
+        )
+
+
+def _check_same(config: RunConfig) -> None:
+    """A run may be resumed with its own configuration on its own extract.
+
+    Raises:
+        ConfigError: naming the keys that differ.
+    """
+    from clinical.extract.schema import Extract
+
+    before = load_yaml(config.out / RUN_FILE)
+    same, now = _compared(before), _compared(config.dump())
+    changed = sorted(key for key in now if same.get(key) != now[key])
+    if changed:
+        raise ConfigError(
+            f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
+            "configuration to resume it, or another out="
+        )
+    known = before.get("provenance", {}).get("extract_fingerprint")
+    if known != Extract.open(config.extract).fingerprint():
+        raise ConfigError(
+            f"{config.extract}: was changed since the run in {config.out} began; start anew, "
+            "without resume=true"
+        )
+
+
+def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same: not how many work on it, nor how a folder is written."""
+    kept = {key: value for key, value in values.items() if key not in UNCOMPARED}
+    trainer = kept.get("trainer") or {}
+    kept["trainer"] = {k: v for k, v in trainer.items() if k not in UNCOMPARED_OF_TRAINER}
+    return kept | {key: str(Path(kept[key]).resolve()) for key in PLACES if kept.get(key)}
+
+
+def write_down(config: RunConfig, fingerprint: str) -> None:
+    """Leave the resolved run in its folder, with what it was made from.
+
+    Args:
+        config: of the run.
+        fingerprint: of its extract.
+    """
+    resolved = {
+        **config.dump(),
+        "provenance": {
+            "clinical": importlib.metadata.version("clinical"),
+            "extract_fingerprint": fingerprint,
+        },
+    }
+    draft = config.out / "run.draft"
+    draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    draft.replace(config.out / RUN_FILE)
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier run left, apart from its store, which may be used again."""
+    if not (out / RUN_FILE).exists():
+        return
+    for leftover in OWN_FOLDERS:
+        shutil.rmtree(out / leftover, ignore_errors=True)
+    for pattern in ("predictions*.parquet", "metrics.json"):
+        for path in out.glob(pattern):
+            path.unlink()
+    (out / RUN_FILE).unlink()
+
+
+def clear_finetuned(out: Path) -> None:
+    """Remove the fine-tuned weights of every network, which an unresumed stage replaces."""
+    for leftover in (out / "checkpoints").glob("*/finetune"):
+        shutil.rmtree(leftover)
