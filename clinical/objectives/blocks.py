@@ -16,6 +16,7 @@ from clinical.objectives.objective import (
 )
 from clinical.objectives.values import position_decoder, position_distance
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +52,8 @@ class HiddenHours(Objective):
     measure what worries them, so when and what they measure is worth predicting too. Summaries
     are of the whole window and would tell, so the samples chosen lose all of theirs. Which
     variables were measured and at what level is read from the fused vector and the hours asked.
+    A sample whose summaries are gone already lost hours to another objective and is left alone:
+    what is missing from it can no longer be told apart from what was never measured.
 
     Args:
         model: of whose sizes the decoder is.
@@ -67,8 +70,10 @@ class HiddenHours(Objective):
     def __init__(self, model: SizedModel, *, share: float = 0.3, hours: float = 12.0) -> None:
         super().__init__()
         sizes = sizes_of(model, "events", objective=self.name)
-        if hours <= 0:
-            raise ConfigError(f"pretrain.objectives.{self.name}.hours: {hours} should be above 0")
+        if not 0 < hours < math.inf:
+            raise ConfigError(
+                f"pretrain.objectives.{self.name}.hours: {hours} should be above 0 and finite"
+            )
         self.n_variables = sizes["summary_variables"]
         self.share = check_share(f"{self.name}.share", share)
         self.hours = hours
@@ -101,9 +106,9 @@ class HiddenHours(Objective):
         start = self.start(span, length, generator)
         bounds = torch.stack((start, start + length), 1)
         inside = (hours >= bounds[:, :1]) & (hours < bounds[:, 1:]) & events.mask
-        gone = inside & drawn[:, None]
         # A block without events is asked about too: that nothing was measured is an answer.
-        chosen = drawn & events.present
+        chosen = drawn & events.summary_observed.any(1)
+        gone = inside & chosen[:, None]
         measured, level = self._found(events, gone)
         masked = events.replace(
             variable=events.variable.masked_fill(gone, 0),
@@ -150,9 +155,11 @@ class Forecast(HiddenHours):
 
 
 class Presence(HiddenHours):
-    """Some hours are taken away, wherever they lie. See `HiddenHours`."""
+    """Some hours are taken away, anywhere between a stay's ends. See `HiddenHours`."""
 
     name = "presence"
 
     def start(self, span: Tensor, length: Tensor, generator: torch.Generator) -> Tensor:
-        return (span - length).clamp(min=0) * uniform(tuple(span.shape), generator, span)
+        # From before the newest hour to the oldest event, so that both ends are hidden as well.
+        earliest = (span + length) * uniform(tuple(span.shape), generator, span) - length
+        return earliest.clamp(min=0)

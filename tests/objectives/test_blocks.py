@@ -28,13 +28,34 @@ def test_forecasting_takes_the_last_hours_and_nothing_older(model, synthetic):
     assert torch.equal(gone, before.mask & (before.time_hours < longest))
 
 
-def test_a_block_elsewhere_lies_within_the_stay_where_the_stay_is_long_enough(model, synthetic):
+def test_a_block_lies_anywhere_from_the_first_event_to_the_last(model, synthetic):
+    batch = synthetic.make_batch(400)
+    masked, hidden = Presence(model, share=1.0, hours=24.0).hide(batch, draws())
+    events = batch.inputs["events"]
+    hours = events.time_hours.masked_fill(~events.mask, -1.0)
+    span = hours.amax(1)
+    assert (hidden.bounds[hidden.chosen, 0] <= span[hidden.chosen]).all()
+    gone = events.mask & ~masked.inputs["events"].mask
+    oldest = gone.gather(1, hours.argmax(1, keepdim=True))[hidden.chosen]
+    newest_at = hours.masked_fill(~events.mask, torch.inf).argmin(1, keepdim=True)
+    newest = gone.gather(1, newest_at)[hidden.chosen]
+    assert oldest.any()
+    assert newest.any()
+    assert not oldest.all()
+    assert not newest.all()
+
+
+def test_two_objectives_never_take_hours_from_the_same_sample(model, synthetic):
     batch = synthetic.make_batch(200)
-    _, hidden = Presence(model, share=1.0, hours=4.0).hide(batch, draws())
-    span = batch.inputs["events"].time_hours.amax(1)
-    longer = hidden.chosen & (span > 4.0)
-    assert (hidden.bounds[longer, 1] <= span[longer] + 1e-4).all()
-    assert float(hidden.bounds[:, 0].std()) > 1.0
+    once, forecast = Forecast(model, share=0.5, hours=24.0).hide(batch, draws(0))
+    _, presence = Presence(model, share=0.8, hours=24.0).hide(once, draws(1))
+    assert forecast.chosen.any()
+    assert presence.chosen.any()
+    assert not (forecast.chosen & presence.chosen).any()
+    _, alone = Presence(model, share=0.8, hours=24.0).hide(batch, draws(1))
+    both = presence.chosen & alone.chosen
+    assert torch.equal(presence.measured[both], alone.measured[both])
+    assert torch.equal(presence.level[both], alone.level[both])
 
 
 @pytest.mark.parametrize("objective", [Forecast, Presence])
@@ -59,9 +80,10 @@ def test_samples_that_were_not_drawn_are_left_alone(model, synthetic):
     assert float(hidden.chosen.float().mean()) == pytest.approx(0.4, abs=0.1)
 
 
-def test_what_is_asked_is_what_a_loop_over_the_events_finds(model, synthetic):
+@pytest.mark.parametrize("objective", [Forecast, Presence])
+def test_what_is_asked_is_what_a_loop_over_the_events_finds(model, synthetic, objective):
     batch = synthetic.make_batch(20)
-    masked, hidden = Forecast(model, share=1.0, hours=24.0).hide(batch, draws())
+    masked, hidden = objective(model, share=1.0, hours=24.0).hide(batch, draws())
     before, after = batch.inputs["events"], masked.inputs["events"]
     gone = before.mask & ~after.mask
     for b in range(20):
@@ -82,6 +104,7 @@ def test_that_nothing_was_measured_is_asked_as_well(model, synthetic):
     assert loss.parts["forecast/presence"] > 0
 
 
-def test_hours_that_are_none_are_refused(model):
-    with pytest.raises(ConfigError, match=r"objectives\.presence\.hours: 0 should be above 0"):
-        Presence(model, hours=0)
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
+def test_hours_that_are_none_are_refused(model, hours):
+    with pytest.raises(ConfigError, match=r"objectives\.presence\.hours: .* should be above 0"):
+        Presence(model, hours=hours)
