@@ -3,8 +3,7 @@
 from clinical.calibration import Calibration
 from clinical.config import RunConfig, load_yaml
 from clinical.errors import BundleError, ConfigError
-from clinical.experts import EXPERTS
-from clinical.experts.lightgbm import LightGBM
+from clinical.experts import EXPERTS, Expert
 from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
@@ -35,7 +34,7 @@ CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
 
-Experts = Mapping[str, Mapping[str, LightGBM]]
+Experts = Mapping[str, Mapping[str, Expert]]
 
 
 @dataclass(frozen=True)

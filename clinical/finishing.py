@@ -150,6 +150,8 @@ def _calibrate(bundle: Path, store: Store) -> None:
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:
     """By task: the experts' weight, and what each member ranks by itself on the rows judged."""
     bundle = predictor.bundle
+    # A sample with nothing visible has no score, so the evaluation leaves it out too.
+    rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
     opinions = predictor.opinions(store, rows)
     together = predictor.logits(opinions)
     found = {}

@@ -2,6 +2,7 @@
 
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.bundle import Bundle
+from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
 from clinical.config import likely
@@ -325,8 +326,7 @@ class Predictor:
         calibration = self.bundle.calibration.get(task)
         if calibration is not None:
             return calibration.apply(logits)
-        uncalibrated: np.ndarray = 1.0 / (1.0 + np.exp(-logits))
-        return uncalibrated
+        return sigmoid(logits)
 
 
 def _asked(store: Store, samples: pd.DataFrame | None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Several networks and an expert in one run: how they train, travel and score together."""
 
 import clinical
+from clinical import finishing
 from clinical.bundle import Bundle, seal
 from clinical.cohort.store import Store
 from clinical.errors import BundleError, ConfigError
@@ -19,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import roc_auc_score
 
 pytest.importorskip("lightgbm")
 
@@ -145,6 +148,55 @@ def test_the_metrics_and_the_card_tell_what_each_brings(together):
     assert "| network 2 | " in card
     assert "| lightgbm | " in card
     assert f"weight of {members['expert_weight']:.2f}" in card
+
+
+def relabelled(folder: Path, predictor: Predictor, split: str) -> Store:
+    """The store with labels in one split that make the expert perfect there."""
+    store = Store.open(folder / "store")
+    rows = store.rows(split)
+    logits = predictor.opinions(store, rows)[TASK].experts[0]
+    labels = store.samples[f"label.{TASK}"].to_numpy().copy()
+    labels[rows] = logits > np.median(logits)
+    column = pl.Series(f"label.{TASK}", labels)
+    store.__dict__["samples"] = store.samples.with_columns(column)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("split", "moves_stack", "moves_calibration"),
+    [("train", False, False), ("held_out", False, False), ("calibrate", False, True)],
+)
+def test_only_its_own_split_moves_the_stack_and_the_calibration(
+    together, predictor, bundle, split, moves_stack, moves_calibration
+):
+    before = {name: (bundle / name).read_text() for name in ("stack.json", "calibration.json")}
+    store = relabelled(together, predictor, split)
+    finishing._stack(bundle, store)
+    finishing._calibrate(bundle, store)
+    assert ((bundle / "stack.json").read_text() != before["stack.json"]) == moves_stack
+    moved = (bundle / "calibration.json").read_text() != before["calibration.json"]
+    assert moved == moves_calibration
+
+
+def test_the_stack_is_fitted_on_select(together, predictor, bundle):
+    finishing._stack(bundle, relabelled(together, predictor, "select"))
+    weight = json.loads((bundle / "stack.json").read_text())[TASK]
+    assert weight > predictor.bundle.stack[TASK]
+
+
+def test_members_are_ranked_on_the_samples_that_have_a_score(predictor, together):
+    store = Store.open(together / "store")
+    rows = store.rows("held_out")
+    unseen = rows[: len(rows) // 2]
+    is_unseen = pl.int_range(store.n_samples).is_in(unseen.tolist())
+    store.__dict__["samples"] = store.samples.with_columns(
+        reason=pl.when(is_unseen).then(pl.lit("nothing is visible")).otherwise("reason")
+    )
+    kept = rows[len(rows) // 2 :]
+    said = predictor.opinions(store, kept)[TASK]
+    labels = store.samples[kept][f"label.{TASK}"].to_numpy()
+    ranking = finishing._members(predictor, store, rows)[TASK]["ranking"]
+    assert ranking["lightgbm"]["auroc"] == pytest.approx(roc_auc_score(labels, said.experts[0]))
 
 
 # Scores

@@ -1,6 +1,9 @@
 """Classical models on flat features of the same inputs, beside the networks."""
 
+from clinical.experts.expert import Expert
 from clinical.experts.lightgbm import LightGBM
 
-EXPERTS: dict[str, type[LightGBM]] = {"lightgbm": LightGBM}
+EXPERTS: dict[str, type[Expert]] = {"lightgbm": LightGBM}
 """Name in `experts:` -> how it is fitted, kept as text and asked."""
+
+__all__ = ["EXPERTS", "Expert"]

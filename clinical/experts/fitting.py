@@ -4,7 +4,7 @@ from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
-from clinical.experts import EXPERTS
+from clinical.experts import EXPERTS, Expert
 from clinical.experts.baseline import baseline_scores
 from clinical.experts.lightgbm import LightGBM
 from clinical.experts.tabular import Tabulator
@@ -61,10 +61,10 @@ def store_labels(store: Store, task: str) -> np.ndarray:
     return labels
 
 
-def fit_experts(config: RunConfig, store: Store, flat: Flat) -> dict[str, dict[str, LightGBM]]:
+def fit_experts(config: RunConfig, store: Store, flat: Flat) -> dict[str, dict[str, Expert]]:
     """Each expert on the train samples with a label, for each task."""
     train = store.rows("train")
-    fitted: dict[str, dict[str, LightGBM]] = {}
+    fitted: dict[str, dict[str, Expert]] = {}
     for name in config.experts:
         fitted[name] = {}
         for task in config.tasks:
@@ -85,7 +85,7 @@ def baseline_predictions(
     store: Store,
     rows: np.ndarray,
     flat: Flat,
-    experts: Mapping[str, Mapping[str, LightGBM]],
+    experts: Mapping[str, Mapping[str, Expert]],
 ) -> pd.DataFrame:
     """Trees on flat features of the same inputs, fitted on train, in the predictions' shape."""
     train, samples = store.rows("train"), store.samples[rows]
@@ -93,8 +93,9 @@ def baseline_predictions(
     for task in config.tasks:
         labels = store_labels(store, task)
         known = train[~np.isnan(labels[train])]
-        if "lightgbm" in experts:  # the same trees, from the same seed
-            scores = sigmoid(experts["lightgbm"][task].logit(flat[rows]))
+        fitted = [tasks[task] for tasks in experts.values() if isinstance(tasks[task], LightGBM)]
+        if fitted:  # the baseline would fit the same trees, from the same seed
+            scores = sigmoid(fitted[0].logit(flat[rows]))
         else:
             scores = baseline_scores(
                 flat[known],

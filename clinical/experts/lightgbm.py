@@ -5,6 +5,7 @@ from clinical.experts.trees import Trees
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -46,9 +47,7 @@ class LightGBM:
             )
 
     @classmethod
-    def fit(
-        cls, features: np.ndarray, labels: np.ndarray, *, seed: int, threads: int
-    ) -> "LightGBM":
+    def fit(cls, features: np.ndarray, labels: np.ndarray, *, seed: int, threads: int) -> Self:
         """Fit trees.
 
         Args:
@@ -80,7 +79,7 @@ class LightGBM:
         return cls.read(booster.model_to_string())
 
     @classmethod
-    def read(cls, text: str) -> "LightGBM":
+    def read(cls, text: str) -> Self:
         """The trees that `text` holds.
 
         Raises:
