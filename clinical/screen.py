@@ -120,12 +120,16 @@ def _show_costs(rows: "pd.DataFrame") -> None:
 
     metrics = list(dict.fromkeys(rows["metric"]))[:IN_COSTS]
     table = Table("left out", *metrics, box=SIMPLE)
-    first = rows.drop_duplicates("metric").set_index("metric")
-    table.add_row("nothing", *(first.loc[metric, "whole"] for metric in metrics))
+    n_most = rows["n"].max()
+    most = rows[rows["n"] == n_most].drop_duplicates("metric").set_index("metric")
+    table.add_row("nothing", *(most.loc[metric, "whole"] for metric in metrics))
     for part, of_part in rows.groupby("left_out", sort=False):
         found = of_part.set_index("metric").loc[metrics]
         cells = found["without"] + "\n" + found["difference (95 % interval)"]
-        table.add_row(escape(str(part)), *cells)
+        n = found["n"].iloc[0]
+        # Compared on its own rows: the difference is not to the first line's value.
+        rest = "" if n == n_most else f"\n(of {n:,} rows)"
+        table.add_row(escape(f"{part}{rest}"), *cells)
     task = " ".join(str(rows[name].iloc[0]) for name in ("task", "class") if name in rows)
     typer.echo(f"\n{task}: without each part\nbelow: whole − without, and its 95 % interval")
     show(table)

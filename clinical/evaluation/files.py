@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
+SPLITS = ("train", "tuning", "held_out")
+"""Folders that the labels of one task may be sharded into, beside numbers."""
+USUAL = {
+    "predictions": ("predictions.parquet",),
+    "baseline": ("predictions_baseline.parquet", "predictions.parquet"),
+}
+"""What a file of each kind is called in a run folder."""
+
 
 def read_scores(table: str | Path | pd.DataFrame, what: str = "predictions") -> pd.DataFrame:
     """A Parquet file of predictions; a frame is given back as it is.
@@ -19,7 +27,7 @@ def read_scores(table: str | Path | pd.DataFrame, what: str = "predictions") -> 
     """
     if isinstance(table, pd.DataFrame):
         return table
-    check_file(Path(table), what=what, usual=(f"{what}.parquet", "predictions.parquet"))
+    check_file(Path(table), what=what, usual=USUAL[what])
     return _read(Path(table), what)
 
 
@@ -39,9 +47,22 @@ def read_labels(table: str | Path | pd.DataFrame | None) -> pd.DataFrame | None:
         inside = sorted(folder for folder in (path / "tasks").glob("*") if folder.is_dir())
         remedy = f"such as {inside[0]}" if inside else "which holds one task"
         raise ConfigError(f"labels: {path} is an extract; give a folder of labels, {remedy}")
-    elif next(path.rglob("*.parquet"), None) is None:
-        raise ConfigError(f"labels: there is no Parquet file in {path}; give a folder of labels")
+    else:
+        _check_one_task(path)
     return _read(path, "labels")
+
+
+def _check_one_task(path: Path) -> None:
+    """Several tasks' labels read as one would be judged without a word."""
+    files = [file.relative_to(path) for file in path.rglob("*.parquet")]
+    if not files:
+        raise ConfigError(f"labels: there is no Parquet file in {path}; give a folder of labels")
+    folders = sorted({file.parts[0] for file in files if len(file.parts) > 1})
+    if len(folders) > 1 and not all(name in SPLITS or name.isdigit() for name in folders):
+        raise ConfigError(
+            f"labels: {path} holds {len(folders)} folders of Parquet files, which may be tasks; "
+            f"give that of one task, such as {path / folders[0]}"
+        )
 
 
 def _read(path: Path, what: str) -> pd.DataFrame:
