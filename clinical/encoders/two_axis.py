@@ -8,6 +8,7 @@ from clinical.encoders.transformer import Attention, FeedForward
 from clinical.encoders.wide import WideSummary
 from clinical.errors import ConfigError
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -130,7 +131,7 @@ class AxialLayer(nn.Module):
         grid = grid + seen.view_as(grid)
         by_variable = self.norm_time(grid).transpose(1, 2).flatten(0, 1)
         seen = self.across_time(by_variable, by_variable, None)
-        grid = grid + seen.unflatten(0, (len(grid), -1)).transpose(1, 2)
+        grid = grid + seen.unflatten(0, (len(grid), grid.shape[2])).transpose(1, 2)
         together: Tensor = grid + self.network(grid)
         return together
 
@@ -140,8 +141,8 @@ class TwoAxisEncoder(Encoder):
 
     The two axes follow DuETT (Labach et al., 2023, arXiv:2304.13017). Every variable has a cell
     for each block of time, an empty one too, and one token of exact statistics of the whole
-    window; events of variables outside the grid are pooled beside it. The cost does not depend
-    on how many events a patient has.
+    window; events of variables outside the grid are pooled beside it, and their statistics reach
+    the wide path alone. The cost hardly depends on how many events a patient has.
 
     Args:
         sizes: `variables`, and `summary_variables` of them with exact summaries.
@@ -176,10 +177,10 @@ class TwoAxisEncoder(Encoder):
     ) -> None:
         super().__init__()
         check_heads("events", width, heads)
-        if min(blocks, grid_variables) < 1 or block_hours <= 0:
+        if min(blocks, grid_variables) < 1 or not 0 < block_hours < math.inf:
             raise ConfigError(
                 "modalities.events: blocks and grid_variables should be 1 or more, and "
-                f"block_hours above 0 (given: {blocks}, {grid_variables}, {block_hours})"
+                f"block_hours above 0 and finite (given: {blocks}, {grid_variables}, {block_hours})"
             )
         self.width = width
         self.blocks = blocks
@@ -225,7 +226,7 @@ class TwoAxisEncoder(Encoder):
         tells = torch.cat((cells.count > 0, self._summarised(container)[..., None]), 2)
         parts, stands = grid.flatten(1, 2), tells.flatten(1)
         if self.has_rest:
-            rest = mask & (cells.place == cells.count[0].numel())
+            rest = mask & (cells.place == self.n_cells * self.blocks)
             parts, stands = torch.cat((parts, states), 1), torch.cat((stands, rest), 1)
         summary = self.norm(self.pool(parts, stands))
         if self.wide is not None:
