@@ -9,38 +9,16 @@ system reports for it.
 
 import clinical
 
-import multiprocessing
-import platform
-import resource
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from measuring import measured
 
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 BATCH_SIZE = 32
-
-Figures = tuple[float, float, float]
-
-
-def measured(function: Callable[..., None], *args: Any) -> Figures:
-    """Seconds by the clock and of the cores, and peak MB, of a function in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_measure, (function, *args))
-
-
-def _measure(function: Callable[..., None], *args: Any) -> Figures:
-    start, busy = time.perf_counter(), time.process_time()
-    function(*args)
-    seconds, of_cores = time.perf_counter() - start, time.process_time() - busy
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return seconds, of_cores, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def import_both(source: Path, extract: Path) -> None:
@@ -100,8 +78,8 @@ def main(
             "read every batch": measured(read, extract),
         }
     print(f"{'step':28} {'seconds':>8} {'core s':>8} {'peak MB':>8}")
-    for step, (seconds, of_cores, peak) in lines.items():
-        print(f"{step:28} {seconds:8.1f} {of_cores:8.1f} {peak:8.0f}")
+    for step, cost in lines.items():
+        print(f"{step:28} {cost.seconds:8.1f} {cost.core_seconds:8.1f} {cost.peak_mb:8.0f}")
 
 
 if __name__ == "__main__":

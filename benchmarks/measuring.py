@@ -1,0 +1,40 @@
+"""What a function costs: each in a process of its own, so that peaks don't add up."""
+
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call.
+
+    Attributes:
+        seconds: by the clock.
+        core_seconds: of the cores.
+        peak_mb: resident memory at its highest, as the operating system reports it.
+    """
+
+    seconds: float
+    core_seconds: float
+    peak_mb: float
+
+
+def measured(function: Callable[..., None], *args: Any) -> Cost:
+    """Call a function, which must be importable by name, in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (function, *args))
+
+
+def _measure(function: Callable[..., None], *args: Any) -> Cost:
+    started, busy = time.perf_counter(), time.process_time()
+    function(*args)
+    seconds, core_seconds = time.perf_counter() - started, time.process_time() - busy
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return Cost(seconds, core_seconds, peak)
