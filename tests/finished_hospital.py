@@ -73,7 +73,7 @@ def build(root: Path, *, subjects: int = 200) -> None:
             splits = pl.read_parquet(root / "metadata" / "subject_splits.parquet")
             train = splits.filter(pl.col("split") == "train")["subject_id"] % FIRST + FIRST
             first = frame.with_row_index().filter(
-                pl.col("text_value").is_not_null(), pl.col("subject_id").is_in(train.implode())
+                pl.col("text_value").is_not_null(), pl.col("subject_id").is_in(train.to_list())
             )["index"][0]
             marked = pl.int_range(pl.len()) == first
             text = pl.when(marked).then(f"{WORD} " + pl.col("text_value")).otherwise("text_value")
