@@ -12,8 +12,6 @@ import clinical
 from clinical.batch import SUMMARY_STATISTICS, TimeSeries
 from clinical.encoders import ENCODERS, Encoding
 
-import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from typing import Annotated
 import pandas as pd
 import torch
 import typer
+from measuring import measured
 from torch import Tensor, nn
 
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
@@ -39,8 +38,9 @@ class PlainTransformer(nn.Module):
         super().__init__()
         self.variable = nn.Embedding(VARIABLES, WIDTH)
         self.numbers = nn.Linear(2, WIDTH)
+        # With dropout PyTorch leaves its fused attention, and 4,000 events need over 20 GB.
         layer = nn.TransformerEncoderLayer(
-            WIDTH, HEADS, dim_feedforward=2 * WIDTH, batch_first=True, norm_first=True
+            WIDTH, HEADS, 2 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
 
@@ -114,16 +114,10 @@ class Trainee:
         return time.perf_counter() - started
 
 
-def _peak_mb(name: str, steps: int, threads: int) -> float:
+def take_one_step(name: str, steps: int, threads: int) -> None:
+    """What a fresh process does whose memory is measured."""
     torch.set_num_threads(threads)
     Trainee(name).step(generated(steps))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def peak_mb(name: str, steps: int, threads: int) -> float:
-    """Peak resident memory of a process that takes one step; Linux counts in KiB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_mb, (name, steps, threads))
 
 
 def stays_a_second(batches: list[TimeSeries], *, turns: int) -> dict[str, float]:
@@ -152,7 +146,10 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         own = list(set_b(source, Path(folder)))
         speed["set-b"] = stays_a_second(own[:20], turns=turns)
-    memory = {f"{n} events": {m: peak_mb(m, n, threads) for m in MODELS} for n in LENGTHS}
+    memory = {
+        f"{n} events": {m: measured(take_one_step, m, n, threads).peak_mb for m in MODELS}
+        for n in LENGTHS
+    }
     typer.echo(f"stays a second, batch {BATCH}, {threads} threads")
     typer.echo(pd.DataFrame(speed).round(1).to_string())
     typer.echo("times the plain transformer")
