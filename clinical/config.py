@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -36,6 +36,15 @@ def _without_null(value: Any) -> Any:
 
 
 _SWITCHABLE = BeforeValidator(_without_null)
+
+
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names an expert twice")
+    return names
+
+
+_Experts = Annotated[list[str], AfterValidator(_once_each)]
 
 
 class Section(BaseModel):
@@ -145,6 +154,10 @@ class FinetuneConfig(Section):
     """Epochs without a better tuning loss before it stops; null = never."""
     average: float | None = Field(default=0.99, gt=0, lt=1)
     """Decay of the exponential moving average of weights that scores; null = none."""
+    teachers: _Experts = Field(default_factory=list)
+    """Experts, by name, whose out-of-fold risks are learned beside the labels."""
+    teaching: float = Field(default=0.5, ge=0, le=1)
+    """The teachers' share in the target of a sample that has a label."""
 
 
 class EvaluateConfig(Section):
@@ -185,7 +198,7 @@ class RunConfig(Section):
     graph: GraphConfig = GraphConfig()
     ensemble: int = Field(default=1, ge=1)
     """Networks that are trained alike from seeds of their own; their logits are averaged."""
-    experts: list[str] = Field(default_factory=list)
+    experts: _Experts = Field(default_factory=list)
     """Classical models beside the networks, by name; their share is fitted on tuning."""
     pretrain: PretrainConfig | None = None
     finetune: FinetuneConfig = FinetuneConfig()
@@ -197,13 +210,6 @@ class RunConfig(Section):
         modality = self.modalities[name]
         own = "window_hours" in modality.model_fields_set
         return modality.window_hours if own else self.window_hours
-
-    @field_validator("experts")
-    @classmethod
-    def _once_each(cls, experts: list[str]) -> list[str]:
-        if len(set(experts)) < len(experts):
-            raise ValueError("names an expert twice")
-        return experts
 
     def dump(self) -> dict[str, Any]:
         """Plain values, complete: reading them back gives an equal configuration."""

@@ -130,10 +130,15 @@ def _unknown_modalities(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown_experts(raw: Mapping[str, Any]) -> Iterator[str]:
-    named = raw.get("experts")
-    for place, name in enumerate(named if isinstance(named, list) else []):
-        if isinstance(name, str) and name not in EXPERTS:
-            yield f"experts.{place}: there is no {name}{likely(name, EXPERTS)}"
+    for key, named in (("experts", raw.get("experts")), ("finetune.teachers", _teachers(raw))):
+        for place, name in enumerate(named if isinstance(named, list) else []):
+            if isinstance(name, str) and name not in EXPERTS:
+                yield f"{key}.{place}: there is no {name}{likely(name, EXPERTS)}"
+
+
+def _teachers(raw: Mapping[str, Any]) -> Any:
+    finetune = raw.get("finetune")
+    return finetune.get("teachers") if isinstance(finetune, Mapping) else None
 
 
 def _menu_problems(entries: _Entries) -> Iterator[str]:

@@ -160,7 +160,7 @@ def _check_machine(config: RunConfig) -> None:
         ConfigError: there is no such accelerator here, or an expert's library is missing.
     """
     _check_accelerator(config.trainer.accelerator)
-    _check_experts(config.experts)
+    _check_experts([*config.experts, *config.finetune.teachers])
 
 
 def _check_accelerator(name: str) -> None:

@@ -10,12 +10,13 @@ from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import fit
+from clinical.training.checkpoint import fit, is_finished
 from clinical.training.finetune import FinetuneStage
 from clinical.training.members import Member
 from clinical.training.pretrain import PretrainStage
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
+from clinical.training.teaching import taught
 
 import logging
 from pathlib import Path
@@ -137,19 +138,28 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 
 
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
-    """Run the fine-tuning stage on the train samples that have a label for any task."""
-    config = member.config
+    """Run the fine-tuning stage on the train samples with a label or a teacher's word."""
+    config, settings = member.config, member.config.finetune
+    folder = member.checkpoints / FinetuneStage.name
+    teaches = bool(settings.teachers) and not is_finished(folder, resume=config.resume)
+    lessons = taught(config, store, model) if teaches else {}
     labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
     known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
-    train, select = (np.array([r for r in store.rows(s) if known[r]]) for s in ("train", "select"))
+    heard = known | np.any([~risk.isnan().numpy() for risk in lessons.values()], axis=0)
+    train = np.array([row for row in store.rows("train") if heard[row]])
+    select = np.array([row for row in store.rows("select") if known[row]])
     if not len(select):
         raise SchemaError(
             "tasks: no sample of the tuning split's half that chooses the epoch has a label; "
             "label more tuning subjects"
         )
-    settings = config.finetune
     stage = FinetuneStage(
-        model, references(config, store), config=settings, tasks=config.tasks, seed=config.seed
+        model,
+        references(config, store),
+        config=settings,
+        tasks=config.tasks,
+        taught=lessons,
+        seed=config.seed,
     )
     fit(
         stage,
@@ -158,7 +168,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         epochs=settings.epochs,
         decay=settings.average,
         patience=settings.patience,
-        folder=member.checkpoints / stage.name,
+        folder=folder,
         logs=member.logs,
         trainer=config.trainer,
         resume=config.resume,

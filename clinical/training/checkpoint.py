@@ -28,6 +28,11 @@ LAST = "last.ckpt"
 GRADIENT_CLIP = 1.0
 
 
+def is_finished(folder: Path, *, resume: bool) -> bool:
+    """Whether `fit` would only load what the stage left."""
+    return resume and (folder / DONE).exists()
+
+
 def fit(
     stage: Stage,
     *,
@@ -48,7 +53,7 @@ def fit(
     was in; the result is that of an undisturbed run.
     """
     done, last = folder / DONE, folder / LAST
-    if resume and done.exists():
+    if is_finished(folder, resume=resume):
         logger.info("%s: already finished, its weights are loaded", stage.name)
         stage.model.load_state_dict(load_file(done))
         return

@@ -5,6 +5,8 @@ from clinical.config import FinetuneConfig, TaskConfig
 from clinical.model import ClinicalModel
 from clinical.training.stage import References, Stage
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
@@ -21,6 +23,8 @@ class FinetuneStage(Stage):
         references: None where no relation is configured.
         config: schedule.
         tasks: name -> task.
+        taught: task -> [N] the teachers' risk for each row of the store, NaN where they say
+            nothing; learned in training beside the labels, and where there are none.
         seed: of the run.
     """
 
@@ -33,6 +37,7 @@ class FinetuneStage(Stage):
         *,
         config: FinetuneConfig,
         tasks: dict[str, TaskConfig],
+        taught: Mapping[str, Tensor],
         seed: int,
     ) -> None:
         super().__init__(
@@ -43,25 +48,42 @@ class FinetuneStage(Stage):
             weight_decay=config.weight_decay,
         )
         self.tasks = tasks
+        self.taught = taught
+        self.teaching = config.teaching
         self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
 
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
-        losses, _ = self._losses(batch)
+        targets = {name: self._target(name, batch) for name in self.tasks}
+        losses, _ = self._losses(batch, targets)
         loss = torch.stack(list(losses.values())).sum()
         self.log_figures("train", {"loss": loss.detach()}, size=len(batch))
         return loss
 
     def validation_step(self, batch: ClinicalBatch, index: int) -> None:
-        _, logits = self._losses(batch)
+        _, logits = self._losses(batch, batch.targets)
         self._tuning.append(
             ({k: v.float() for k, v in logits.items()}, dict(batch.targets)),
         )
 
-    def _losses(self, batch: ClinicalBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _target(self, task: str, batch: ClinicalBatch) -> Target:
+        """What training compares a task's logits with."""
+        target = batch.targets[task]
+        if task not in self.taught:
+            return target
+        said = self.taught[task][batch.row.cpu()].to(target.value)
+        heard = ~said.isnan()
+        said = said.nan_to_num()
+        both = torch.where(target.observed, target.value.lerp(said, self.teaching), said)
+        return Target(
+            value=torch.where(heard, both, target.value), observed=target.observed | heard
+        )
+
+    def _losses(
+        self, batch: ClinicalBatch, targets: Mapping[str, Target]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         logits = self.model(batch).logits
         losses = {
-            name: self.model.head(name).loss(logits[name], batch.targets[name])
-            for name in self.tasks
+            name: self.model.head(name).loss(logits[name], targets[name]) for name in self.tasks
         }
         return losses, logits
 

@@ -8,6 +8,7 @@ from clinical.training.pretrain import PretrainStage
 from clinical.training.stage import References
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,13 +55,20 @@ class Workshop:
         parts = [some(self.reference_batch, torch.arange(start, start + 4)) for start in (0, 4, 8)]
         return References(loader(parts), order.copy())
 
-    def finetune(self, *, seed: int = 1, learning_rate: float = 1e-2) -> FinetuneStage:
+    def finetune(
+        self,
+        *,
+        seed: int = 1,
+        learning_rate: float = 1e-2,
+        taught: Mapping[str, torch.Tensor] | None = None,
+    ) -> FinetuneStage:
         config = self.synthetic.make_config()
         return FinetuneStage(
             self.synthetic.make_model(config, seed=seed).train(),
             self.references(),
             config=FinetuneConfig(learning_rate=learning_rate),
             tasks=config.tasks,
+            taught=taught or {},
             seed=seed,
         )
 

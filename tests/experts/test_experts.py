@@ -1,0 +1,101 @@
+"""What holds for every expert of the menu."""
+
+from clinical.errors import BundleError
+from clinical.experts import EXPERTS
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+
+@pytest.fixture(params=EXPERTS)
+def kind(request):
+    if request.param == "lightgbm":
+        pytest.importorskip("lightgbm")
+    return EXPERTS[request.param]
+
+
+@pytest.fixture
+def fitted(kind, table):
+    return kind.fit(*table(400, seed=0), seed=1, threads=1)
+
+
+def test_it_ranks_samples_it_never_saw(fitted, table):
+    features, labels = table(400, seed=1)
+    assert roc_auc_score(labels, fitted.logit(features)) > 0.85
+
+
+def test_its_text_holds_all_of_it(kind, fitted, table):
+    features, _ = table(300, seed=1)
+    again = kind.read(fitted.text)
+    assert again.n_features == fitted.n_features == 6
+    assert np.array_equal(again.logit(features), fitted.logit(features))
+
+
+def test_a_sample_has_the_same_logit_alone_and_among_others(fitted, table):
+    features, _ = table(300, seed=1)
+    alone = np.concatenate([fitted.logit(row[None]) for row in features[-5:]])
+    np.testing.assert_allclose(alone, fitted.logit(features)[-5:], atol=1e-9)
+
+
+def test_the_same_seed_gives_the_same_expert(kind, fitted, table):
+    assert kind.fit(*table(400, seed=0), seed=1, threads=1).text == fitted.text
+
+
+def test_nothing_known_and_numbers_never_seen_get_a_finite_logit(fitted):
+    odd = np.array([[np.nan] * 6, [1e30] * 6, [-1e30] * 6], dtype=np.float32)
+    assert np.isfinite(fitted.logit(odd)).all()
+    assert fitted.logit(odd[:0]).shape == (0,)
+
+
+def test_features_that_say_nothing_leave_the_base_rate(kind, table):
+    _, labels = table(400, seed=0)
+    empty = np.full((400, 3), np.nan, dtype=np.float32)
+    empty[:, 1] = 7.0
+    logit = kind.fit(empty, labels, seed=1, threads=1).logit(empty[:2])
+    np.testing.assert_allclose(logit, np.log(labels.mean() / (1 - labels.mean())), atol=1e-3)
+
+
+def test_a_few_labels_are_enough_to_fit(kind, table):
+    features, _ = table(4, seed=0)
+    labels = np.array([0.0, 1.0, 0.0, 1.0])
+    assert np.isfinite(kind.fit(features, labels, seed=1, threads=1).logit(features)).all()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "tree", "{}"])
+def test_damaged_text_is_refused(kind, text):
+    with pytest.raises(BundleError):
+        kind.read(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("feature", [6]),
+        ("feature", [-1]),
+        ("weight", []),
+        ("low", [float("nan")]),
+        ("high", [-1e9]),
+        ("share", [0.1]),
+        ("intercept", float("inf")),
+        ("n_features", "six"),
+    ],
+)
+def test_curves_whose_numbers_do_not_fit_together_are_refused(table, field, value):
+    raw = json.loads(EXPERTS["additive"].fit(*table(200, seed=0), seed=1, threads=1).text)
+    if isinstance(value, list) and value and field != "share":
+        value = value + raw[field][1:]
+    with pytest.raises(BundleError, match="additive"):
+        EXPERTS["additive"].read(json.dumps(raw | {field: value}))
+
+
+def test_a_curve_is_flat_beyond_the_train_values_and_bends_between_them():
+    draws = np.random.default_rng(0)
+    values = draws.uniform(-1, 1, size=(4000, 1))
+    labels = (draws.random(4000) < np.where(np.abs(values[:, 0]) < 0.5, 0.8, 0.2)).astype(float)
+    expert = EXPERTS["additive"].fit(values, labels, seed=0, threads=1)
+    far, low, middle, high = expert.logit(np.array([[-9.0], [-1.0], [0.0], [1.0]]))
+    assert middle > max(low, high) + 1.5
+    assert far == pytest.approx(low, abs=0.1)
