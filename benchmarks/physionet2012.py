@@ -5,7 +5,7 @@
 Every line sees the same folds: the network of configs/physionet2012.yaml and classical models on
 the same inputs; with `--line` other networks, with `--members 5` their ensembles, with `--share`
 a share of the labels (of train and tuning alike) in repeated draws. The stack of networks and
-LightGBM comes with every network. What is finished is not run again, so further lines may be added
+experts comes with every network. What is finished is not run again, so further lines may be added
 later. Prints a table, and leaves it beside a picture as table.csv and lines.png.
 """
 
@@ -38,10 +38,17 @@ FEWEST_POSITIVES = 2
 BAR = "LightGBM"
 
 NETWORKS: dict[str, list[str]] = {
-    "event_set": [],
-    "event_set, no pretraining": ["pretrain=null"],
-    "two_axis": ["modalities.events.encoder=two_axis"],
-    "two_axis, no pretraining": ["modalities.events.encoder=two_axis", "pretrain=null"],
+    name: [*encoder, *without]
+    for encoder_name, encoder in (
+        ("event_set", []),
+        ("two_axis", ["modalities.events.encoder=two_axis"]),
+    )
+    for name, without in (
+        (encoder_name, []),
+        (f"{encoder_name}, no pretraining", ["pretrain=null"]),
+        (f"{encoder_name}, no teachers", ["finetune.teachers=[]"]),
+        (f"{encoder_name}, neither", ["pretrain=null", "finetune.teachers=[]"]),
+    )
 }
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
 
@@ -146,7 +153,7 @@ def configured(part: Part, line: str, extract: Path, overrides: list[str]) -> cl
     places = [f"extract={extract}", f"out={part.run_folder(line)}", f"splits={part.splits}"]
     labels = f"tasks.{TASK}.labels={part.labels}"
     return clinical.Run.read(
-        CONFIG, [*places, labels, "experts=[lightgbm]", *NETWORKS[line], *overrides]
+        CONFIG, [*places, labels, "experts=[additive,lightgbm]", *overrides, *NETWORKS[line]]
     )
 
 
@@ -181,7 +188,7 @@ def network_scores(config: clinical.Run, line: str) -> dict[str, pd.Series]:
         if len(networks) > 1:
             logits[split][f"{line}, {len(networks)} networks"] = networks.mean(axis=0)
         suffix = f", {len(networks)} networks" if len(networks) > 1 else ""
-        logits[split][f"{line}{suffix} + LightGBM"] = predictor.logits(opinions)[TASK]
+        logits[split][f"{line}{suffix} + experts"] = predictor.logits(opinions)[TASK]
     samples = {split: store.samples[store.rows(split)] for split in logits}
     truth = samples["calibrate"][f"label.{TASK}"].to_numpy().astype(np.float64)
     known = ~np.isnan(truth)
@@ -197,6 +204,7 @@ def classical_scores(config: clinical.Run) -> dict[str, pd.Series]:
     """Held-out risks of models on flat features, fitted on train and tuning together."""
     from clinical.cohort.store import Store
     from clinical.datamodule import make_loader
+    from clinical.experts.additive import Additive
     from clinical.experts.lightgbm import LightGBM
     from clinical.experts.tabular import Tabulator
 
@@ -219,8 +227,9 @@ def classical_scores(config: clinical.Run) -> dict[str, pd.Series]:
         name: model.fit(features[known], labels[known]).predict_proba(features[held_out])[:, 1]
         for name, model in models.items()
     }
-    trees = LightGBM.fit(features[known], labels[known], seed=config.seed, threads=1)
-    risks[BAR] = sigmoid(trees.logit(features[held_out]))
+    for name, expert in (("additive", Additive), (BAR, LightGBM)):
+        fitted = expert.fit(features[known], labels[known], seed=config.seed, threads=1)
+        risks[name] = sigmoid(fitted.logit(features[held_out]))
     index = store.samples[held_out]["subject_id"].to_numpy()
     return {name: pd.Series(risk, index=index) for name, risk in risks.items()}
 

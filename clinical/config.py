@@ -156,8 +156,11 @@ class FinetuneConfig(Section):
     """Decay of the exponential moving average of weights that scores; null = none."""
     teachers: _Experts = Field(default_factory=list)
     """Experts, by name, whose out-of-fold risks are learned beside the labels."""
-    teaching: float = Field(default=0.5, ge=0, le=1)
-    """The teachers' share in the target of a sample that has a label."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """Of a labelled sample's target; the rest is the label's."""
+    teach_unlabelled: bool = False
+    """Learn the teachers' risks of train samples without a label too; for labels that are missing,
+    not for those that are null because there was nothing to predict."""
 
 
 class EvaluateConfig(Section):

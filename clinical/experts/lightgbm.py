@@ -42,8 +42,8 @@ class LightGBM:
         """
         if not cls.is_installed():
             raise ConfigError(
-                "experts: lightgbm is not installed; install it with "
-                "`pip install 'clinical[trees]'`, or leave the expert out with experts=[]"
+                "lightgbm is not installed; install it with `pip install 'clinical[trees]'`, or "
+                "take it out of experts and finetune.teachers"
             )
 
     @classmethod

@@ -16,7 +16,7 @@ from clinical.training.members import Member
 from clinical.training.pretrain import PretrainStage
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
-from clinical.training.teaching import taught
+from clinical.training.teaching import teacher_risks
 
 import logging
 from pathlib import Path
@@ -141,12 +141,12 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     """Run the fine-tuning stage on the train samples with a label or a teacher's word."""
     config, settings = member.config, member.config.finetune
     folder = member.checkpoints / FinetuneStage.name
-    teaches = bool(settings.teachers) and not is_finished(folder, resume=config.resume)
-    lessons = taught(config, store, model) if teaches else {}
+    finished = is_finished(folder, resume=config.resume)
+    risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
     known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
-    heard = known | np.any([~risk.isnan().numpy() for risk in lessons.values()], axis=0)
-    train = np.array([row for row in store.rows("train") if heard[row]])
+    told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
+    train = np.array([row for row in store.rows("train") if told[row]])
     select = np.array([row for row in store.rows("select") if known[row]])
     if not len(select):
         raise SchemaError(
@@ -158,7 +158,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         references(config, store),
         config=settings,
         tasks=config.tasks,
-        taught=lessons,
+        teacher_risks=risks,
         seed=config.seed,
     )
     fit(

@@ -1,4 +1,4 @@
-"""Fine-tuning: learn the tasks from labels."""
+"""Fine-tuning: learn the tasks from labels, and from teachers where there are any."""
 
 from clinical.batch import ClinicalBatch, Target
 from clinical.config import FinetuneConfig, TaskConfig
@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 
 class FinetuneStage(Stage):
-    """All tasks together on one trunk; absent labels are masked.
+    """All tasks together on one trunk; a target that is neither labelled nor taught is masked.
 
     The epoch is chosen by the mean AUROC of the binary tasks on `select`; a task with one
     class there is chosen by its loss.
@@ -23,8 +23,8 @@ class FinetuneStage(Stage):
         references: None where no relation is configured.
         config: schedule.
         tasks: name -> task.
-        taught: task -> [N] the teachers' risk for each row of the store, NaN where they say
-            nothing; learned in training beside the labels, and where there are none.
+        teacher_risks: task -> [N] the teachers' risk for each row of the store, NaN where they
+            say nothing; learned in training beside the label, or alone where there is none.
         seed: of the run.
     """
 
@@ -37,7 +37,7 @@ class FinetuneStage(Stage):
         *,
         config: FinetuneConfig,
         tasks: dict[str, TaskConfig],
-        taught: Mapping[str, Tensor],
+        teacher_risks: Mapping[str, Tensor],
         seed: int,
     ) -> None:
         super().__init__(
@@ -48,19 +48,23 @@ class FinetuneStage(Stage):
             weight_decay=config.weight_decay,
         )
         self.tasks = tasks
-        self.taught = taught
-        self.teaching = config.teaching
+        self.teacher_risks = dict(teacher_risks)
+        self.teacher_share = config.teacher_share
         self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        self.teacher_risks = {k: v.to(self.device) for k, v in self.teacher_risks.items()}
+
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
+        logits = self.model(batch).logits
         targets = {name: self._target(name, batch) for name in self.tasks}
-        losses, _ = self._losses(batch, targets)
-        loss = torch.stack(list(losses.values())).sum()
+        loss = torch.stack(list(self._losses(logits, targets).values())).sum()
         self.log_figures("train", {"loss": loss.detach()}, size=len(batch))
         return loss
 
     def validation_step(self, batch: ClinicalBatch, index: int) -> None:
-        _, logits = self._losses(batch, batch.targets)
+        logits = self.model(batch).logits
         self._tuning.append(
             ({k: v.float() for k, v in logits.items()}, dict(batch.targets)),
         )
@@ -68,24 +72,22 @@ class FinetuneStage(Stage):
     def _target(self, task: str, batch: ClinicalBatch) -> Target:
         """What training compares a task's logits with."""
         target = batch.targets[task]
-        if task not in self.taught:
+        if task not in self.teacher_risks:
             return target
-        said = self.taught[task][batch.row.cpu()].to(target.value)
-        heard = ~said.isnan()
-        said = said.nan_to_num()
-        both = torch.where(target.observed, target.value.lerp(said, self.teaching), said)
+        risk = self.teacher_risks[task][batch.row]
+        taught = ~risk.isnan()
+        risk = risk.nan_to_num()
+        mixed = torch.where(target.observed, target.value.lerp(risk, self.teacher_share), risk)
         return Target(
-            value=torch.where(heard, both, target.value), observed=target.observed | heard
+            value=torch.where(taught, mixed, target.value), observed=target.observed | taught
         )
 
     def _losses(
-        self, batch: ClinicalBatch, targets: Mapping[str, Target]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        logits = self.model(batch).logits
-        losses = {
+        self, logits: Mapping[str, Tensor], targets: Mapping[str, Target]
+    ) -> dict[str, Tensor]:
+        return {
             name: self.model.head(name).loss(logits[name], targets[name]) for name in self.tasks
         }
-        return losses, logits
 
     def on_validation_epoch_end(self) -> None:
         figures: dict[str, Tensor | float] = {}

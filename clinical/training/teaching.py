@@ -6,17 +6,19 @@ labels go further (distillation, Hinton et al., 2015, arXiv:1503.02531; out of f
 teacher knows the labels that it was fitted on by heart).
 """
 
+from clinical.batch import ClinicalBatch
 from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
-from clinical.experts import EXPERTS
+from clinical.experts import EXPERTS, Expert
 from clinical.experts.fitting import store_labels
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,14 +26,16 @@ import torch
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
+FEWEST_SUBJECTS = 4
+"""Of each class; with fewer a teacher would be fitted on one or two."""
 BATCH_SIZE = 128
 
 
-def taught(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, torch.Tensor]:
-    """The teachers' mean risk of each train sample, by models fitted without its subject's labels.
+def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, torch.Tensor]:
+    """The teachers' mean risk of train samples, by models fitted without its subject's labels.
 
-    The teachers read the flat features that experts read, and what the pretrained network makes
-    of the sample.
+    The teachers read the flat features that experts read, and what the network makes of the
+    sample where it was pretrained.
 
     Args:
         config: of the network, with its seed.
@@ -39,82 +43,126 @@ def taught(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, t
         model: as it is before fine-tuning.
 
     Returns:
-        task -> [N] float32 probability for each row of the store; NaN outside of train, and
-        everywhere where too few subjects have a label to leave some out.
+        task -> [N] float32 probability for each row of the store; NaN outside of train, where
+        no label is known unless `finetune.teach_unlabelled`, and everywhere for a task with too
+        few labelled subjects to leave some out.
     """
     rows = store.rows("train")
-    features = _features(config, store, model, rows)
-    subject = store.samples[rows]["subject_id"].to_numpy()
-    found = {}
-    for task in config.tasks:
-        labels = store_labels(store, task)[rows]
-        risk = np.full(store.n_samples, np.nan, dtype=np.float32)
-        risk[rows] = _cross_fitted(config, features, labels, subject)
-        if np.isnan(risk[rows]).all():
-            logger.warning("%s: too few labels to teach by; learning from the labels alone", task)
-        found[task] = torch.from_numpy(risk)
-    return found
+    subject = store.samples["subject_id"].to_numpy()
+    labels = {task: store_labels(store, task) for task in config.tasks}
+    known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
+    labelled, unlabelled = rows[known[rows]], rows[~known[rows]]
+    features = _Features(config, store, model)
+    table = features.table(labelled)
+    teachers = {
+        task: list(_teachers(config, task, table, of_task[labelled], subject[labelled]))
+        for task, of_task in labels.items()
+    }
+    risks = {task: np.full(store.n_samples, np.nan, dtype=np.float32) for task in config.tasks}
+    every = config.finetune.teach_unlabelled
+    blocks = features.batches(unlabelled) if every else ()
+    for some, flat in ((labelled, table), *blocks):
+        for task, risk in risks.items():
+            taught = every | ~np.isnan(labels[task][some])
+            risk[some] = np.where(taught, _mean_risk(teachers[task], flat, subject[some]), np.nan)
+    return {task: torch.from_numpy(risk) for task, risk in risks.items()}
 
 
-def _cross_fitted(
-    config: RunConfig, features: np.ndarray, labels: np.ndarray, subject: np.ndarray
-) -> np.ndarray:
-    """[n] risk by teachers of the folds that lack the sample's subject, or all folds' mean."""
-    total, times = np.zeros(len(labels)), np.zeros(len(labels))
-    for fitted_on, rest in _folds(labels, subject, config.seed):
+@dataclass(frozen=True)
+class Teacher:
+    """An expert, and the subjects whose labels it was fitted on."""
+
+    expert: Expert
+    subjects: np.ndarray
+
+
+def _teachers(
+    config: RunConfig, task: str, features: np.ndarray, labels: np.ndarray, subject: np.ndarray
+) -> Iterator[Teacher]:
+    """Of each fold, fitted on what the others know of the task."""
+    known = ~np.isnan(labels)
+    features, labels, subject = features[known], labels[known], subject[known]
+    folds = _folds(labels, subject, config.seed)
+    if not folds:
+        logger.warning(
+            "%s: fewer than %d train subjects of a class; learning from labels alone, no teachers",
+            task,
+            FEWEST_SUBJECTS,
+        )
+    for subjects in folds:
+        fitted_on = np.isin(subject, subjects)
         for name in config.finetune.teachers:
-            teacher = EXPERTS[name].fit(
+            expert = EXPERTS[name].fit(
                 features[fitted_on],
                 labels[fitted_on],
                 seed=config.seed,
                 threads=config.trainer.threads or 1,
             )
-            total[rest] += teacher.logit(features[rest])
-            times[rest] += 1
+            yield Teacher(expert, subjects)
+
+
+def _folds(labels: np.ndarray, subject: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The subjects to fit on in each fold, with about as many of each class as in the others."""
+    from sklearn.model_selection import StratifiedKFold
+
+    subjects, place = np.unique(subject, return_inverse=True)
+    positive = np.bincount(place, weights=labels) > 0
+    fewest = min(positive.sum(), (~positive).sum())
+    if fewest < FEWEST_SUBJECTS:
+        return []
+    splitter = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed % 2**32)
+    return [subjects[fitted_on] for fitted_on, _ in splitter.split(subjects, positive)]
+
+
+def _mean_risk(
+    teachers: Sequence[Teacher], features: np.ndarray, subject: np.ndarray
+) -> np.ndarray:
+    """[n] risk by the teachers that know no label of the sample's subject; NaN without any."""
+    total, times = np.zeros(len(features)), np.zeros(len(features))
+    for teacher in teachers:
+        asked = np.flatnonzero(~np.isin(subject, teacher.subjects))
+        total[asked] += teacher.expert.logit(features[asked])
+        times[asked] += 1
     with np.errstate(invalid="ignore"):
         return sigmoid(total / times)
 
 
-def _folds(
-    labels: np.ndarray, subject: np.ndarray, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Labelled samples to fit on, and all samples of other subjects."""
-    from sklearn.model_selection import StratifiedGroupKFold
+class _Features:
+    """Flat features of samples and, where the network was pretrained, what it makes of them."""
 
-    known = np.flatnonzero(~np.isnan(labels))
-    of_class = [len(np.unique(subject[known[labels[known] == value]])) for value in (0, 1)]
-    n_folds = min(FOLDS, *of_class)
-    if n_folds < 2:
-        return
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed % 2**32)
-    for fitted_on, _ in folds.split(known, labels[known], subject[known]):
-        here = known[fitted_on]
-        if len(np.unique(labels[here])) == 2:
-            yield here, np.flatnonzero(~np.isin(subject, subject[here]))
+    def __init__(self, config: RunConfig, store: Store, model: ClinicalModel) -> None:
+        self.config = config
+        self.store = store
+        self.model = model if config.pretrain and config.pretrain.epochs else None
+        self.tabulator = Tabulator.of(config, store.sizes)
 
+    def batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows of the store and their features [B, F + D], in any order."""
+        loader = make_loader(
+            self.store.folder,
+            self.config,
+            rows,
+            batch_size=BATCH_SIZE,
+            workers=self.config.trainer.workers,
+            shuffle_seed=None,
+        )
+        for batch in loader:
+            flat = self.tabulator.features(batch)
+            yield batch.row.numpy(), np.concatenate([flat, self._embedding(batch)], axis=1)
 
-@torch.no_grad()
-def _features(
-    config: RunConfig, store: Store, model: ClinicalModel, rows: np.ndarray
-) -> np.ndarray:
-    """[n, F + D] flat features and fused embeddings of rows, in their order."""
-    tabulator = Tabulator.of(config, store.sizes)
-    place = np.full(store.n_samples, -1)
-    place[rows] = np.arange(len(rows))
-    features = np.full((len(rows), tabulator.n_columns + model.width), np.nan, dtype=np.float32)
-    was_training = model.training
-    model.eval()
-    loader = make_loader(
-        store.folder,
-        config,
-        rows,
-        batch_size=BATCH_SIZE,
-        workers=config.trainer.workers,
-        shuffle_seed=None,
-    )
-    for batch in loader:
-        own = torch.from_numpy(tabulator.features(batch))
-        both = torch.cat([own, model.embed(batch).float()], dim=1)
-        features[place[batch.row.numpy()]] = both.numpy()
-    model.train(was_training)
-    return features
+    def table(self, rows: np.ndarray) -> np.ndarray:
+        """[n, F + D] of rows, in their order."""
+        found = list(self.batches(rows))
+        order = np.concatenate([some for some, _ in found])
+        table: np.ndarray = np.concatenate([flat for _, flat in found])[np.argsort(order)]
+        return table[np.argsort(np.argsort(rows))]
+
+    @torch.no_grad()
+    def _embedding(self, batch: ClinicalBatch) -> np.ndarray:
+        if self.model is None:
+            return np.empty((len(batch), 0), dtype=np.float32)
+        was_training = self.model.training
+        self.model.eval()
+        embedding = self.model.embed(batch).float().numpy()
+        self.model.train(was_training)
+        return embedding

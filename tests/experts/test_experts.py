@@ -3,8 +3,6 @@
 from clinical.errors import BundleError
 from clinical.experts import EXPERTS
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -68,34 +66,3 @@ def test_a_few_labels_are_enough_to_fit(kind, table):
 def test_damaged_text_is_refused(kind, text):
     with pytest.raises(BundleError):
         kind.read(text)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("feature", [6]),
-        ("feature", [-1]),
-        ("weight", []),
-        ("low", [float("nan")]),
-        ("high", [-1e9]),
-        ("share", [0.1]),
-        ("intercept", float("inf")),
-        ("n_features", "six"),
-    ],
-)
-def test_curves_whose_numbers_do_not_fit_together_are_refused(table, field, value):
-    raw = json.loads(EXPERTS["additive"].fit(*table(200, seed=0), seed=1, threads=1).text)
-    if isinstance(value, list) and value and field != "share":
-        value = value + raw[field][1:]
-    with pytest.raises(BundleError, match="additive"):
-        EXPERTS["additive"].read(json.dumps(raw | {field: value}))
-
-
-def test_a_curve_is_flat_beyond_the_train_values_and_bends_between_them():
-    draws = np.random.default_rng(0)
-    values = draws.uniform(-1, 1, size=(4000, 1))
-    labels = (draws.random(4000) < np.where(np.abs(values[:, 0]) < 0.5, 0.8, 0.2)).astype(float)
-    expert = EXPERTS["additive"].fit(values, labels, seed=0, threads=1)
-    far, low, middle, high = expert.logit(np.array([[-9.0], [-1.0], [0.0], [1.0]]))
-    assert middle > max(low, high) + 1.5
-    assert far == pytest.approx(low, abs=0.1)

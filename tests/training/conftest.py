@@ -60,7 +60,7 @@ class Workshop:
         *,
         seed: int = 1,
         learning_rate: float = 1e-2,
-        taught: Mapping[str, torch.Tensor] | None = None,
+        teacher_risks: Mapping[str, torch.Tensor] | None = None,
     ) -> FinetuneStage:
         config = self.synthetic.make_config()
         return FinetuneStage(
@@ -68,7 +68,7 @@ class Workshop:
             self.references(),
             config=FinetuneConfig(learning_rate=learning_rate),
             tasks=config.tasks,
-            taught=taught or {},
+            teacher_risks=teacher_risks or {},
             seed=seed,
         )
 

@@ -1,13 +1,18 @@
 """Teachers: never of a subject that they were fitted on, and heard as far as they should be."""
 
 from clinical.batch import Target
+from clinical.cohort.store import Store
 from clinical.config import FinetuneConfig
+from clinical.datamodule import make_loader
+from clinical.experiment import Run
 from clinical.experts import EXPERTS
 from clinical.training import teaching
+from clinical.training.build import build_model
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -51,32 +56,56 @@ def cohort():
     return features, labels, subject
 
 
+def risks(config, features, labels, subject) -> np.ndarray:
+    teachers = list(teaching._teachers(config, TASK, features, labels, subject))
+    return teaching._mean_risk(teachers, features, subject)
+
+
 def test_no_teacher_knows_the_label_of_the_subject_it_speaks_of(config, cohort):
-    risk = teaching._cross_fitted(config, *cohort)
-    assert risk.tolist() == [0.5] * 60
+    assert risks(config, *cohort).tolist() == [0.5] * 60
 
 
-def test_whoever_has_no_label_is_asked_of_every_fold_and_others_of_one(cohort):
+def test_a_parrot_that_knew_would_be_heard(config, cohort):
+    features, labels, subject = cohort
+    (first, *_) = teaching._teachers(config, TASK, features, labels, subject)
+    known = np.isin(subject, first.subjects) & ~np.isnan(labels)
+    assert np.array_equal(first.expert.logit(features[known]) > 0, labels[known] == 1)
+
+
+def test_whoever_has_no_label_is_told_by_every_fold_and_others_by_one(cohort):
     _, labels, subject = cohort
-    rest = [rest for _, rest in teaching._folds(labels, subject, seed=0)]
-    times = np.bincount(np.concatenate(rest), minlength=60)
-    unknown = [20, 21, 40, 41]  # subjects without any label
-    assert set(times[unknown]) == {len(rest)} == {teaching.FOLDS}
+    known = ~np.isnan(labels)
+    folds = teaching._folds(labels[known], subject[known], seed=0)
+    times = np.sum([~np.isin(subject, subjects) for subjects in folds], axis=0)
+    unknown = [20, 21, 40, 41]  # samples of subjects without any label
+    assert set(times[unknown]) == {len(folds)} == {teaching.FOLDS}
     assert set(np.delete(times, unknown)) == {1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_fold_has_its_share_of_each_class(seed):
+    labels = np.zeros(100)
+    labels[:8] = [1, 0] * 4  # a subject with differing labels counts as a positive one
+    folds = teaching._folds(labels, np.arange(100) // 2, seed=seed)
+    assert len(folds) == 4
+    assert {int(np.isin(np.arange(4), subjects).sum()) for subjects in folds} == {3}
 
 
 def test_teachers_speak_with_one_voice(config, cohort, monkeypatch):
     monkeypatch.setitem(EXPERTS, "sure", type("Sure", (Parrot,), {"logit": lambda _, f: f[:, 0]}))
     together = config.finetune.model_copy(update={"teachers": ["parrot", "sure"]})
-    risk = teaching._cross_fitted(config.model_copy(update={"finetune": together}), *cohort)
+    risk = risks(config.model_copy(update={"finetune": together}), *cohort)
     np.testing.assert_allclose(np.log(risk / (1 - risk)), cohort[0][:, 0] / 2)
 
 
-@pytest.mark.parametrize("ones", [0, 1])
-def test_with_a_single_subject_of_a_class_nobody_can_be_left_out(config, cohort, ones):
+@pytest.mark.parametrize("ones", [0, 1, teaching.FEWEST_SUBJECTS - 1])
+def test_with_too_few_subjects_of_a_class_nobody_teaches_and_that_is_said(
+    config, cohort, ones, caplog
+):
     features, _, subject = cohort
     few = np.where(subject < ones, 1.0, 0.0)
-    assert np.isnan(teaching._cross_fitted(config, features, few, subject)).all()
+    assert np.isnan(risks(config, features, few, subject)).all()
+    assert "no teachers" in caplog.text
 
 
 def test_real_teachers_tell_the_outcome_out_of_fold(config):
@@ -84,21 +113,22 @@ def test_real_teachers_tell_the_outcome_out_of_fold(config):
     features = draws.normal(size=(400, 4))
     labels = (features[:, 1] > 0).astype(float)
     taught_by = config.finetune.model_copy(update={"teachers": ["additive"]})
-    config = config.model_copy(update={"finetune": taught_by})
-    risk = teaching._cross_fitted(config, features, labels, np.arange(400))
+    risk = risks(
+        config.model_copy(update={"finetune": taught_by}), features, labels, np.arange(400)
+    )
     assert risk[labels == 1].mean() > risk[labels == 0].mean() + 0.4
 
 
 def test_a_stage_learns_label_and_teacher_in_their_shares(workshop):
     nan = float("nan")
-    stage = workshop.finetune(taught={TASK: torch.tensor([nan, 0.2, 0.2, 0.2, nan, 0.9])})
+    stage = workshop.finetune(teacher_risks={TASK: torch.tensor([nan, 0.2, 0.2, 0.2, nan, 0.9])})
     batch = workshop.train[0]
     observed = torch.tensor([True, True, True, False, False, False])
     target = Target(torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0]), observed)
-    heard = stage._target(TASK, replace(batch, targets={TASK: target}))
-    assert heard.observed.tolist() == [True, True, True, True, False, True]
-    torch.testing.assert_close(heard.value[:4], torch.tensor([1.0, 0.6, 0.1, 0.2]))
-    assert heard.value[5] == pytest.approx(0.9)
+    mixed = stage._target(TASK, replace(batch, targets={TASK: target}))
+    assert mixed.observed.tolist() == [True, True, True, True, False, True]
+    torch.testing.assert_close(mixed.value[:4], torch.tensor([1.0, 0.6, 0.1, 0.2]))
+    assert mixed.value[5] == pytest.approx(0.9)
 
 
 def test_a_task_nobody_teaches_keeps_its_labels(workshop):
@@ -109,11 +139,97 @@ def test_a_task_nobody_teaches_keeps_its_labels(workshop):
 @torch.no_grad()
 def test_validation_asks_the_labels_alone(workshop):
     batch = workshop.train[0]
-    plain, taught = workshop.finetune(), workshop.finetune(taught={TASK: torch.full((64,), 0.5)})
+    plain, taught = (
+        workshop.finetune(),
+        workshop.finetune(teacher_risks={TASK: torch.full((64,), 0.5)}),
+    )
     for stage in (plain, taught):
         stage.model.eval()
         stage.validation_step(batch, 0)
-    (logits, targets), (same_logits, same_targets) = plain._tuning[0], taught._tuning[0]
+    (logits, targets), (same_logits, same_targets) = *plain._tuning, *taught._tuning
     assert torch.equal(logits[TASK], same_logits[TASK])
     assert targets[TASK] is same_targets[TASK] is batch.targets[TASK]
     assert not torch.equal(taught._target(TASK, batch).value, batch.targets[TASK].value)
+
+
+HOSPITAL_TASK = "in_hospital_mortality"
+LABEL = f"label.{HOSPITAL_TASK}"
+
+
+@pytest.fixture
+def hospital_run(hospital_tools, hospital, finished, tmp_path):
+    def read(*more: str) -> Run:
+        own = hospital_tools.overrides(hospital, tmp_path / "out", "finetune.teachers=[additive]")
+        return Run.read(hospital_tools.TINY, [*own, *more])
+
+    return read
+
+
+@pytest.fixture
+def store(finished) -> Store:
+    return Store.open(finished.out / "store")
+
+
+def less_labels(store: Store, rows: np.ndarray) -> Store:
+    """The same store, as if nothing were known of the outcome of `rows`."""
+    unknown = pl.int_range(pl.len()).is_in(rows.tolist())
+    changed = Store.open(store.folder)
+    changed.__dict__["samples"] = store.samples.with_columns(
+        pl.when(unknown).then(None).otherwise(pl.col(LABEL)).alias(LABEL)
+    )
+    return changed
+
+
+def test_train_samples_are_taught_and_no_other(hospital_run, store):
+    config = hospital_run()
+    risk = teaching.teacher_risks(config, store, build_model(config, store))[HOSPITAL_TASK].numpy()
+    train = np.isin(np.arange(store.n_samples), store.rows("train"))
+    assert np.array_equal(~np.isnan(risk), train)
+    assert ((risk[train] > 0) & (risk[train] < 1)).all()
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_sample_without_a_label_is_taught_where_asked_for(hospital_run, store, every):
+    config = hospital_run(f"finetune.teach_unlabelled={every}".lower())
+    unknown = store.rows("train")[::3]
+    store = less_labels(store, unknown)
+    risk = teaching.teacher_risks(config, store, build_model(config, store))[HOSPITAL_TASK].numpy()
+    assert np.isnan(risk[unknown]).all() != every
+    assert not np.isnan(risk[np.setdiff1d(store.rows("train"), unknown)]).any()
+
+
+def test_labels_outside_of_train_teach_nothing(hospital_run, store):
+    config = hospital_run()
+    model = build_model(config, store)
+    others = np.setdiff1d(np.arange(store.n_samples), store.rows("train"))
+    told = [
+        teaching.teacher_risks(config, some, model)[HOSPITAL_TASK]
+        for some in (store, less_labels(store, others))
+    ]
+    assert torch.equal(told[0].nan_to_num(-1.0), told[1].nan_to_num(-1.0))
+
+
+def test_each_row_has_its_own_features(hospital_run, store):
+    config = hospital_run()
+    model = build_model(config, store).train()
+    features = teaching._Features(config, store, model)
+    rows = store.rows("train")[[7, 2, 5]]
+    alone = np.concatenate([features.table(row[None]) for row in rows])
+    np.testing.assert_allclose(features.table(rows), alone, atol=1e-5)
+    assert model.training
+    batch = next(
+        iter(
+            make_loader(store.folder, config, rows[:1], batch_size=1, workers=0, shuffle_seed=None)
+        )
+    )
+    flat = features.tabulator.features(batch)
+    assert np.array_equal(alone[0, : flat.shape[1]], flat[0], equal_nan=True)
+    np.testing.assert_allclose(
+        alone[0, flat.shape[1] :], model.eval().embed(batch)[0].detach(), atol=1e-5
+    )
+
+
+def test_a_network_that_was_not_pretrained_says_nothing(hospital_run, store):
+    config = hospital_run("pretrain=null")
+    features = teaching._Features(config, store, build_model(config, store))
+    assert features.table(store.rows("train")[:2]).shape == (2, features.tabulator.n_columns)
