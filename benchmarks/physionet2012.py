@@ -169,7 +169,7 @@ def train(config: clinical.Run, pretrained: Path | None) -> None:
 
 
 def network_scores(config: clinical.Run, line: str) -> dict[str, pd.Series]:
-    """Held-out risks of the first network, of all together, and stacked with the trees.
+    """Held-out risks of the first network, of all together, and stacked with the experts.
 
     Each is calibrated on `calibrate` by itself, as a run does with what it gives out.
     """

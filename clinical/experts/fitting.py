@@ -1,4 +1,4 @@
-"""Trees on a prepared store: the experts of a run, and the baseline beside it."""
+"""Classical models on a prepared store: the experts of a run, and the baseline beside it."""
 
 from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Flat:
-    """The flat features of the samples that trees are fitted on or asked about.
+    """The flat features of the samples that experts are fitted on or asked about.
 
     Attributes:
         features: [n, F].
