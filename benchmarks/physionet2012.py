@@ -11,11 +11,14 @@ later. Prints a table, and leaves it beside a picture as table.csv and lines.png
 
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
+from clinical.evaluation.bootstrap import bootstrap, percentile_interval
+from clinical.evaluation.metrics import Scored, compute
 
 import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +30,6 @@ from measuring import measured
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
@@ -36,6 +38,8 @@ TASK = "in_hospital_mortality"
 TUNING_SHARE = 0.15
 FEWEST_POSITIVES = 2
 BAR = "LightGBM"
+METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)"}
+CALIBRATION = {"slope": "calibration slope", "intercept": "calibration intercept"}
 
 NETWORKS: dict[str, list[str]] = {
     name: [*encoder, *without]
@@ -263,39 +267,75 @@ def gathered(parts: list[Part], lines: list[str], labels: pd.DataFrame) -> pd.Da
                 frame = pd.DataFrame({"subject_id": scores.index, "score": scores[model].values})
                 frame["label"] = truth.loc[scores.index].values
                 frame["minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
-                frames.append(frame.assign(model=model, share=part.share, part=part.name))
+                fold = f"{part.repeat}-{part.fold}"
+                frames.append(
+                    frame.assign(model=model, share=part.share, part=part.name, fold=fold)
+                )
     return pd.concat(frames, ignore_index=True)
 
 
 def judged(scores: pd.DataFrame, *, resamples: int) -> Iterator[dict[str, object]]:
     """A row a share and model: means over the parts, and the paired difference with the trees.
 
-    The parts' scores stand together, so that intervals come from resampled subjects; a subject
-    has one row for each draw.
+    Ranks are compared within a part, since each part's scores have a scale of their own; the
+    calibration is that of all parts' scores together.
     """
     for share, of_share in scores.groupby("share"):
-        bar = _predictions(of_share[of_share["model"] == BAR])
+        bar = of_share[of_share["model"] == BAR]
         for model, rows in of_share.groupby("model", sort=False):
-            each = rows.groupby("part")
-            auroc = each.apply(lambda p: roc_auc_score(p["label"], p["score"]))
-            auprc = each.apply(lambda p: average_precision_score(p["label"], p["score"]))
-            row = {"share": share, "model": model, "parts": len(auroc)}
-            row |= {"auroc": auroc.mean(), "auprc": auprc.mean()}
-            table = clinical.evaluate(_predictions(rows), baseline=bar, resamples=resamples).table
-            by_metric = table.set_index("metric")
-            for short, metric in (("auroc", "AUROC"), ("auprc", "AUPRC (average precision)")):
-                for column in ("difference", "difference_low", "difference_high"):
-                    row[f"{short}_{column}"] = by_metric.loc[metric, column]
-            row["slope"] = by_metric.loc["calibration slope", "value"]
-            row["intercept"] = by_metric.loc["calibration intercept", "value"]
+            row = {"share": share, "model": model, "parts": rows["part"].nunique()}
+            for short, metric in METRICS.items():
+                row[short] = rows.groupby("part").apply(partial(ranked, metric=metric)).mean()
+                differences = resampled(rows, bar, metric, resamples=resamples)
+                interval = percentile_interval(differences[1:])
+                row[f"{short}_difference"] = differences[0]
+                row[f"{short}_difference_low"] = interval.low
+                row[f"{short}_difference_high"] = interval.high
+            together = Scored.of(rows["score"].to_numpy(), rows["label"].to_numpy())
+            calibration = compute(together, np.ones((1, len(rows))), CALIBRATION.values())
+            row |= {short: calibration[metric][0] for short, metric in CALIBRATION.items()}
             yield row | {"minutes": rows["minutes"].mean(), "peak_mb": rows["peak_mb"].max()}
 
 
-def _predictions(rows: pd.DataFrame) -> pd.DataFrame:
-    """In the shape that `clinical.evaluate` takes; a draw stands as a prediction time."""
-    number = pd.Series(pd.factorize(rows["part"], sort=True)[0], index=rows.index)
-    time = pd.Timestamp("2012-01-01") + pd.to_timedelta(number, unit="D")
-    return rows[["subject_id", "score", "label"]].assign(prediction_time=time, task=TASK)
+def ranked(part: pd.DataFrame, *, metric: str) -> float:
+    """How a part's scores rank."""
+    scored = Scored.of(part["score"].to_numpy(), part["label"].to_numpy())
+    return float(compute(scored, np.ones((1, len(part))), [metric])[metric][0])
+
+
+def resampled(rows: pd.DataFrame, bar: pd.DataFrame, metric: str, *, resamples: int) -> np.ndarray:
+    """[1 + resamples] mean difference from the trees: as it is, then of subjects drawn anew.
+
+    The parts of one fold, which differ by their labels, have the same held-out subjects, and all
+    of them see the same resamples.
+    """
+    of_folds = []
+    for fold in sorted(set(rows["fold"])):
+        here, there = (
+            [
+                part.sort_values("subject_id")
+                for _, part in side[side["fold"] == fold].groupby("part")
+            ]
+            for side in (rows, bar)
+        )
+        computes = [
+            partial(
+                compute,
+                Scored.of(part["score"].to_numpy(), part["label"].to_numpy()),
+                metrics=[metric],
+            )
+            for part in (*here, *there)
+        ]
+        subjects = here[0]["subject_id"].to_numpy()
+        drawn = bootstrap(
+            computes, subjects, resamples=resamples, generator=np.random.default_rng(0)
+        )
+        whole = [each(np.ones((1, len(subjects)))) for each in computes]
+        values = np.array(
+            [[*one[metric], *many[metric]] for one, many in zip(whole, drawn, strict=True)]
+        )
+        of_folds.append(values[: len(here)].mean(axis=0) - values[len(here) :].mean(axis=0))
+    return np.mean(of_folds, axis=0)
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
