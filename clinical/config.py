@@ -151,7 +151,10 @@ class FinetuneConfig(Section):
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     patience: int | None = Field(default=5, ge=1)
-    """Epochs without a better tuning loss before it stops; null = never."""
+    """Epochs without a better one on tuning before it stops; null = never."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose weights score: the best on tuning, or the last, where the schedule deserves
+    more trust than a few tuning labels."""
     average: float | None = Field(default=0.99, gt=0, lt=1)
     """Decay of the exponential moving average of weights that scores; null = none."""
     teachers: _Experts = Field(default_factory=list)

@@ -15,8 +15,8 @@ from torchmetrics.functional.classification import binary_auroc
 class FinetuneStage(Stage):
     """All tasks together on one trunk; a target that is neither labelled nor taught is masked.
 
-    The epoch is chosen by the mean AUROC of the binary tasks on `select`; a task with one
-    class there is chosen by its loss.
+    The epoch is chosen by the mean AUROC of the binary tasks on `select`, where a task with one
+    class counts by its loss; or it is the last, if the configuration says so.
 
     Args:
         model: trained in place.
@@ -50,6 +50,7 @@ class FinetuneStage(Stage):
         self.tasks = tasks
         self.teacher_risks = dict(teacher_risks)
         self.teacher_share = config.teacher_share
+        self.keeps_last = config.keep == "last"
         self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
 
     def on_train_start(self) -> None:
@@ -106,7 +107,8 @@ class FinetuneStage(Stage):
                 figures[f"auroc/{task}" if len(self.tasks) > 1 else "auroc"] = auroc
             choices.append(-loss if auroc is None else auroc)
         figures["loss"] = torch.stack(losses).sum()
-        figures["choice"] = torch.stack(choices).mean()
+        best = torch.stack(choices).mean()
+        figures["choice"] = float(self.current_epoch) if self.keeps_last else best
         self.log_figures("tuning", figures, size=1)
         self._tuning = []
 

@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -61,12 +61,13 @@ class Workshop:
         seed: int = 1,
         learning_rate: float = 1e-2,
         teacher_risks: Mapping[str, torch.Tensor] | None = None,
+        keep: Literal["best", "last"] = "best",
     ) -> FinetuneStage:
         config = self.synthetic.make_config()
         return FinetuneStage(
             self.synthetic.make_model(config, seed=seed).train(),
             self.references(),
-            config=FinetuneConfig(learning_rate=learning_rate),
+            config=FinetuneConfig(learning_rate=learning_rate, keep=keep),
             tasks=config.tasks,
             teacher_risks=teacher_risks or {},
             seed=seed,

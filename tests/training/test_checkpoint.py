@@ -193,3 +193,18 @@ def test_the_number_of_threads_is_given_back():
     assert torch.get_num_threads() == before
     with thread_limit(None):
         assert torch.get_num_threads() == before
+
+
+def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monkeypatch):
+    def worse_each_epoch(logits, labels):
+        return torch.tensor(1.0 - 0.1 * stage.current_epoch)
+
+    monkeypatch.setattr("clinical.training.finetune._auroc", worse_each_epoch)
+    kept = {}
+    for keep in ("best", "last"):
+        stage = workshop.finetune(keep=keep)
+        kept[keep] = train(stage, workshop, tmp_path / keep, patience=1)
+        seen = (tmp_path / keep / "logs" / "finetune.csv").read_text()
+        assert ("finetune,2" in seen) == (keep == "last")
+    weights = [{k: v.clone() for k, v in s.model.state_dict().items()} for s in kept.values()]
+    assert any(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
