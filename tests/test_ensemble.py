@@ -1,4 +1,4 @@
-"""Several networks and an expert in one run: how they train, travel and score together."""
+"""Several networks and experts in one run: how they train, travel and score together."""
 
 import clinical
 from clinical import finishing
@@ -30,7 +30,7 @@ pytest.importorskip("lightgbm")
 
 KEYS = ["subject_id", "prediction_time"]
 TASK = "in_hospital_mortality"
-QUICK = ["ensemble=2", "experts=[lightgbm]", "pretrain.epochs=1", "finetune.epochs=1"]
+QUICK = ["ensemble=2", "experts=[lightgbm,additive]", "pretrain.epochs=1", "finetune.epochs=1"]
 
 
 class Killed(Exception):
@@ -47,7 +47,7 @@ def read(hospital_tools, hospital):
 
 @pytest.fixture(scope="module")
 def together(hospital_tools, shared_folder, finished, read) -> Path:
-    """A finished run of two networks and an expert; not to be written to."""
+    """A finished run of two networks and two experts; not to be written to."""
 
     def make(out: Path) -> None:
         shutil.copytree(finished.out / "store", out / "store")  # its making has tests of its own
@@ -139,6 +139,7 @@ def test_the_metrics_and_the_card_tell_what_each_brings(together):
         "network 2",
         "networks",
         "lightgbm",
+        "additive",
         "together",
     }
     evaluated = metrics["evaluation"]["tasks"][0]["metrics"]["AUROC"]
@@ -147,14 +148,15 @@ def test_the_metrics_and_the_card_tell_what_each_brings(together):
     card = (together / "bundle" / "MODEL_CARD.md").read_text()
     assert "| network 2 | " in card
     assert "| lightgbm | " in card
+    assert "| additive | " in card
     assert f"weight of {members['expert_weight']:.2f}" in card
 
 
-def relabelled(folder: Path, predictor: Predictor, split: str) -> Store:
-    """The store with labels in one split that make the expert perfect there."""
+def relabelled(folder: Path, predictor: Predictor, split: str, kind: str = "experts") -> Store:
+    """The store with labels in one split that make the experts, or the networks, perfect there."""
     store = Store.open(folder / "store")
     rows = store.rows(split)
-    logits = predictor.opinions(store, rows)[TASK].experts[0]
+    logits = getattr(predictor.opinions(store, rows)[TASK], kind).mean(0)
     labels = store.samples[f"label.{TASK}"].to_numpy().copy()
     labels[rows] = logits > np.median(logits)
     column = pl.Series(f"label.{TASK}", labels)
@@ -179,9 +181,11 @@ def test_only_its_own_split_moves_the_stack_and_the_calibration(
 
 
 def test_the_stack_is_fitted_on_select(together, predictor, bundle):
-    finishing._stack(bundle, relabelled(together, predictor, "select"))
-    weight = json.loads((bundle / "stack.json").read_text())[TASK]
-    assert weight > predictor.bundle.stack[TASK]
+    weights = []
+    for kind in ("networks", "experts"):
+        finishing._stack(bundle, relabelled(together, predictor, "select", kind))
+        weights.append(json.loads((bundle / "stack.json").read_text())[TASK])
+    assert weights[0] < weights[1]
 
 
 def test_members_are_ranked_on_the_samples_that_have_a_score(predictor, together):
@@ -202,12 +206,12 @@ def test_members_are_ranked_on_the_samples_that_have_a_score(predictor, together
 # Scores
 
 
-def test_the_score_is_the_stack_of_the_mean_network_and_the_expert(predictor, together):
+def test_the_score_is_the_stack_of_the_mean_network_and_the_mean_expert(predictor, together):
     store = Store.open(together / "store")
     rows = store.rows("held_out")
     said = predictor.opinions(store, rows)[TASK]
     weight = predictor.bundle.stack[TASK]
-    expected = (1 - weight) * said.networks.mean(0) + weight * said.experts[0]
+    expected = (1 - weight) * said.networks.mean(0) + weight * said.experts.mean(0)
     found = predictor.score_store(store, rows)["score"]
     np.testing.assert_allclose(logit(found), expected, rtol=0, atol=1e-9)
     assert np.array_equal(stacked(said.networks, said.experts, weight), expected)
@@ -240,7 +244,7 @@ def test_the_score_of_a_sample_is_the_same_alone_and_in_batches_of_any_size(
     assert abs(alone["score"].iloc[0] - expected["score"].iloc[17]) < 1e-5
 
 
-def test_the_expert_too_goes_without_a_modality_that_is_left_out(
+def test_the_experts_too_go_without_a_modality_that_is_left_out(
     predictor, together, hospital, hospital_tools, tmp_path
 ):
     bare = hospital_tools.alter(
@@ -248,13 +252,13 @@ def test_the_expert_too_goes_without_a_modality_that_is_left_out(
         tmp_path / "bare",
         lambda frame: frame.filter(frame["text_value"].is_null()),
     )
-    only_expert = Predictor(replace(predictor.bundle, stack={TASK: 1.0}))
-    less = only_expert.leave_out(hospital, ["notes", "events", "graph"])
+    only_experts = Predictor(replace(predictor.bundle, stack={TASK: 1.0}))
+    less = only_experts.leave_out(hospital, ["notes", "events", "graph"])
     whole, notes, events, graph = (
         less[less["left_out"].fillna("") == part]["score"].to_numpy()
         for part in ("", "notes", "events", "graph")
     )
-    found = only_expert.score(bare)["score"]
+    found = only_experts.score(bare)["score"]
     np.testing.assert_allclose(found, notes, rtol=0, atol=1e-9)
     assert (np.abs(events - whole) > 1e-5).sum() > 10
     assert np.array_equal(graph, whole)
@@ -310,25 +314,37 @@ def test_a_missing_library_is_told_before_anything_is_prepared(read, tmp_path, m
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bundle_whose_expert_is_damaged_is_refused(bundle):
-    path = bundle / "lightgbm-0.txt"
-    path.write_text(path.read_text().replace("split_feature=", "split_feature=9999999 ", 1))
+@pytest.mark.parametrize(
+    ("name", "part", "other", "message"),
+    [
+        ("lightgbm", "split_feature=", "split_feature=9999999 ", "the trees of an expert are"),
+        ("additive", '"intercept": ', '"intercept": 1e999', "additive: its text is"),
+    ],
+)
+def test_a_bundle_whose_expert_is_damaged_is_refused(bundle, name, part, other, message):
+    path = bundle / f"{name}-0.txt"
+    path.write_text(path.read_text().replace(part, other, 1))
     seal(bundle)
-    with pytest.raises(BundleError, match="the trees of an expert are damaged"):
+    with pytest.raises(BundleError, match=f"{message} damaged"):
         Bundle.read(bundle)
 
 
-def test_a_bundle_whose_expert_reads_other_features_is_refused(bundle):
-    path = bundle / "lightgbm-0.txt"
-    n_features = EXPERTS["lightgbm"].read(path.read_text()).n_features
+@pytest.mark.parametrize(
+    ("name", "told"), [("lightgbm", "feature_idx={}"), ("additive", '"n_features": {}')]
+)
+def test_a_bundle_whose_expert_reads_other_features_is_refused(bundle, name, told):
+    path = bundle / f"{name}-0.txt"
     text = path.read_text()
-    path.write_text(text.replace(f"feature_idx={n_features - 1}", f"feature_idx={n_features}", 1))
+    n_features = EXPERTS[name].read(text).n_features
+    last = n_features - 1 if name == "lightgbm" else n_features
+    assert told.format(last) in text
+    path.write_text(text.replace(told.format(last), told.format(last + 1), 1))
     seal(bundle)
     with pytest.raises(BundleError, match="its parts do not fit together"):
         Bundle.read(bundle)
 
 
-@pytest.mark.parametrize("name", ["lightgbm-0.txt", "stack.json"])
+@pytest.mark.parametrize("name", ["lightgbm-0.txt", "additive-0.txt", "stack.json"])
 def test_a_bundle_without_its_expert_or_its_weight_is_refused(bundle, name):
     (bundle / name).unlink()
     with pytest.raises(BundleError, match="is missing"):
