@@ -46,12 +46,15 @@ def _purpose(config: Mapping[str, Any]) -> list[str]:
     modalities = ", ".join(config["modalities"])
     relations = ", ".join(config["graph"]["relations"]) or "none"
     window = config["window_hours"]
+    teachers = config["finetune"]["teachers"]
+    taught = f", and from {' and '.join(teachers)} fitted on other subjects" if teachers else ""
     reach = "all that came before" if window is None else f"the {window:g} hours before"
     return [
         "Predicts, for one sample (a patient at a prediction time):",
         "\n".join(tasks),
         f"Inputs: {modalities}, by default from {reach} the prediction time. "
         f"Relations between patients: {relations}. Seed: {config['seed']}.",
+        f"Learned from labels{taught}.",
     ]
 
 

@@ -9,6 +9,7 @@ CONFIG = {
     "modalities": {"events": {}, "notes": {}},
     "graph": {"relations": {"similar": {}}},
     "window_hours": 48.0,
+    "finetune": {"teachers": ["additive", "lightgbm"]},
     "seed": 7,
 }
 
@@ -43,6 +44,7 @@ def test_the_card_says_what_must_be_said():
     assert "patient-level data" in text
     assert "Evaluated on: tuning (not held out)." in text
     assert "Baseline: LightGBM." in text
+    assert "Learned from labels, and from additive and lightgbm fitted on other subjects." in text
     auroc = evaluation.display_table().set_index("metric").loc["AUROC"]
     assert f"| AUROC | {auroc.iloc[1]} | {auroc.iloc[2]} | {auroc.iloc[3]} |" in text
 
