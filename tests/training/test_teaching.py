@@ -56,8 +56,8 @@ def cohort():
     return features, labels, subject
 
 
-def risks(config, features, labels, subject) -> np.ndarray:
-    teachers = list(teaching._teachers(config, TASK, features, labels, subject))
+def risks(config, features, labels, subject, width=0) -> np.ndarray:
+    teachers = list(teaching._teachers(config, TASK, features, labels, subject, width=width))
     return teaching._mean_risk(teachers, features, subject)
 
 
@@ -67,9 +67,9 @@ def test_no_teacher_knows_the_label_of_the_subject_it_speaks_of(config, cohort):
 
 def test_a_parrot_that_knew_would_be_heard(config, cohort):
     features, labels, subject = cohort
-    (first, *_) = teaching._teachers(config, TASK, features, labels, subject)
+    (first, *_) = teaching._teachers(config, TASK, features, labels, subject, width=0)
     known = np.isin(subject, first.subjects) & ~np.isnan(labels)
-    assert np.array_equal(first.expert.logit(features[known]) > 0, labels[known] == 1)
+    assert np.array_equal(first.model.logit(features[known]) > 0, labels[known] == 1)
 
 
 def test_whoever_has_no_label_is_told_by_every_fold_and_others_by_one(cohort):
@@ -96,6 +96,29 @@ def test_teachers_speak_with_one_voice(config, cohort, monkeypatch):
     together = config.finetune.model_copy(update={"teachers": ["parrot", "sure"]})
     risk = risks(config.model_copy(update={"finetune": together}), *cohort)
     np.testing.assert_allclose(np.log(risk / (1 - risk)), cohort[0][:, 0] / 2)
+
+
+@pytest.mark.parametrize(("n", "weight"), [(60, 1.0), (400, 0.25)])
+def test_a_probe_of_the_embedding_counts_for_less_the_more_labels_there_are(config, n, weight):
+    draws = np.random.default_rng(2)
+    features, labels = draws.normal(size=(n, 5)), np.resize([0.0, 1.0], n)
+    features[:, 4] += 4 * labels
+    features[:, :3] = np.nan  # flat features; a probe reads the embedding alone
+    _, probe, *_ = teaching._teachers(config, TASK, features, labels, np.arange(n), width=2)
+    assert probe.weight == weight
+    others = ~np.isin(np.arange(n), probe.subjects)
+    told = probe.model.logit(features[others])
+    assert ((told > 0) == labels[others]).mean() > 0.9
+
+
+def test_a_teacher_is_heard_as_far_as_it_counts(cohort):
+    features, _, subject = cohort
+    first, second = (type("Sure", (), {"logit": lambda _, f, i=i: f[:, i]})() for i in (0, 1))
+    nobody = np.array([], dtype=int)
+    teachers = [teaching.Teacher(first, nobody, 3.0), teaching.Teacher(second, nobody, 1.0)]
+    risk = teaching._mean_risk(teachers, features, subject)
+    mean = 0.75 * features[:, 0] + 0.25 * features[:, 1]
+    np.testing.assert_allclose(np.log(risk / (1 - risk)), mean)
 
 
 @pytest.mark.parametrize("ones", [0, 1, teaching.FEWEST_SUBJECTS - 1])
