@@ -41,20 +41,22 @@ BAR = "LightGBM"
 METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)"}
 CALIBRATION = {"slope": "calibration slope", "intercept": "calibration intercept"}
 
+TWO_AXIS = ["encoder=two_axis", "blocks=8", "block_hours=6"]
+NO_PRETRAINING, NO_TEACHERS = "pretrain=null", "finetune.teachers=[]"
 NETWORKS: dict[str, list[str]] = {
-    name: [*encoder, *without]
-    for encoder_name, encoder in (
-        ("event_set", []),
-        ("two_axis", ["modalities.events.encoder=two_axis"]),
-    )
-    for name, without in (
-        (encoder_name, []),
-        (f"{encoder_name}, no pretraining", ["pretrain=null"]),
-        (f"{encoder_name}, no teachers", ["finetune.teachers=[]"]),
-        (f"{encoder_name}, neither", ["pretrain=null", "finetune.teachers=[]"]),
+    f"{encoder}{name}": [*(f"modalities.events.{option}" for option in options), *changes]
+    for encoder, options in (("event_set", []), ("two_axis", TWO_AXIS))
+    for name, changes in (
+        ("", []),
+        (", no pretraining", [NO_PRETRAINING]),
+        (", no teachers", [NO_TEACHERS]),
+        (", neither", [NO_PRETRAINING, NO_TEACHERS]),
+        (", with a graph", ["graph.relations={similar: {k: 16}}"]),
     )
 }
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
+# Of so few labels most stays have none, and all of them are taught in every epoch.
+FEW_LABELS, FEW = 0.1, ["finetune.epochs=3"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,14 @@ def configured(part: Part, line: str, extract: Path, overrides: list[str]) -> cl
     places = [f"extract={extract}", f"out={part.run_folder(line)}", f"splits={part.splits}"]
     labels = f"tasks.{TASK}.labels={part.labels}"
     return clinical.Run.read(
-        CONFIG, [*places, labels, "experts=[additive,lightgbm]", *overrides, *NETWORKS[line]]
+        CONFIG,
+        [
+            *places,
+            labels,
+            *overrides,
+            *NETWORKS[line],
+            *(FEW if part.share <= FEW_LABELS else []),
+        ],
     )
 
 
@@ -390,10 +399,11 @@ def main(
     parts = write_parts(
         labels, out, folds=2 if quick else folds, repeats=repeats, shares=share or [], draws=draws
     )
-    own = [f"ensemble={members}", *(QUICK if quick else []), *(overrides or [])]
+    own = [*(QUICK if quick else []), *(overrides or [])]
     for part in parts:
         for name in lines:
-            run_part(part, name, out / "extract", own if part.share == 1 else own[1:])
+            networks = members if part.share == 1 else 1
+            run_part(part, name, out / "extract", [f"ensemble={networks}", *own])
             typer.echo(f"{name}: {part.name}", err=True)
     table = pd.DataFrame(judged(gathered(parts, lines, labels), resamples=resamples))
     table.to_csv(out / "table.csv", index=False)
