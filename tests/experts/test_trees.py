@@ -164,9 +164,7 @@ def test_trees_cut_short_anywhere_are_refused(fitted):
 
 def test_an_expert_whose_library_is_missing_says_what_to_install(monkeypatch, table):
     monkeypatch.setattr(LightGBM, "is_installed", lambda: False)
-    with pytest.raises(
-        ConfigError, match=r"lightgbm is not installed; .* `pip install 'clinical\[trees\]'`"
-    ):
+    with pytest.raises(ConfigError, match=r".* `pip install 'clinical\[trees\]'`"):
         LightGBM.check()
     with pytest.raises(ConfigError, match="is not installed"):
         LightGBM.fit(*table(30, seed=0), seed=0, threads=1)
