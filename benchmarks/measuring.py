@@ -24,6 +24,14 @@ class Cost:
     core_seconds: float
     peak_mb: float
 
+    def after(self, before: "Cost") -> "Cost":
+        """Of two calls, one after the other."""
+        return Cost(
+            before.seconds + self.seconds,
+            before.core_seconds + self.core_seconds,
+            max(before.peak_mb, self.peak_mb),
+        )
+
 
 def measured(function: Callable[..., None], *args: Any) -> Cost:
     """Call a function, which must be importable by name, in a fresh process."""

@@ -2,31 +2,30 @@
 
     python benchmarks/physionet2012.py ../shared/data/physionet2012 runs/benchmark-physionet2012
 
-Every line sees the same folds: the network of configs/physionet2012.yaml and classical models on
-the same inputs; with `--line` other networks, with `--members 5` their ensembles, with `--share`
-a share of the labels (of train and tuning alike) in repeated draws. The stack of networks and
-experts comes with every network. What is finished is not run again, so further lines may be added
-later. Prints a table, and leaves it beside a picture as table.csv and lines.png.
+Every line sees the same folds: the network of configs/physionet2012.yaml with its experts, and
+classical models on the same inputs; with `--line` other networks, with `--members 5` ensembles,
+with `--share` a share of the labels (of train and tuning alike) in repeated draws. What is finished
+is not run again, so lines may be added later, and a killed benchmark goes on where it was. Prints
+a table of all that is finished in OUT, and leaves it there as table.csv, lines.png and shares.png.
 """
 
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
-from clinical.evaluation.bootstrap import bootstrap, percentile_interval
-from clinical.evaluation.metrics import Scored, compute
+from clinical.cohort.samples import half
 
+import json
 import logging
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import typer
-from measuring import measured
+from comparing import draw_lines, draw_shares, judged, readable
+from measuring import Cost, measured
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -35,33 +34,73 @@ from sklearn.pipeline import make_pipeline
 
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 TASK = "in_hospital_mortality"
-TUNING_SHARE = 0.15
-FEWEST_POSITIVES = 2
-BAR = "LightGBM"
-METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)"}
-CALIBRATION = {"slope": "calibration slope", "intercept": "calibration intercept"}
-
-TWO_AXIS = ["encoder=two_axis", "blocks=8", "block_hours=6"]
-NO_PRETRAINING, NO_TEACHERS = "pretrain=null", "finetune.teachers=[]"
-NETWORKS: dict[str, list[str]] = {
-    f"{encoder}{name}": [*(f"modalities.events.{option}" for option in options), *changes]
-    for encoder, options in (("event_set", []), ("two_axis", TWO_AXIS))
-    for name, changes in (
-        ("", []),
-        (", no pretraining", [NO_PRETRAINING]),
-        (", no teachers", [NO_TEACHERS]),
-        (", neither", [NO_PRETRAINING, NO_TEACHERS]),
-        (", with a graph", ["graph.relations={similar: {k: 16}}"]),
-    )
-}
+TUNING_SHARE = 0.1
+FEWEST_POSITIVES = {"train": 2, "select": 1, "calibrate": 1}
+CLASSICAL = ["logistic regression", "ExtraTrees", "LightGBM"]
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
-# Of so few labels most stays have none, and all of them are taught in every epoch.
-FEW_LABELS, FEW = 0.1, ["finetune.epochs=3"]
+FEW_LABELS = 0.1
+"""Share of the labels up to which a line that teachers teach, which learns from all stays in every
+epoch, needs fewer epochs, and one that learns from the labelled ones alone needs more."""
+FEW_TAUGHT = ["finetune.epochs=3"]
+FEW_UNTAUGHT = ["finetune.epochs=40", "finetune.keep=best", "finetune.patience=5"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A network of the benchmark.
+
+    Attributes:
+        name: in the table.
+        trunk: what is overridden for pretraining and fine-tuning.
+        is_pretrained, is_taught: whether it starts from pretrained weights; has teachers.
+        members: networks that are averaged.
+    """
+
+    name: str
+    trunk: tuple[str, ...] = ()
+    is_pretrained: bool = True
+    is_taught: bool = True
+    members: int = 1
+
+    @property
+    def slug(self) -> str:
+        """What its folders and files are called."""
+        name = self.name.replace(", ", "-").replace(" ", "-")
+        return f"{name}-x{self.members}" if self.members > 1 else name
+
+    def overrides(self, share: float) -> list[str]:
+        """Of the configuration, for a share of the labels."""
+        found = [f"ensemble={self.members}", *self.trunk]
+        if not self.is_pretrained:
+            found.append("pretrain=null")
+        if not self.is_taught:
+            found.append("finetune.teachers=[]")
+        if share <= FEW_LABELS:
+            found += FEW_TAUGHT if self.is_taught else FEW_UNTAUGHT
+        return found
+
+
+PLAIN = str.maketrans(dict.fromkeys(".={}: ", "-"))
+TWO_AXIS = (
+    "modalities.events.encoder=two_axis",
+    "modalities.events.blocks=8",
+    "modalities.events.block_hours=6",
+)
+LINES = [
+    Line("event_set"),
+    Line("event_set, no pretraining", is_pretrained=False),
+    Line("event_set, no teachers", is_taught=False),
+    Line("event_set, neither", is_pretrained=False, is_taught=False),
+    Line("event_set, with a graph", ("graph.relations={similar: {k: 16}}",)),
+    Line("two_axis", TWO_AXIS),
+    Line("two_axis, no pretraining", TWO_AXIS, is_pretrained=False),
+]
+NETWORKS = {line.name: line for line in LINES}
 
 
 @dataclass(frozen=True)
 class Part:
-    """One fold, all of its labels or one draw of them.
+    """One fold, with all of its labels or one draw of them.
 
     Attributes:
         folder: of the benchmark.
@@ -75,6 +114,13 @@ class Part:
     fold: int
     share: float = 1.0
     draw: int = 0
+
+    @classmethod
+    def named(cls, folder: Path, name: str) -> Self:
+        """The part of that `name`."""
+        repeat, fold, *rest = name.split("-")
+        share, draw = (float(rest[0]), int(rest[1])) if rest else (1.0, 0)
+        return cls(folder, int(repeat), int(fold), share, draw)
 
     @property
     def name(self) -> str:
@@ -92,13 +138,14 @@ class Part:
         """Its folder of labels."""
         return (self.folder / "labels" / self.name).resolve()
 
-    def run_folder(self, line: str) -> Path:
-        """Of a network."""
-        return self.folder / "runs" / line.replace(", ", "-").replace(" ", "-") / self.name
+    @property
+    def extract(self) -> Path:
+        """Of set-b."""
+        return self.folder / "extract"
 
-    def scores(self, line: str) -> Path:
-        """Its held-out scores."""
-        return self.folder / "scores" / f"{self.name}-{line.replace(', ', '-').replace(' ', '-')}"
+    def scores(self, slug: str) -> Path:
+        """Held-out scores of a line, or of the classical models."""
+        return self.folder / "scores" / self.name / f"{slug}.parquet"
 
 
 def import_set_b(source: Path, extract: Path) -> pd.DataFrame:
@@ -117,8 +164,9 @@ def write_parts(
 ) -> list[Part]:
     """The folds with their split files, and the labels that each part may see.
 
-    Held-out is the fold, a share of the rest tunes. A draw is stratified, with at least two
-    positives in it; its held-out labels are all there.
+    Held-out is the fold, a share of the rest tunes. A draw is stratified by outcome and by split,
+    with at least two positives in train and one in either half of tuning; its held-out labels are
+    all there.
     """
     died = labels["boolean_value"].to_numpy()
     parts = []
@@ -127,14 +175,20 @@ def write_parts(
         for fold, (rest, held_out) in enumerate(splitter.split(died, died)):
             split = np.full(len(labels), "train", dtype=object)
             split[held_out] = "held_out"
-            inner = StratifiedKFold(round(1 / TUNING_SHARE), shuffle=True, random_state=repeat)
+            # A seed of its own, or all folds would have nearly the same subjects in tuning.
+            seed = 1000 * (repeat + 1) + fold
+            inner = StratifiedKFold(round(1 / TUNING_SHARE), shuffle=True, random_state=seed)
             _, tuning = next(inner.split(died[rest], died[rest]))
             split[rest[tuning]] = "tuning"
-            own = [Part(folder, repeat, fold)]
-            own += [Part(folder, repeat, fold, s, d) for s in shares for d in range(draws)]
             frame = pl.DataFrame({"subject_id": labels["subject_id"].to_numpy(), "split": split})
-            frame.cast({"split": pl.String}).write_parquet(own[0].splits)
-            for part in own:
+            whole = Part(folder, repeat, fold)
+            write(frame.cast({"split": pl.String}).to_pandas(), whole.splits)
+            own = [
+                Part(folder, repeat, fold, share, draw)
+                for share in shares
+                for draw in range(draws if share < 1 else 1)
+            ]
+            for part in {whole, *own}:
                 _write_labels(part, labels, split)
             parts += own
     return parts
@@ -143,45 +197,47 @@ def write_parts(
 def _write_labels(part: Part, labels: pd.DataFrame, split: np.ndarray) -> None:
     rng = np.random.default_rng([part.repeat, part.fold, part.draw, round(1000 * part.share)])
     died = labels["boolean_value"].to_numpy()
-    seen = split == "held_out"
-    for name in ("train", "tuning"):
-        for outcome in (False, True):
-            rows = np.flatnonzero((split == name) & (died == outcome))
-            fewest = FEWEST_POSITIVES if outcome and name == "train" else 0
+    halves = np.array([half(subject) for subject in labels["subject_id"]], dtype=object)
+    group = np.where(split == "tuning", halves, split)
+    seen = group == "held_out"
+    for name, fewest_positives in FEWEST_POSITIVES.items():
+        for outcome, fewest in ((False, 1), (True, fewest_positives)):
+            rows = np.flatnonzero((group == name) & (died == outcome))
             n = min(len(rows), max(fewest, round(part.share * len(rows))))
             seen[rng.choice(rows, n, replace=False)] = True
-    part.labels.mkdir(parents=True, exist_ok=True)
-    labels[seen].to_parquet(part.labels / "0.parquet", index=False)
+    write(labels[seen].reset_index(drop=True), part.labels / "0.parquet")
 
 
-def configured(part: Part, line: str, extract: Path, overrides: list[str]) -> clinical.Run:
-    """The run of a network on a part."""
-    places = [f"extract={extract}", f"out={part.run_folder(line)}", f"splits={part.splits}"]
+def configured(
+    part: Part, line: Line, out: Path, overrides: list[str], *, share: float
+) -> clinical.Run:
+    """The run of a line on a part; the user's overrides come last."""
+    places = [f"extract={part.extract}", f"out={out}", f"splits={part.splits}"]
     labels = f"tasks.{TASK}.labels={part.labels}"
-    return clinical.Run.read(
-        CONFIG,
-        [
-            *places,
-            labels,
-            *overrides,
-            *NETWORKS[line],
-            *(FEW if part.share <= FEW_LABELS else []),
-        ],
-    )
+    own = [*places, labels, "resume=true", *line.overrides(share), *overrides]
+    return clinical.Run.read(CONFIG, own)
 
 
-def train(config: clinical.Run, pretrained: Path | None) -> None:
-    """A whole run; with the weights of a run that was pretrained on the same patients, the rest."""
-    if pretrained is None or config.pretrain is None:
-        clinical.run(config.model_copy(update={"resume": (config.out / "run.yaml").exists()}))
-        return
-    for name in ("checkpoints/member-0/pretrain", "logs/member-0"):
-        shutil.copytree(pretrained / name, config.out / name, dirs_exist_ok=True)
-    shutil.copyfile(pretrained / "run.yaml", config.out / "run.yaml")
-    clinical.finetune(config)
+def pretrained(part: Part, line: Line, overrides: list[str]) -> Path:
+    """The folder of a network that was pretrained on the part's fold, once for all lines."""
+    trunk = Line("-".join(["network", *line.trunk]).translate(PLAIN), line.trunk)
+    whole = Part(part.folder, part.repeat, part.fold)
+    out = part.folder / "pretrained" / trunk.name / whole.name
+    if not (out / "cost.json").exists():
+        cost = measured(clinical.pretrain, configured(whole, trunk, out, overrides, share=1.0))
+        write(json.dumps(asdict(cost)).encode(), out / "cost.json")
+        shutil.rmtree(out / "store")
+    return out
 
 
-def network_scores(config: clinical.Run, line: str) -> dict[str, pd.Series]:
+def train(config: clinical.Run, weights: Path | None) -> None:
+    """A whole run, whose first network may have been pretrained already."""
+    for name in ("checkpoints/member-0/pretrain", "logs/member-0") if weights else ():
+        shutil.copytree(weights / name, config.out / name, dirs_exist_ok=True)
+    clinical.run(config)
+
+
+def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
     """Held-out risks of the first network, of all together, and stacked with the experts.
 
     Each is calibrated on `calibrate` by itself, as a run does with what it gives out.
@@ -197,11 +253,12 @@ def network_scores(config: clinical.Run, line: str) -> dict[str, pd.Series]:
     for split in ("calibrate", "held_out"):
         opinions = predictor.opinions(store, store.rows(split))
         networks = opinions[TASK].networks
-        logits[split] = {line: networks[0]}
-        if len(networks) > 1:
-            logits[split][f"{line}, {len(networks)} networks"] = networks.mean(axis=0)
-        suffix = f", {len(networks)} networks" if len(networks) > 1 else ""
-        logits[split][f"{line}{suffix} + experts"] = predictor.logits(opinions)[TASK]
+        together = f"{name}, {len(networks)} networks" if len(networks) > 1 else name
+        logits[split] = {
+            name: networks[0],
+            together: networks.mean(axis=0),
+            f"{together} + experts": predictor.logits(opinions)[TASK],
+        }
     samples = {split: store.samples[store.rows(split)] for split in logits}
     truth = samples["calibrate"][f"label.{TASK}"].to_numpy().astype(np.float64)
     known = ~np.isnan(truth)
@@ -240,142 +297,73 @@ def classical_scores(config: clinical.Run) -> dict[str, pd.Series]:
         name: model.fit(features[known], labels[known]).predict_proba(features[held_out])[:, 1]
         for name, model in models.items()
     }
-    for name, expert in (("additive", Additive), (BAR, LightGBM)):
+    for name, expert in (("additive", Additive), ("LightGBM", LightGBM)):
         fitted = expert.fit(features[known], labels[known], seed=config.seed, threads=1)
         risks[name] = sigmoid(fitted.logit(features[held_out]))
     index = store.samples[held_out]["subject_id"].to_numpy()
     return {name: pd.Series(risk, index=index) for name, risk in risks.items()}
 
 
-def run_part(part: Part, line: str, extract: Path, overrides: list[str]) -> None:
-    """Train a network on a part unless it is done, and leave its and the classical scores."""
-    if part.scores(line).exists():
+def run_part(part: Part, line: Line, overrides: list[str]) -> None:
+    """Train a line on a part unless it is done, and leave its and the classical scores."""
+    if part.scores(line.slug).exists():
         return
-    config = configured(part, line, extract, overrides)
-    whole = Part(part.folder, part.repeat, part.fold).run_folder(line)
-    cost = measured(train, config, None if part.share == 1 else whole)
-    found = network_scores(config, line)
-    classical = part.scores("classical")
-    classical.parent.mkdir(parents=True, exist_ok=True)
-    if not classical.exists():
-        pd.DataFrame(classical_scores(config)).to_parquet(classical)
-    pd.DataFrame(found).assign(**asdict(cost)).to_parquet(part.scores(line))
+    out = part.folder / "runs" / line.slug / part.name
+    weights = pretrained(part, line, overrides) if line.is_pretrained else None
+    config = configured(part, line, out, overrides, share=part.share)
+    cost = measured(train, config, weights)
+    if weights is not None:
+        before = Cost(**json.loads((weights / "cost.json").read_text()))
+        cost = cost.after(before)
+    found = network_scores(config, line.name)
+    if not part.scores("classical").exists():
+        write(pd.DataFrame(classical_scores(config)), part.scores("classical"))
+    write(pd.DataFrame(found).assign(**asdict(cost)), part.scores(line.slug))
     if part.share < 1:
-        shutil.rmtree(config.out)
+        shutil.rmtree(out)
 
 
-def gathered(parts: list[Part], lines: list[str], labels: pd.DataFrame) -> pd.DataFrame:
-    """One row a part, model and held-out subject."""
+def write(what: pd.DataFrame | bytes, path: Path) -> None:
+    """A file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    if isinstance(what, bytes):
+        draft.write_bytes(what)
+    else:
+        what.to_parquet(draft)
+    draft.replace(path)
+
+
+def check_recipe(out: Path, lines: list[Line], overrides: list[str]) -> None:
+    """Refuse to mix scores of different settings in one folder."""
+    for line in lines:
+        recipe = json.dumps([CONFIG.read_text(), line.overrides(1.0), sorted(overrides)])
+        path = out / "recipes" / f"{line.slug}.json"
+        if path.exists() and path.read_text() != recipe:
+            raise typer.BadParameter(
+                f"{path} is of other settings of {line.name}; choose another OUT, or delete that "
+                "file and the line's scores"
+            )
+        write(recipe.encode(), path)
+
+
+def gathered(out: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    """All that is finished: one row a part, model and held-out subject."""
     truth = labels.set_index("subject_id")["boolean_value"].astype(float)
     frames = []
-    for part in parts:
-        for line in ["classical", *lines]:
-            scores = pd.read_parquet(part.scores(line))
-            costs = scores.reindex(columns=["seconds", "peak_mb"])
-            for model in scores.columns.difference(["seconds", "core_seconds", "peak_mb"]):
-                frame = pd.DataFrame({"subject_id": scores.index, "score": scores[model].values})
-                frame["label"] = truth.loc[scores.index].values
-                frame["minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
-                fold = f"{part.repeat}-{part.fold}"
-                frames.append(
-                    frame.assign(model=model, share=part.share, part=part.name, fold=fold)
-                )
-    return pd.concat(frames, ignore_index=True)
-
-
-def judged(scores: pd.DataFrame, *, resamples: int) -> Iterator[dict[str, object]]:
-    """A row a share and model: means over the parts, and the paired difference with the trees.
-
-    Ranks are compared within a part, since each part's scores have a scale of their own; the
-    calibration is that of all parts' scores together.
-    """
-    for share, of_share in scores.groupby("share"):
-        bar = of_share[of_share["model"] == BAR]
-        for model, rows in of_share.groupby("model", sort=False):
-            row = {"share": share, "model": model, "parts": rows["part"].nunique()}
-            for short, metric in METRICS.items():
-                row[short] = rows.groupby("part").apply(partial(ranked, metric=metric)).mean()
-                differences = resampled(rows, bar, metric, resamples=resamples)
-                interval = percentile_interval(differences[1:])
-                row[f"{short}_difference"] = differences[0]
-                row[f"{short}_difference_low"] = interval.low
-                row[f"{short}_difference_high"] = interval.high
-            together = Scored.of(rows["score"].to_numpy(), rows["label"].to_numpy())
-            calibration = compute(together, np.ones((1, len(rows))), CALIBRATION.values())
-            row |= {short: calibration[metric][0] for short, metric in CALIBRATION.items()}
-            yield row | {"minutes": rows["minutes"].mean(), "peak_mb": rows["peak_mb"].max()}
-
-
-def ranked(part: pd.DataFrame, *, metric: str) -> float:
-    """How a part's scores rank."""
-    scored = Scored.of(part["score"].to_numpy(), part["label"].to_numpy())
-    return float(compute(scored, np.ones((1, len(part))), [metric])[metric][0])
-
-
-def resampled(rows: pd.DataFrame, bar: pd.DataFrame, metric: str, *, resamples: int) -> np.ndarray:
-    """[1 + resamples] mean difference from the trees: as it is, then of subjects drawn anew.
-
-    The parts of one fold, which differ by their labels, have the same held-out subjects, and all
-    of them see the same resamples.
-    """
-    of_folds = []
-    for fold in sorted(set(rows["fold"])):
-        here, there = (
-            [
-                part.sort_values("subject_id")
-                for _, part in side[side["fold"] == fold].groupby("part")
-            ]
-            for side in (rows, bar)
-        )
-        computes = [
-            partial(
-                compute,
-                Scored.of(part["score"].to_numpy(), part["label"].to_numpy()),
-                metrics=[metric],
-            )
-            for part in (*here, *there)
-        ]
-        subjects = here[0]["subject_id"].to_numpy()
-        drawn = bootstrap(
-            computes, subjects, resamples=resamples, generator=np.random.default_rng(0)
-        )
-        whole = [each(np.ones((1, len(subjects)))) for each in computes]
-        values = np.array(
-            [[*one[metric], *many[metric]] for one, many in zip(whole, drawn, strict=True)]
-        )
-        of_folds.append(values[: len(here)].mean(axis=0) - values[len(here) :].mean(axis=0))
-    return np.mean(of_folds, axis=0)
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for a screen: differences from the trees with their intervals in one column."""
-    shown = table[["share", "model", "parts"]].copy()
-    for metric in ("auroc", "auprc"):
-        shown[metric.upper()] = table[metric].map("{:.4f}".format)
-        ends = (table[f"{metric}_difference{end}"] for end in ("", "_low", "_high"))
-        shown[f"− {BAR}'s {metric.upper()}"] = [
-            f"{middle:+.3f} ({low:+.3f} to {high:+.3f})"
-            for middle, low, high in zip(*ends, strict=True)
-        ]
-    for column in ("slope", "intercept", "minutes"):
-        shown[column] = table[column].map("{:.2f}".format)
-    return shown.assign(MB=table["peak_mb"].map("{:.0f}".format))
-
-
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Differences from the trees with their intervals, one row a model, all labels."""
-    from matplotlib.figure import Figure
-
-    rows = table[(table["share"] == 1) & (table["model"] != BAR)].iloc[::-1]
-    figure = Figure(figsize=(9, 1.5 + 0.4 * len(rows)), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("auroc", "auprc"), strict=True):
-        middle = rows[f"{metric}_difference"]
-        low, high = rows[f"{metric}_difference_low"], rows[f"{metric}_difference_high"]
-        axes.errorbar(middle, rows["model"], xerr=[middle - low, high - middle], fmt="o", capsize=3)
-        axes.axvline(0, color="0.5", linewidth=1)
-        axes.set_xlabel(f"{metric.upper()} − {BAR}'s, 95 % interval")
-        axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=150)
+    for path in sorted(out.glob("scores/*/*.parquet")):
+        part, scores = Part.named(out, path.parent.name), pd.read_parquet(path)
+        costs = scores.reindex(columns=["seconds", "peak_mb"])
+        for model in scores.columns.difference(["seconds", "core_seconds", "peak_mb"]):
+            frame = pd.DataFrame({"subject_id": scores.index, "score": scores[model].values})
+            frame["label"] = truth.loc[scores.index].values
+            frame["minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
+            fold = f"{part.repeat}-{part.fold}"
+            frame = frame.assign(model=model, share=part.share, part=part.name, fold=fold)
+            frames.append(frame.assign(line=path.stem))
+    found = pd.concat(frames, ignore_index=True)
+    # The first network of an ensemble is the line by itself, which may have been run too.
+    return found.drop_duplicates(["part", "model", "subject_id"])
 
 
 def main(
@@ -386,28 +374,37 @@ def main(
     repeats: int = 1,
     line: Annotated[list[str] | None, typer.Option(help=", ".join(NETWORKS))] = None,
     members: Annotated[int, typer.Option(help="networks of an ensemble")] = 1,
-    share: Annotated[list[float] | None, typer.Option(help="of the labels, also")] = None,
+    share: Annotated[list[float] | None, typer.Option(help="of the labels, instead")] = None,
     draws: Annotated[int, typer.Option(help="of each share below 1, in each fold")] = 4,
     resamples: int = 1000,
     quick: Annotated[bool, typer.Option(help="two folds, few epochs: does it run?")] = False,
 ) -> None:
     """Run what is not finished and print the table."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    lines = line or [next(iter(NETWORKS))]
+    for name in line or []:
+        if name not in NETWORKS:
+            raise typer.BadParameter(f"--line: there is no {name}; known are {', '.join(NETWORKS)}")
+    lines = [replace(NETWORKS[name], members=members) for name in line or ["event_set"]]
+    own = [*(QUICK if quick else []), *(overrides or [])]
     out.mkdir(parents=True, exist_ok=True)
+    check_recipe(out, lines, own)
     labels = import_set_b(source, out / "extract")
     parts = write_parts(
-        labels, out, folds=2 if quick else folds, repeats=repeats, shares=share or [], draws=draws
+        labels,
+        out,
+        folds=2 if quick else folds,
+        repeats=repeats,
+        shares=share or [1.0],
+        draws=draws,
     )
-    own = [*(QUICK if quick else []), *(overrides or [])]
     for part in parts:
-        for name in lines:
-            networks = members if part.share == 1 else 1
-            run_part(part, name, out / "extract", [f"ensemble={networks}", *own])
-            typer.echo(f"{name}: {part.name}", err=True)
-    table = pd.DataFrame(judged(gathered(parts, lines, labels), resamples=resamples))
+        for one in lines:
+            run_part(part, one, own)
+            typer.echo(f"{one.slug}: {part.name}", err=True)
+    table = pd.DataFrame(judged(gathered(out, labels), CLASSICAL, resamples=resamples))
     table.to_csv(out / "table.csv", index=False)
-    draw(table, out / "lines.png")
+    draw_lines(table, out / "lines.png")
+    draw_shares(table, ["event_set", *CLASSICAL], out / "shares.png")
     typer.echo(readable(table).to_string(index=False))
 
 

@@ -26,9 +26,9 @@ KINDS = ("identity", "temperature", "platt", "beta")  # simplest first: it wins 
 FEWEST_FOR_A_CHOICE = 50
 FOLDS = 5
 SMALLEST_SLOPE = 0.01
-# A pull towards "change nothing", worth far less than one sample: it only decides what the data
-# leave open, such as the slope when every score is the same.
-RIDGE = 1e-6
+INTERCEPT_SD, SLOPE_SD, SLOPE_SD_OF_FEW = 1.0, 1.0, 0.25
+"""Of a normal prior around "change nothing". What is trained on log loss is seldom far off, while a
+slope that is fitted on a few dozen events often is: below `FEWEST_FOR_A_CHOICE` it is held back."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
 
     Log losses are compared in 5-fold cross-fitting. The simplest kind that is within one standard
     error of the best wins (Breiman et al. 1984), and is refitted on everything. Below 50 positives
-    (or 50 negatives) only Platt's line is fitted. Targets are smoothed as in Platt (1999), so that
-    separated classes still give finite parameters. The result does not depend on the order of the
-    rows.
+    (or 50 negatives) only Platt's line is fitted. A prior around "change nothing" stands in for the
+    smoothed targets of Platt (1999), which flatten the slope of few events; separated classes give
+    finite parameters too. The result does not depend on the order of the rows.
 
     Args:
         scores_logit: [N] logits of the uncalibrated risks.
@@ -137,14 +137,15 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
         )
     losses: dict[str, float] = {}
     reason = None
-    kind = "platt"
+    kind, slope_sd = "platt", SLOPE_SD
     if min(events, n - events) < FEWEST_FOR_A_CHOICE:
         reason = f"only {events} positives and {n - events} negatives: Platt's line, no other tried"
+        slope_sd = SLOPE_SD_OF_FEW
     else:
         each = {kind: _cross_fitted_losses(kind, logit, label) for kind in KINDS}
         losses = {kind: float(loss.mean()) for kind, loss in each.items()}
         kind = simplest_near_best(each)
-    intercept, slope_low, slope_high = _fit(kind, logit, label)
+    intercept, slope_low, slope_high = _fit(kind, logit, label, slope_sd)
     if kind != "identity" and min(slope_low, slope_high) <= SMALLEST_SLOPE:
         held = "slope held at its smallest value: "
         if max(slope_low, slope_high) <= SMALLEST_SLOPE:
@@ -210,7 +211,7 @@ def _cross_fitted_losses(kind: str, logit: Array, label: Array) -> Array:
     losses = np.empty(len(label))
     for held_out in range(FOLDS):
         inside = fold == held_out
-        parameters = _fit(kind, logit[~inside], label[~inside])
+        parameters = _fit(kind, logit[~inside], label[~inside], SLOPE_SD)
         margin = np.where(label[inside] == 1, -1.0, 1.0) * _line(parameters, logit[inside])
         losses[inside] = np.logaddexp(0.0, margin)
     return losses
@@ -226,49 +227,53 @@ def _line(parameters: tuple[float, float, float], logit: Array) -> Array:
     return intercept + slope_high * high - slope_low * low
 
 
-def _fit(kind: str, logit: Array, label: Array) -> tuple[float, float, float]:
+def _fit(kind: str, logit: Array, label: Array, slope_sd: float) -> tuple[float, float, float]:
     """Intercept, slope for low risks and slope for high risks of the best member of a kind."""
-    events = label.sum()
-    targets = np.where(label == 1, (events + 1) / (events + 2), 1 / (len(label) - events + 2))
     one, high = np.ones_like(logit), np.logaddexp(0.0, logit)
     low = high - logit  # log(1 + exp(-z)); it enters with a minus sign
     if kind == "temperature":
-        (slope,) = _fit_above(logit[:, None], targets, slopes=(0,))
+        (slope,) = _fit_above(logit[:, None], label, slope_sd, slopes=(0,))
         return 0.0, slope, slope
     if kind == "platt":
-        intercept, slope = _fit_above(np.stack([one, logit], axis=1), targets, slopes=(1,))
+        design = np.stack([one, logit], axis=1)
+        intercept, slope = _fit_above(design, label, slope_sd, slopes=(1,))
         return intercept, slope, slope
     if kind == "beta":
         design = np.stack([one, -low, high], axis=1)
-        intercept, slope_low, slope_high = _fit_above(design, targets, slopes=(1, 2))
+        intercept, slope_low, slope_high = _fit_above(design, label, slope_sd, slopes=(1, 2))
         return intercept, slope_low, slope_high
     return 0.0, 1.0, 1.0
 
 
-def _fit_above(design: Array, targets: Array, *, slopes: tuple[int, ...]) -> list[float]:
-    """Logistic regression whose `slopes` columns keep at least the smallest slope.
+def _fit_above(
+    design: Array, label: Array, slope_sd: float, *, slopes: tuple[int, ...]
+) -> list[float]:
+    """Logistic regression under the prior whose `slopes` columns keep at least the smallest slope.
 
     The loss is convex, so the optimum is the best feasible one of the fits that hold some subset
     of the slopes at the bound: at most four fits.
     """
     best, best_loss = None, math.inf
+    is_slope = np.isin(np.arange(design.shape[1]), slopes)
+    centre = is_slope.astype(np.float64)
+    ridge = np.where(is_slope, slope_sd, INTERCEPT_SD) ** -2.0
     for held_bits in range(2 ** len(slopes)):
         held = [column for place, column in enumerate(slopes) if held_bits >> place & 1]
         free = [column for column in range(design.shape[1]) if column not in held]
         coefficients = np.full(design.shape[1], SMALLEST_SLOPE)
         if free:
-            start = np.array([1.0 if column in slopes else 0.0 for column in free])
             offset = design[:, held].sum(axis=1) * SMALLEST_SLOPE
             coefficients[free] = fit_logistic(
-                design[:, free], targets, offset=offset, start=start, ridge=RIDGE
+                design[:, free], label, offset=offset, start=centre[free], ridge=ridge[free]
             )
         if not coefficients[list(slopes)].min() >= SMALLEST_SLOPE:
             continue
         line = design @ coefficients
-        loss = float((np.logaddexp(0.0, line) - targets * line).sum())
+        loss = float((np.logaddexp(0.0, line) - label * line).sum())
+        loss += float(ridge @ (coefficients - centre) ** 2) / 2
         if loss < best_loss:
             best, best_loss = coefficients, loss
-    assert best is not None  # the ridge keeps every subset's problem well posed
+    assert best is not None  # the prior keeps every subset's problem well posed
     return [float(value) for value in best]
 
 
@@ -279,7 +284,7 @@ def fit_logistic(
     offset: Array | float = 0.0,
     weights: Array | None = None,
     start: Array | None = None,
-    ridge: float = 0.0,
+    ridge: Array | float = 0.0,
 ) -> Array:
     """Logistic regression by damped Newton steps, for a handful of columns.
 
@@ -289,7 +294,7 @@ def fit_logistic(
         offset: [N] added to the logit with coefficient 1.
         weights: [N] case weights, ones if absent.
         start: [P] first guess and centre of the ridge, zeros if absent.
-        ridge: strength of `ridge / 2 * |coefficients - start|^2`.
+        ridge: strength of `ridge / 2 * |coefficients - start|^2`, of each column or of all.
 
     Returns:
         [P] coefficients; NaN where no finite optimum exists (separated classes).
@@ -300,14 +305,14 @@ def fit_logistic(
     def loss(candidate: Array) -> float:
         line = offset + design @ candidate
         fit = weight @ (np.logaddexp(0.0, line) - targets * line)
-        return float(fit + ridge / 2 * ((candidate - centre) ** 2).sum())
+        return float(fit + (ridge * (candidate - centre) ** 2).sum() / 2)
 
     coefficients, current = centre, loss(centre)
     for _ in range(60):
         risk = sigmoid(offset + design @ coefficients)
         gradient = design.T @ (weight * (risk - targets)) + ridge * (coefficients - centre)
         curvature = design * (weight * risk * (1 - risk))[:, None]
-        hessian = curvature.T @ design + ridge * np.eye(len(centre))
+        hessian = curvature.T @ design + np.diag(np.broadcast_to(ridge, len(centre)))
         try:
             step = np.linalg.solve(hessian, gradient)
         except np.linalg.LinAlgError:

@@ -154,16 +154,26 @@ class FinetuneConfig(Section):
     """Epochs without a better one on tuning before it stops; null = never."""
     keep: Literal["best", "last"] = "best"
     """The epoch whose weights score: the best on tuning, or the last, where the schedule deserves
-    more trust than a few tuning labels."""
+    more trust than a few tuning labels; then training does not stop early."""
     average: float | None = Field(default=0.99, gt=0, lt=1)
     """Decay of the exponential moving average of weights that scores; null = none."""
     teachers: _Experts = Field(default_factory=list)
-    """Experts, by name, whose out-of-fold risks are learned beside the labels."""
+    """Experts, by name, whose out-of-fold risks are learned beside the labels. Where the network
+    was pretrained, a linear probe of its embedding teaches with them."""
     teacher_share: float = Field(default=0.5, ge=0, le=1)
     """Of a labelled sample's target; the rest is the label's."""
     teach_unlabelled: bool = False
     """Learn the teachers' risks of train samples without a label too; for labels that are missing,
     not for those that are null because there was nothing to predict."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_has_no_patience(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or raw.get("keep") != "last":
+            return raw
+        if raw.get("patience") is not None:
+            raise ValueError("keep: last goes on to the last epoch; take patience out")
+        return {**raw, "patience": None}
 
 
 class EvaluateConfig(Section):

@@ -38,7 +38,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 logger = logging.getLogger(__name__)
 
-NOT_HELD_OUT = "tuning (not held out: epoch, stack and calibration were chosen on it)"
+NOT_HELD_OUT = "tuning (not held out: what a run chooses was chosen on it)"
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,16 @@ def mean_log_loss(probability, labels):
 
 
 def test_platts_line_has_the_values_worked_out_by_hand():
-    # 20 positives and 20 negatives; smoothed targets are 21/22 and 1/22. At logit 1 stand 15
-    # positives and 5 negatives, at -1 the rest: a line through two points fits both means exactly.
+    # At logit 1 stand 15 positives and 5 negatives, at -1 the rest: the line of 40 samples alone
+    # has the slope logit(0.75), 1.0986. The prior, 16 / 2 * (slope - 1)^2, pulls as hard as they do
+    # where 40 * (sigmoid(slope) - 0.75) + 16 * (slope - 1) = 0.
     logits = np.repeat([1.0, 1.0, -1.0, -1.0], [15, 5, 5, 15])
     labels = np.repeat([1.0, 0.0, 1.0, 0.0], [15, 5, 5, 15])
-    upper = (15 * 21 / 22 + 5 * 1 / 22) / 20
-    lower = (5 * 21 / 22 + 15 * 1 / 22) / 20
     fitted = fit_calibration(logits, labels)
     assert fitted.kind == "platt"
-    assert fitted.slope_low == pytest.approx((logit(upper) - logit(lower)) / 2, abs=1e-6)
+    assert 1 < fitted.slope_low < logit(0.75)
+    pull = 40 * (sigmoid(fitted.slope_low) - 0.75) + 16 * (fitted.slope_low - 1)
+    assert pull == pytest.approx(0.0, abs=1e-6)
     assert fitted.slope_low == fitted.slope_high
     assert fitted.intercept == pytest.approx(0.0, abs=1e-6)
 

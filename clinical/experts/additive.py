@@ -1,8 +1,8 @@
 """A sum of curves, one a feature, in a few straight pieces each.
 
 Most of what separates patients are thresholds on single exact statistics (trees of depth one are
-close to full ones), so a sum of curves ranks well, needs few labels and can be read. Its four
-constants were chosen on PhysioNet 2012 set-b, from 1 % of its labels to all of them.
+close to full ones), so a sum of curves ranks well, needs few labels and can be read. Its constants
+were chosen on PhysioNet 2012 set-b, from 1 % of its labels to all of them.
 """
 
 from clinical.errors import BundleError
@@ -118,7 +118,7 @@ class Additive:
 
     @classmethod
     def fit(cls, features: np.ndarray, labels: np.ndarray, *, seed: int, threads: int) -> Self:
-        """Fit the curves twice, all shrunk alike and most left flat, and average both.
+        """Fit the curves twice, all shrunk alike and most left flat, and weigh the two.
 
         Args:
             features: [N, F], NaN where missing.

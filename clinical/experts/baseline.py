@@ -1,7 +1,7 @@
 """The line beside every model: gradient-boosted trees on flat features of the same inputs."""
 
 from clinical.calibration import sigmoid
-from clinical.experts.lightgbm import LEARNING_RATE, MIN_LEAF, TREES, LightGBM
+from clinical.experts.lightgbm import LEARNING_RATE, TREES, LightGBM, smallest_leaf
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def baseline_scores(
     model = HistGradientBoostingClassifier(
         max_iter=TREES,
         learning_rate=LEARNING_RATE,
-        min_samples_leaf=MIN_LEAF,
+        min_samples_leaf=smallest_leaf(len(labels)),
         early_stopping=False,
         random_state=seed,
     )

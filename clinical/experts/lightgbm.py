@@ -9,11 +9,16 @@ from typing import Self
 
 import numpy as np
 
-# A leaf of few stays fits the noise of rare outcomes.
 MIN_LEAF = 20
+"""Samples of a leaf: of fewer it fits the noise of rare outcomes."""
 TREES = 300
 LEARNING_RATE = 0.03
 SUFFIX = ".txt"
+
+
+def smallest_leaf(n_samples: int) -> int:
+    """Samples of a leaf; a quarter of very few, since no tree could split otherwise."""
+    return min(MIN_LEAF, max(1, n_samples // 4))
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class LightGBM:
             "objective": "binary",
             "learning_rate": LEARNING_RATE,
             "num_leaves": 15,
-            "min_data_in_leaf": MIN_LEAF,
+            "min_data_in_leaf": smallest_leaf(len(labels)),
             "feature_fraction": 0.3,
             "bagging_fraction": 0.8,
             "bagging_freq": 1,

@@ -25,9 +25,9 @@ def stacked(networks: Array, experts: Array, weight: float) -> Array:
 def fit_weight(network: Array, expert: Array, labels: Array) -> float:
     """The experts' weight in [0, 1] that gives the lowest log loss, shrunk towards a half.
 
-    The samples are those of `select`: nothing was fitted on them, but each network's epoch was
-    chosen there, which favours the networks by a little. Since a calibration follows, a weight is
-    judged after the best line through its logits: otherwise it would make up for logits that are
+    The samples are those of `select`: nothing was fitted on them, but each network's epoch may have
+    been chosen there, which favours the networks by a little. Since a calibration follows, a weight
+    is judged after the best line through its logits: otherwise it would make up for logits that are
     too steep by leaning on the flatter of the two.
 
     Args:

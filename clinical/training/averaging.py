@@ -1,4 +1,4 @@
-"""The weights that score: a moving average of those trained, the best by the tuning split."""
+"""The weights that score: a moving average of those trained, the best or the last."""
 
 from clinical.training.curves import Curves
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 class ScoringWeights(pl.Callback):
     """Averages weights while training, validates with the average and keeps the best epoch.
+
+    A stage says how good an epoch is by `tuning/choice`; of one that doesn't, the last is kept.
 
     Validation, early stopping and the embedding memory all use the average, since it is what
     scores. Everything needed to resume travels in the checkpoint.
@@ -62,9 +64,9 @@ class ScoringWeights(pl.Callback):
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Read here and not in on_validation_epoch_end: the module's own figures exist only now.
-        figure = float(trainer.callback_metrics["tuning/choice"])
-        if figure > self.best_figure or not self.best:
-            self.best_figure, self.waited = figure, 0
+        choice = trainer.callback_metrics.get("tuning/choice")
+        if choice is None or float(choice) > self.best_figure or not self.best:
+            self.best_figure, self.waited = -math.inf if choice is None else float(choice), 0
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         else:
             self.waited += 1

@@ -140,19 +140,21 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on the train samples with a label or a teacher's word."""
     config, settings = member.config, member.config.finetune
+    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
+    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
+    train, select = store.rows("train"), store.rows("select")
+    if known[select].any():
+        select = select[known[select]]
+    elif settings.keep == "best":
+        raise SchemaError(
+            "tasks: no sample of the tuning split's half that chooses the epoch has a label; "
+            "label more tuning subjects, or set finetune.keep=last"
+        )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
-    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
-    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
-    train = np.array([row for row in store.rows("train") if told[row]])
-    select = np.array([row for row in store.rows("select") if known[row]])
-    if not len(select):
-        raise SchemaError(
-            "tasks: no sample of the tuning split's half that chooses the epoch has a label; "
-            "label more tuning subjects"
-        )
+    train = train[told[train]]
     stage = FinetuneStage(
         model,
         references(config, store),

@@ -107,8 +107,8 @@ class FinetuneStage(Stage):
                 figures[f"auroc/{task}" if len(self.tasks) > 1 else "auroc"] = auroc
             choices.append(-loss if auroc is None else auroc)
         figures["loss"] = torch.stack(losses).sum()
-        best = torch.stack(choices).mean()
-        figures["choice"] = float(self.current_epoch) if self.keeps_last else best
+        if not self.keeps_last:
+            figures["choice"] = torch.stack(choices).mean()
         self.log_figures("tuning", figures, size=1)
         self._tuning = []
 

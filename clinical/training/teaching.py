@@ -109,9 +109,8 @@ class Probe:
         from sklearn.preprocessing import StandardScaler
 
         regression = LogisticRegression(C=PROBE_PRIOR_SD**2 / width, max_iter=1000)
-        return cls(
-            make_pipeline(StandardScaler(), regression).fit(features[:, -width:], labels), width
-        )
+        pipeline = make_pipeline(StandardScaler(), regression)
+        return cls(pipeline.fit(features[:, -width:], labels), width)
 
     def logit(self, features: np.ndarray) -> np.ndarray:
         """[n, F + width] -> [n]."""

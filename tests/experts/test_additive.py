@@ -66,6 +66,20 @@ def test_what_hardly_varies_gets_no_piece():
     assert Pieces.of(values).feature.tolist() == [1]
 
 
+@pytest.mark.parametrize(("events", "share"), [(5, 0.125), (20, 0.5), (60, 0.5)])
+def test_the_sparse_fit_counts_for_less_where_few_labels_choose_the_curves(table, events, share):
+    features, _ = table(200, seed=0)
+    labels = (np.arange(200) < events).astype(float)
+    fitted = Additive.fit(features, labels, seed=1, threads=1)
+    design = fitted.pieces.design(features)
+    dense, sparse = additive._dense(design, labels), additive._sparse(design, labels, 1)
+    expected = (1 - share) * dense.coef_[0] + share * sparse.coef_[0]
+    np.testing.assert_allclose(fitted.weight, expected, atol=1e-6)
+    assert fitted.intercept == pytest.approx(
+        (1 - share) * dense.intercept_[0] + share * sparse.intercept_[0], abs=1e-6
+    )
+
+
 def test_of_too_many_samples_a_random_part_is_fitted(monkeypatch):
     draws = np.random.default_rng(0)
     values = draws.normal(size=(3000, 2))

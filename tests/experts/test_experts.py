@@ -62,6 +62,12 @@ def test_a_few_labels_are_enough_to_fit(kind, table):
     assert np.isfinite(kind.fit(features, labels, seed=1, threads=1).logit(features)).all()
 
 
+def test_thirty_labels_tell_samples_apart(kind, table):
+    features, _ = table(200, seed=1)
+    logit = kind.fit(*table(30, seed=0), seed=1, threads=1).logit(features)
+    assert len(np.unique(logit)) > 5
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", "tree", "{}"])
 def test_damaged_text_is_refused(kind, text):
     with pytest.raises(BundleError):

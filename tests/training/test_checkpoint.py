@@ -2,6 +2,7 @@
 
 from clinical.config import TrainerConfig
 from clinical.training.checkpoint import fit, thread_limit
+from clinical.training.finetune import FinetuneStage
 
 import signal
 from pathlib import Path
@@ -200,11 +201,21 @@ def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monke
         return torch.tensor(1.0 - 0.1 * stage.current_epoch)
 
     monkeypatch.setattr("clinical.training.finetune._auroc", worse_each_epoch)
-    kept = {}
-    for keep in ("best", "last"):
+    averages = []  # what was judged at the end of each epoch
+    judge = FinetuneStage.on_validation_epoch_end
+
+    def watched(self):
+        averages.append({k: v.clone() for k, v in self.model.state_dict().items()})
+        judge(self)
+
+    monkeypatch.setattr(FinetuneStage, "on_validation_epoch_end", watched)
+    for keep, epoch in (("best", 0), ("last", EPOCHS - 1)):
+        averages.clear()
         stage = workshop.finetune(keep=keep)
-        kept[keep] = train(stage, workshop, tmp_path / keep, patience=1)
-        seen = (tmp_path / keep / "logs" / "finetune.csv").read_text()
-        assert ("finetune,2" in seen) == (keep == "last")
-    weights = [{k: v.clone() for k, v in s.model.state_dict().items()} for s in kept.values()]
-    assert any(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+        train(stage, workshop, tmp_path / keep)
+        assert len(averages) == EPOCHS
+        kept = stage.model.state_dict()
+        same = [all(torch.equal(kept[k], v) for k, v in some.items()) for some in averages]
+        assert same == [number == epoch for number in range(EPOCHS)]
+        curves = (tmp_path / keep / "logs" / "finetune.csv").read_text()
+        assert ("tuning/choice" in curves) == (keep == "best")

@@ -4,11 +4,14 @@ from clinical.batch import Target
 from clinical.cohort.store import Store
 from clinical.config import FinetuneConfig
 from clinical.datamodule import make_loader
+from clinical.errors import SchemaError
 from clinical.experiment import Run
 from clinical.experts import EXPERTS
-from clinical.training import teaching
+from clinical.training import build, teaching
 from clinical.training.build import build_model
+from clinical.training.members import members
 
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -256,3 +259,55 @@ def test_a_network_that_was_not_pretrained_says_nothing(hospital_run, store):
     config = hospital_run("pretrain=null")
     features = teaching._Features(config, store, build_model(config, store))
     assert features.table(store.rows("train")[:2]).shape == (2, features.tabulator.n_columns)
+
+
+class Stopped(Exception):
+    """Stands for a training that nobody needs here."""
+
+
+def started(config, store, monkeypatch):
+    """The stage and the train rows that fine-tuning would begin with."""
+    seen = {}
+
+    def fit(stage, *, train, **_):
+        seen.update(stage=stage, rows=np.sort(torch.cat([batch.row for batch in train])))
+        raise Stopped
+
+    monkeypatch.setattr(build, "fit", fit)
+    with pytest.raises(Stopped):
+        build.finetune_model(members(config)[0], store, build_model(config, store), progress=False)
+    return seen["stage"], seen["rows"]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_fine_tuning_begins_with_all_who_are_labelled_or_taught(
+    hospital_run, finished, monkeypatch, tmp_path, every
+):
+    folder = tmp_path / "store"
+    shutil.copytree(finished.out / "store", folder)
+    store = Store.open(folder)
+    train = store.rows("train")
+    unknown = train[::3]
+    hidden = less_labels(store, unknown).samples
+    hidden.write_ipc(folder / "samples.arrow", compression="uncompressed")
+    config = hospital_run(f"finetune.teach_unlabelled={every}".lower())
+    stage, rows = started(config, Store.open(folder), monkeypatch)
+    assert np.array_equal(rows, train if every else np.setdiff1d(train, unknown))
+    assert not stage.teacher_risks[HOSPITAL_TASK][rows].isnan().any()
+
+
+def test_nobody_teaches_unless_asked(hospital_run, store, monkeypatch):
+    stage, rows = started(hospital_run("finetune.teachers=[]"), store, monkeypatch)
+    assert stage.teacher_risks == {}
+    assert np.array_equal(rows, store.rows("train"))
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_an_epoch_is_chosen_by_labels_or_is_the_last(hospital_run, store, monkeypatch, keep):
+    config = hospital_run("finetune.teachers=[]", f"finetune.keep={keep}")
+    store = less_labels(store, store.rows("select"))
+    if keep == "last":
+        started(config, store, monkeypatch)
+        return
+    with pytest.raises(SchemaError, match=r"label more tuning subjects, or .*keep=last"):
+        build.finetune_model(members(config)[0], store, build_model(config, store), progress=False)

@@ -1,0 +1,165 @@
+"""What the benchmarks' figures rest on: who sees which label, and what is compared with what."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ModuleType]:
+    """The benchmarks' modules, which import each other by name."""
+    found = {}
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        for name in ("comparing", "physionet2012"):
+            spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+            found[name] = importlib.util.module_from_spec(spec)
+            sys.modules[name] = found[name]
+            spec.loader.exec_module(found[name])
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return found
+
+
+@pytest.fixture(scope="module")
+def comparing(modules):
+    return modules["comparing"]
+
+
+@pytest.fixture(scope="module")
+def physionet2012(modules):
+    return modules["physionet2012"]
+
+
+@pytest.fixture
+def labels() -> pd.DataFrame:
+    died = np.random.default_rng(0).random(1000) < 0.14
+    return pd.DataFrame({"subject_id": np.arange(1000), "boolean_value": died})
+
+
+# Labels
+
+
+def test_every_subject_is_held_out_once_and_its_label_is_there(physionet2012, labels, tmp_path):
+    parts = physionet2012.write_parts(
+        labels, tmp_path, folds=5, repeats=1, shares=[1.0, 0.05], draws=2
+    )
+    assert len(parts) == 5 * (1 + 2)
+    held_out = []
+    for part in parts:
+        split = pd.read_parquet(part.splits).set_index("subject_id")["split"]
+        seen = pd.read_parquet(part.labels)
+        own = split[split == "held_out"].index
+        assert own.isin(seen["subject_id"]).all()
+        if part.share == 1:
+            held_out += [*own]
+            assert len(seen) == 1000
+    assert sorted(held_out) == list(range(1000))
+
+
+def test_a_draw_has_its_share_of_either_split_and_both_outcomes(physionet2012, labels, tmp_path):
+    parts = physionet2012.write_parts(labels, tmp_path, folds=5, repeats=1, shares=[0.01], draws=3)
+    drawn = set()
+    for part in parts:
+        split = pd.read_parquet(part.splits).set_index("subject_id")["split"]
+        seen = pd.read_parquet(part.labels)
+        seen["split"] = split.loc[seen["subject_id"]].to_numpy()
+        tuning = seen["split"] == "tuning"
+        seen.loc[tuning, "split"] = [physionet2012.half(s) for s in seen["subject_id"][tuning]]
+        few = seen[seen["split"] != "held_out"]
+        positives = few.groupby("split")["boolean_value"].sum()
+        assert positives.to_dict() == {"train": 2, "select": 1, "calibrate": 1}
+        assert len(few) == 7 + 3 + 2  # at 1 % a single negative for either half of tuning
+        drawn.add(tuple(few["subject_id"]))
+    assert len(drawn) == len(parts)
+
+
+def test_a_part_is_found_again_by_its_name(physionet2012, tmp_path):
+    for part in (
+        physionet2012.Part(tmp_path, 0, 3),
+        physionet2012.Part(tmp_path, 1, 2, 0.05, 7),
+    ):
+        assert physionet2012.Part.named(tmp_path, part.name) == part
+
+
+def test_scores_of_other_settings_are_not_mixed(physionet2012, tmp_path):
+    import typer
+
+    line = physionet2012.NETWORKS["event_set"]
+    physionet2012.check_recipe(tmp_path, [line], ["seed=1"])
+    physionet2012.check_recipe(tmp_path, [line], ["seed=1"])
+    with pytest.raises(typer.BadParameter, match="other settings of event_set"):
+        physionet2012.check_recipe(tmp_path, [line], ["seed=2"])
+
+
+# Comparisons
+
+
+def scored(model: str, noise: float, *, parts: int = 4, share: float = 1.0) -> pd.DataFrame:
+    """Parts of one fold each; the smaller the noise, the better the ranks."""
+    frames = []
+    for number in range(parts):
+        draws = np.random.default_rng(number)
+        label = (draws.random(300) < 0.2).astype(float)
+        score = label + noise * draws.normal(size=300) + 5 * number
+        frame = pd.DataFrame({"subject_id": 300 * number + np.arange(300), "label": label})
+        frame["score"] = 1 / (1 + np.exp(-score))
+        names = {"model": model, "share": share, "part": f"0-{number}", "fold": f"0-{number}"}
+        frames.append(frame.assign(minutes=1.0, peak_mb=2.0, **names))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_each_model_is_compared_with_the_best_classical_one(comparing):
+    scores = pd.concat([scored("ours", 0.4), scored("poor", 2.0), scored("bar", 0.6)])
+    rows = {r["model"]: r for r in comparing.judged(scores, ["poor", "bar"], resamples=50)}
+    assert {row["auroc_bar"] for row in rows.values()} == {"bar"}
+    assert rows["bar"]["auroc_difference"] == rows["bar"]["auroc_low"] == 0
+    for metric in ("auroc", "auprc"):
+        ours, difference = rows["ours"][metric], rows["ours"][f"{metric}_difference"]
+        assert difference == pytest.approx(ours - rows["bar"][metric])
+        assert 0 < rows["ours"][f"{metric}_low"] < difference < rows["ours"][f"{metric}_high"]
+        assert rows["poor"][f"{metric}_high"] < 0
+
+
+def test_parts_with_scales_of_their_own_are_ranked_each_by_itself(comparing):
+    rows = list(comparing.judged(scored("bar", 0.01), ["bar"], resamples=10))
+    assert rows[0]["auroc"] == 1.0
+
+
+def test_scoring_the_same_subjects_again_narrows_no_interval(comparing):
+    ours, bar = scored("ours", 0.5), scored("bar", 0.6)
+
+    def width(repeats: int) -> float:
+        again = [
+            frame.assign(part=f"{n}-" + frame["part"], fold=f"{n}-" + frame["fold"])
+            for n in range(repeats)
+            for frame in (ours, bar)
+        ]
+        found = pd.concat(again)
+        both = (found[found["model"] == name] for name in ("ours", "bar"))
+        values = comparing.resampled(*both, "AUROC", resamples=300)[1:]
+        return float(np.ptp(np.quantile(values, (0.025, 0.975))))
+
+    assert width(4) == pytest.approx(width(1), rel=0.05)
+
+
+def test_draws_of_labels_that_differ_widen_the_interval(comparing):
+    bar = scored("bar", 0.6, parts=1)
+
+    def width(noises: tuple[float, float]) -> float:
+        pairs = [(scored("ours", noise, parts=1), bar) for noise in noises]
+        sides = [
+            pd.concat([pair[side].assign(part=f"0-0-{n}") for n, pair in enumerate(pairs)])
+            for side in (0, 1)
+        ]
+        values = comparing.resampled(*sides, "AUROC", resamples=300)[1:]
+        return float(np.ptp(np.quantile(values, (0.025, 0.975))))
+
+    assert width((0.3, 3.0)) > 2 * width((0.6, 0.6))
