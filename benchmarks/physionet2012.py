@@ -12,6 +12,8 @@ a table of all that is finished in OUT, and leaves it there as table.csv, lines.
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
 from clinical.cohort.samples import half
+from clinical.preparation import prepare
+from clinical.run_folder import RUN_FILE, write_down
 
 import json
 import logging
@@ -231,9 +233,14 @@ def pretrained(part: Part, line: Line, overrides: list[str]) -> Path:
 
 
 def train(config: clinical.Run, weights: Path | None) -> None:
-    """A whole run, whose first network may have been pretrained already."""
-    for name in ("checkpoints/member-0/pretrain", "logs/member-0") if weights else ():
-        shutil.copytree(weights / name, config.out / name, dirs_exist_ok=True)
+    """A whole run, whose first network may have been pretrained already.
+
+    Then the run goes on, as a killed one would, after that network's pretraining.
+    """
+    if weights is not None and not (config.out / RUN_FILE).exists():
+        for name in ("checkpoints/member-0/pretrain", "logs/member-0"):
+            shutil.copytree(weights / name, config.out / name, dirs_exist_ok=True)
+        write_down(config, prepare(config).fingerprint)
     clinical.run(config)
 
 
