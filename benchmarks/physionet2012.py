@@ -12,7 +12,6 @@ a table of all that is finished in OUT, and leaves it there as table.csv, lines.
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
 from clinical.cohort.samples import half
-from clinical.preparation import prepare
 from clinical.run_folder import RUN_FILE, write_down
 
 import json
@@ -238,9 +237,9 @@ def train(config: clinical.Run, weights: Path | None) -> None:
     Then the run goes on, as a killed one would, after that network's pretraining.
     """
     if weights is not None and not (config.out / RUN_FILE).exists():
+        write_down(config, clinical.prepare(config).fingerprint)
         for name in ("checkpoints/member-0/pretrain", "logs/member-0"):
-            shutil.copytree(weights / name, config.out / name, dirs_exist_ok=True)
-        write_down(config, prepare(config).fingerprint)
+            shutil.copytree(weights / name, config.out / name)
     clinical.run(config)
 
 
