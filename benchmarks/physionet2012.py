@@ -36,6 +36,7 @@ from sklearn.pipeline import make_pipeline
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 TASK = "in_hospital_mortality"
 TUNING_SHARE = 0.1
+COST = "cost.json"
 FEWEST_POSITIVES = {"train": 2, "select": 1, "calibrate": 1}
 CLASSICAL = ["logistic regression", "ExtraTrees", "LightGBM"]
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
@@ -144,6 +145,10 @@ class Part:
         """Of set-b."""
         return self.folder / "extract"
 
+    def run_folder(self, slug: str) -> Path:
+        """Of a line."""
+        return self.folder / "runs" / slug / self.name
+
     def scores(self, slug: str) -> Path:
         """Held-out scores of a line, or of the classical models."""
         return self.folder / "scores" / self.name / f"{slug}.parquet"
@@ -224,22 +229,31 @@ def pretrained(part: Part, line: Line, overrides: list[str]) -> Path:
     trunk = Line("-".join(["network", *line.trunk]).translate(PLAIN), line.trunk)
     whole = Part(part.folder, part.repeat, part.fold)
     out = part.folder / "pretrained" / trunk.name / whole.name
-    if not (out / "cost.json").exists():
+    if not (out / COST).exists():
         cost = measured(clinical.pretrain, configured(whole, trunk, out, overrides, share=1.0))
-        write(json.dumps(asdict(cost)).encode(), out / "cost.json")
+        write(json.dumps(asdict(cost)).encode(), out / COST)
         shutil.rmtree(out / "store")
     return out
 
 
-def train(config: clinical.Run, weights: Path | None) -> None:
-    """A whole run, whose first network may have been pretrained already.
+def beginning(part: Part, line: Line, overrides: list[str]) -> Path | None:
+    """The folder of a finished run that is the line's own beginning; None where it has none.
 
-    Then the run goes on, as a killed one would, after that network's pretraining.
+    An ensemble begins with the line by itself, which is its first network.
     """
-    if weights is not None and not (config.out / RUN_FILE).exists():
+    if line.members > 1 and part.share == 1:
+        alone = replace(line, members=1)
+        run_part(part, alone, overrides)
+        return part.run_folder(alone.slug)
+    return pretrained(part, line, overrides) if line.is_pretrained else None
+
+
+def train(config: clinical.Run, begun: Path | None) -> None:
+    """A whole run, or all that comes after its beginning, as where a killed run is resumed."""
+    if begun is not None and not (config.out / RUN_FILE).exists():
         write_down(config, clinical.prepare(config).fingerprint)
-        for name in ("checkpoints/member-0/pretrain", "logs/member-0"):
-            shutil.copytree(weights / name, config.out / name)
+        for name in ("checkpoints/member-0", "logs/member-0"):
+            shutil.copytree(begun / name, config.out / name)
     clinical.run(config)
 
 
@@ -314,13 +328,12 @@ def run_part(part: Part, line: Line, overrides: list[str]) -> None:
     """Train a line on a part unless it is done, and leave its and the classical scores."""
     if part.scores(line.slug).exists():
         return
-    out = part.folder / "runs" / line.slug / part.name
-    weights = pretrained(part, line, overrides) if line.is_pretrained else None
+    out, begun = part.run_folder(line.slug), beginning(part, line, overrides)
     config = configured(part, line, out, overrides, share=part.share)
-    cost = measured(train, config, weights)
-    if weights is not None:
-        before = Cost(**json.loads((weights / "cost.json").read_text()))
-        cost = cost.after(before)
+    cost = measured(train, config, begun)
+    if begun is not None:
+        cost = cost.after(Cost(**json.loads((begun / COST).read_text())))
+    write(json.dumps(asdict(cost)).encode(), out / COST)
     found = network_scores(config, line.name)
     if not part.scores("classical").exists():
         write(pd.DataFrame(classical_scores(config)), part.scores("classical"))
