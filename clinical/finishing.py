@@ -17,7 +17,7 @@ from clinical.config import RunConfig
 from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
-from clinical.experts.stack import fit_weight
+from clinical.experts.stack import fit_weight, prior_weight
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
 from clinical.training.build import scoring_memory
@@ -125,13 +125,13 @@ def _stack(bundle: Path, store: Store) -> None:
     predictor = Predictor(Bundle.read(bundle, draft=True))
     if not predictor.bundle.experts:
         return
-    rows = store.rows("select")
+    rows, prior = store.rows("select"), prior_weight(predictor.bundle.config)
     weights = {}
     for task, said in predictor.opinions(store, rows).items():
         network, expert = said.networks.mean(axis=0), said.experts.mean(axis=0)
         labels = store_labels(store, task)[rows]
         known = ~np.isnan(labels) & ~np.isnan(network)
-        weights[task] = fit_weight(network[known], expert[known], labels[known])
+        weights[task] = fit_weight(network[known], expert[known], labels[known], prior=prior)
     write_json(bundle / STACK, weights)
 
 

@@ -1,11 +1,12 @@
 """How much the experts count beside the networks."""
 
 from clinical.calibration import Array, fit_logistic
+from clinical.config import RunConfig
 
 import numpy as np
 
 EVEN = 0.5
-"""The experts' weight before anything is known; a plain average is hard to beat on few events."""
+"""What the experts count for as long as nothing is known; a plain average is hard to beat."""
 # The prior's standard deviation: some dozens of events move the weight, a handful do not.
 SPREAD = 0.2
 WEIGHTS = np.linspace(0, 1, 101)
@@ -22,8 +23,18 @@ def stacked(networks: Array, experts: Array, weight: float) -> Array:
     return together
 
 
-def fit_weight(network: Array, expert: Array, labels: Array) -> float:
-    """The experts' weight in [0, 1] that gives the lowest log loss, shrunk towards a half.
+def prior_weight(config: RunConfig) -> float:
+    """The experts' weight before anything is known: a half, of what the networks were not told.
+
+    Networks that the experts taught already say as much of it as the teachers' share.
+    """
+    experts, settings = config.experts, config.finetune
+    taught = [name for name in experts if name in settings.teachers]
+    return EVEN * (1 - settings.teacher_share * len(taught) / max(1, len(experts)))
+
+
+def fit_weight(network: Array, expert: Array, labels: Array, *, prior: float = EVEN) -> float:
+    """The experts' weight in [0, 1] that gives the lowest log loss, shrunk towards the prior's.
 
     The samples are those of `select`: nothing was fitted on them, but each network's epoch may have
     been chosen there, which favours the networks by a little. Since a calibration follows, a weight
@@ -33,13 +44,14 @@ def fit_weight(network: Array, expert: Array, labels: Array) -> float:
     Args:
         network: [N] mean logit of the networks.
         expert: [N] mean logit of the experts.
-        labels: [N] 0 or 1; without both, the weight is a half.
+        labels: [N] 0 or 1; without both, the weight is the prior's.
+        prior: the weight that is expected.
     """
     if len(np.unique(labels)) < 2:
-        return EVEN
+        return prior
     losses = [
         _loss(stacked(network[None], expert[None], weight), labels)
-        + (weight - EVEN) ** 2 / (2 * SPREAD**2)
+        + (weight - prior) ** 2 / (2 * SPREAD**2)
         for weight in WEIGHTS
     ]
     return float(WEIGHTS[int(np.argmin(losses))])

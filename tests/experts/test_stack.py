@@ -1,6 +1,7 @@
 """The experts' weight: exact where it can be worked out, even where nothing is known."""
 
-from clinical.experts.stack import EVEN, fit_weight, stacked
+from clinical.config import FinetuneConfig, RunConfig
+from clinical.experts.stack import EVEN, fit_weight, prior_weight, stacked
 
 import numpy as np
 import pytest
@@ -55,6 +56,22 @@ def test_logits_that_are_too_steep_don_t_drive_the_weight_to_the_flatter_ones():
 def test_without_both_classes_the_weight_is_a_half(labels):
     logits = np.arange(len(labels), dtype=np.float64)
     assert fit_weight(logits, -logits, np.array(labels)) == EVEN
+
+
+@pytest.mark.parametrize(
+    ("experts", "teachers", "expected"),
+    [
+        (["lightgbm"], [], 0.5),
+        (["lightgbm"], ["additive"], 0.5),
+        (["lightgbm"], ["additive", "lightgbm"], 0.125),
+        (["additive", "lightgbm"], ["lightgbm"], 0.3125),
+    ],
+)
+def test_experts_that_taught_the_networks_are_expected_to_add_less(experts, teachers, expected):
+    finetune = FinetuneConfig(teachers=teachers, teacher_share=0.75)
+    config = RunConfig.model_construct(experts=experts, finetune=finetune)
+    assert prior_weight(config) == expected
+    assert fit_weight(np.zeros(0), np.zeros(0), np.zeros(0), prior=expected) == expected
 
 
 def test_a_handful_of_events_hardly_moves_the_weight():
