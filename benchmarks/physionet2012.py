@@ -370,11 +370,11 @@ def gathered(out: Path, labels: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for path in sorted(out.glob("scores/*/*.parquet")):
         part, scores = Part.named(out, path.parent.name), pd.read_parquet(path)
-        costs = scores.reindex(columns=["seconds", "peak_mb"])
+        costs = scores.reindex(columns=["core_seconds", "peak_mb"])
         for model in scores.columns.difference(["seconds", "core_seconds", "peak_mb"]):
             frame = pd.DataFrame({"subject_id": scores.index, "score": scores[model].values})
             frame["label"] = truth.loc[scores.index].values
-            frame["minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
+            frame["core_minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
             fold = f"{part.repeat}-{part.fold}"
             frame = frame.assign(model=model, share=part.share, part=part.name, fold=fold)
             frames.append(frame.assign(line=path.stem))

@@ -109,7 +109,7 @@ def scored(model: str, noise: float, *, parts: int = 4, share: float = 1.0) -> p
         frame = pd.DataFrame({"subject_id": 300 * number + np.arange(300), "label": label})
         frame["score"] = 1 / (1 + np.exp(-score))
         names = {"model": model, "share": share, "part": f"0-{number}", "fold": f"0-{number}"}
-        frames.append(frame.assign(minutes=1.0, peak_mb=2.0, **names))
+        frames.append(frame.assign(core_minutes=1.0, peak_mb=2.0, **names))
     return pd.concat(frames, ignore_index=True)
 
 
