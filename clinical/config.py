@@ -234,10 +234,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _stack_has_tuning(self) -> Self:
         if self.experts and self.finetune.learn_tuning:
-            raise ValueError(
-                "finetune.learn_tuning leaves no tuning labels to weigh experts by; take one of "
-                "the two out"
-            )
+            raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
         return self
 
     def modality_window(self, name: str) -> float | None:

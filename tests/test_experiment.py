@@ -165,7 +165,7 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ({"finetune": {"learn_tuning": True}}, "finetune: learn_tuning leaves nothing to choose"),
         (
             {"finetune": {"keep": "last", "learn_tuning": True}, "experts": ["additive"]},
-            "finetune.learn_tuning leaves no tuning labels to weigh experts by",
+            "finetune.learn_tuning leaves no label to weigh experts by",
         ),
         ({"experts": "lightgbm"}, "experts: input should be a valid list"),
         ({"experts": [3]}, "experts.0: input should be a valid string"),
