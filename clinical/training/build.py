@@ -146,7 +146,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
         select = select[known[select]]
-    elif settings.keep == "best":
+    elif settings.keep == "best" or not len(select):
         raise SchemaError(
             "tasks: no sample of the tuning split's half that chooses the epoch has a label; "
             "label more tuning subjects, or set finetune.keep=last"
