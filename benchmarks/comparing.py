@@ -25,7 +25,7 @@ def judged(
 
     Args:
         scores: a row a part, model and held-out subject: `model, share, part, fold, subject_id,
-            score, label, minutes, peak_mb`.
+            score, label, core_minutes, peak_mb`.
         classical: names of the classical models.
         resamples: behind the intervals.
     """
@@ -49,7 +49,10 @@ def judged(
             together = Scored.of(rows["score"].to_numpy(), rows["label"].to_numpy())
             found = compute(together, np.ones((1, len(rows))), CALIBRATION.values())
             row |= {short: found[metric][0] for short, metric in CALIBRATION.items()}
-            yield row | {"minutes": rows["minutes"].mean(), "peak_mb": rows["peak_mb"].max()}
+            yield row | {
+                "core_minutes": rows["core_minutes"].mean(),
+                "peak_mb": rows["peak_mb"].max(),
+            }
 
 
 def ranked(part: pd.DataFrame, *, metric: str) -> float:
@@ -105,7 +108,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             f"{middle:+.3f} ({low:+.3f} to {high:+.3f}) {bar}"
             for middle, low, high, bar in zip(*ends, strict=True)
         ]
-    for column in ("slope", "intercept", "minutes"):
+    for column in ("slope", "intercept", "core_minutes"):
         shown[column] = table[column].map("{:.2f}".format)
     return shown.assign(MB=table["peak_mb"].map("{:.0f}".format)).replace("nan", "")
 

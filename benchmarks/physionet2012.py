@@ -11,7 +11,6 @@ a table of all that is finished in OUT, and leaves it there as table.csv, lines.
 
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
-from clinical.cohort.samples import half
 from clinical.run_folder import RUN_FILE, write_down
 
 import json
@@ -37,14 +36,16 @@ CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 TASK = "in_hospital_mortality"
 TUNING_SHARE = 0.1
 COST = "cost.json"
-FEWEST_POSITIVES = {"train": 2, "select": 1, "calibrate": 1}
+FEWEST_POSITIVES = 2
 CLASSICAL = ["logistic regression", "ExtraTrees", "LightGBM"]
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
 FEW_LABELS = 0.1
-"""Share of the labels up to which a line that teachers teach, which learns from all stays in every
-epoch, needs fewer epochs, and one that learns from the labelled ones alone needs more."""
+"""Share of the labels up to which a network learns all of them, as the classical models do, since
+a choice or a calibration by a few would be chance. One that teachers teach, which learns from all
+stays in every epoch, needs fewer epochs, one that learns from the labelled ones alone more."""
+FEW = ["finetune.learn_tuning=true", "experts=[]"]
 FEW_TAUGHT = ["finetune.epochs=3"]
-FEW_UNTAUGHT = ["finetune.epochs=40", "finetune.keep=best", "finetune.patience=5"]
+FEW_UNTAUGHT = ["finetune.epochs=40"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Line:
         if not self.is_taught:
             found.append("finetune.teachers=[]")
         if share <= FEW_LABELS:
-            found += FEW_TAUGHT if self.is_taught else FEW_UNTAUGHT
+            found += FEW + (FEW_TAUGHT if self.is_taught else FEW_UNTAUGHT)
         return found
 
 
@@ -171,8 +172,7 @@ def write_parts(
     """The folds with their split files, and the labels that each part may see.
 
     Held-out is the fold, a share of the rest tunes. A draw is stratified by outcome and by split,
-    with at least two positives in train and one in either half of tuning; its held-out labels are
-    all there.
+    with at least two positives in train; its held-out labels are all there.
     """
     died = labels["boolean_value"].to_numpy()
     parts = []
@@ -203,12 +203,11 @@ def write_parts(
 def _write_labels(part: Part, labels: pd.DataFrame, split: np.ndarray) -> None:
     rng = np.random.default_rng([part.repeat, part.fold, part.draw, round(1000 * part.share)])
     died = labels["boolean_value"].to_numpy()
-    halves = np.array([half(subject) for subject in labels["subject_id"]], dtype=object)
-    group = np.where(split == "tuning", halves, split)
-    seen = group == "held_out"
-    for name, fewest_positives in FEWEST_POSITIVES.items():
-        for outcome, fewest in ((False, 1), (True, fewest_positives)):
-            rows = np.flatnonzero((group == name) & (died == outcome))
+    seen = split == "held_out"
+    for name in ("train", "tuning"):
+        for outcome in (False, True):
+            rows = np.flatnonzero((split == name) & (died == outcome))
+            fewest = FEWEST_POSITIVES if outcome and name == "train" else 0
             n = min(len(rows), max(fewest, round(part.share * len(rows))))
             seen[rng.choice(rows, n, replace=False)] = True
     write(labels[seen].reset_index(drop=True), part.labels / "0.parquet")
@@ -260,7 +259,8 @@ def train(config: clinical.Run, begun: Path | None) -> None:
 def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
     """Held-out risks of the first network, of all together, and stacked with the experts.
 
-    Each is calibrated on `calibrate` by itself, as a run does with what it gives out.
+    Each is calibrated on `calibrate` by itself, as a run does with what it gives out, unless that
+    was learned from.
     """
     from clinical.cohort.store import Store
     from clinical.predictor import Predictor
@@ -274,14 +274,12 @@ def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
         opinions = predictor.opinions(store, store.rows(split))
         networks = opinions[TASK].networks
         together = f"{name}, {len(networks)} networks" if len(networks) > 1 else name
-        logits[split] = {
-            name: networks[0],
-            together: networks.mean(axis=0),
-            f"{together} + experts": predictor.logits(opinions)[TASK],
-        }
+        logits[split] = {name: networks[0], together: networks.mean(axis=0)}
+        if config.experts:
+            logits[split][f"{together} + experts"] = predictor.logits(opinions)[TASK]
     samples = {split: store.samples[store.rows(split)] for split in logits}
     truth = samples["calibrate"][f"label.{TASK}"].to_numpy().astype(np.float64)
-    known = ~np.isnan(truth)
+    known = ~np.isnan(truth) & (not config.finetune.learn_tuning)
     found = {}
     for name, held_out in logits["held_out"].items():
         calibration = fit_calibration(logits["calibrate"][name][known], truth[known])
@@ -372,11 +370,11 @@ def gathered(out: Path, labels: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for path in sorted(out.glob("scores/*/*.parquet")):
         part, scores = Part.named(out, path.parent.name), pd.read_parquet(path)
-        costs = scores.reindex(columns=["seconds", "peak_mb"])
+        costs = scores.reindex(columns=["core_seconds", "peak_mb"])
         for model in scores.columns.difference(["seconds", "core_seconds", "peak_mb"]):
             frame = pd.DataFrame({"subject_id": scores.index, "score": scores[model].values})
             frame["label"] = truth.loc[scores.index].values
-            frame["minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
+            frame["core_minutes"], frame["peak_mb"] = (costs / [60, 1]).to_numpy().T
             fold = f"{part.repeat}-{part.fold}"
             frame = frame.assign(model=model, share=part.share, part=part.name, fold=fold)
             frames.append(frame.assign(line=path.stem))

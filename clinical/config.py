@@ -155,6 +155,10 @@ class FinetuneConfig(Section):
     keep: Literal["best", "last"] = "best"
     """The epoch whose weights score: the best on tuning, or the last, where the schedule deserves
     more trust than a few tuning labels; then training does not stop early."""
+    learn_tuning: bool = False
+    """Learn the labels of tuning too, where they are too few to choose anything by. It needs
+    keep: last, no experts and a held-out split; scores are uncalibrated, and the curves that are
+    called tuning are of patients who are learned from."""
     average: float | None = Field(default=0.99, gt=0, lt=1)
     """Decay of the exponential moving average of weights that scores; null = none."""
     teachers: _Experts = Field(default_factory=list)
@@ -174,6 +178,12 @@ class FinetuneConfig(Section):
         if raw.get("patience") is not None:
             raise ValueError("keep: last goes on to the last epoch; take patience out")
         return {**raw, "patience": None}
+
+    @model_validator(mode="after")
+    def _chooses_nothing(self) -> Self:
+        if self.learn_tuning and self.keep != "last":
+            raise ValueError("learn_tuning leaves nothing to choose the epoch by; set keep: last")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -220,6 +230,12 @@ class RunConfig(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     trainer: TrainerConfig = TrainerConfig()
+
+    @model_validator(mode="after")
+    def _stack_has_tuning(self) -> Self:
+        if self.experts and self.finetune.learn_tuning:
+            raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
+        return self
 
     def modality_window(self, name: str) -> float | None:
         """Visible hours of a modality: its own where it says so, else the run's."""

@@ -14,6 +14,7 @@ from clinical.bundle import (
 from clinical.calibration import fit_calibration
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.errors import ConfigError
 from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
@@ -54,12 +55,21 @@ class Judged:
     description: str
 
     @classmethod
-    def of(cls, store: Store) -> "Judged":
-        """Held-out samples; where none has a label the tuning ones, and the name says so."""
+    def of(cls, config: RunConfig, store: Store) -> "Judged":
+        """Held-out samples; where none has a label the tuning ones, and the name says so.
+
+        Raises:
+            ConfigError: no held-out sample has a label, and the tuning ones are learned from.
+        """
         held_out = store.rows("held_out")
         labels = store.samples[held_out].select(pl.col("^label\\..*$").is_not_null())
         if any(column.any() for column in labels):
             return cls(held_out, "held_out")
+        if config.finetune.learn_tuning:
+            raise ConfigError(
+                "finetune.learn_tuning: no held-out sample has a label, so nothing would be left "
+                "to judge by; add a held_out split, or leave it out"
+            )
         tuning = np.concatenate([store.rows("select"), store.rows("calibrate")])
         return cls(np.sort(tuning), NOT_HELD_OUT)
 
@@ -81,7 +91,7 @@ def finish(
     shutil.rmtree(bundle, ignore_errors=True)
     cpu = torch.device("cpu")
     networks = [Network(m, scoring_memory(config, store, m, device=cpu)) for m in models]
-    judged = Judged.of(store)
+    judged = Judged.of(config, store)
     flat = Flat.of(config, store, judged.rows)
     experts = fit_experts(config, store, flat)
     write_draft(bundle, config=config, fitted=store.fitted, networks=networks, experts=experts)
@@ -136,9 +146,10 @@ def _stack(bundle: Path, store: Store) -> None:
 
 
 def _calibrate(bundle: Path, store: Store) -> None:
-    """Fit each task's calibration on `calibrate`, scored by the draft."""
+    """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
-    rows = store.rows("calibrate")
+    is_spent = predictor.bundle.config.finetune.learn_tuning
+    rows = store.rows("calibrate")[: 0 if is_spent else None]
     fitted = {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = store_labels(store, task)[rows]

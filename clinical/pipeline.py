@@ -79,6 +79,7 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
     check_run_folder(config)
     check_pretrained(config)
     store = prepare(config)
+    _check_judged(config, store)
     if not config.resume:
         clear_finetuned(config.out)
     write_down(config, store.fingerprint)
@@ -94,6 +95,7 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         SchemaError: the extract or its labels break their schema.
     """
     store = _begin(config)
+    _check_judged(config, store)
     if config.pretrain is not None:
         _pretrain(config, store, progress=progress)
     return _finetune(config, store, progress=progress)
@@ -151,6 +153,12 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
 def _announce(stage: str, number: int, config: RunConfig) -> None:
     if config.ensemble > 1:
         logger.info("%s: network %d of %d", stage, number + 1, config.ensemble)
+
+
+def _check_judged(config: RunConfig, store: "Store") -> None:
+    from clinical.finishing import Judged
+
+    Judged.of(config, store)
 
 
 def _check_machine(config: RunConfig) -> None:

@@ -162,6 +162,11 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ({"finetune": {"teachers": ["additiv"]}}, "finetune.teachers.0: there is no additiv"),
         ({"finetune": {"teachers": ["additive"] * 2}}, "finetune.teachers: names an expert twice"),
         ({"finetune": {"keep": "last", "patience": 3}}, "finetune: keep: last goes on to the last"),
+        ({"finetune": {"learn_tuning": True}}, "finetune: learn_tuning leaves nothing to choose"),
+        (
+            {"finetune": {"keep": "last", "learn_tuning": True}, "experts": ["additive"]},
+            "finetune.learn_tuning leaves no label to weigh experts by",
+        ),
         ({"experts": "lightgbm"}, "experts: input should be a valid list"),
         ({"experts": [3]}, "experts.0: input should be a valid string"),
         ({"seed": -1}, "seed: input should be greater than or equal to 0 (given: -1)"),

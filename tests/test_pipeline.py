@@ -6,6 +6,7 @@ from clinical.config import load_yaml
 from clinical.errors import ConfigError, SchemaError
 from clinical.experiment import Run
 from clinical.training.build import build_model
+from clinical.training.finetune import FinetuneStage
 
 import json
 import os
@@ -188,6 +189,29 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
     for stage in ("pretrain", "finetune"):
         epochs = pd.read_csv(out / "logs" / "member-0" / f"{stage}.csv")["epoch"]
         assert sorted(epochs.unique()) == [0, 1, 2, 3]
+
+
+def test_few_labels_may_all_be_learned_and_then_nothing_is_chosen_on_them(finished, read, tmp_path):
+    out = tmp_path / "few"
+    out.mkdir()
+    shutil.copytree(finished.out / "store", out / "store")
+    quick = ("pretrain=null", "finetune.epochs=1", "finetune.keep=last", "evaluate.resamples=2")
+    seen = []
+    training_step = FinetuneStage.training_step
+
+    def watched(self, batch, index):
+        seen.extend(batch.row.tolist())
+        return training_step(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FinetuneStage, "training_step", watched)
+        clinical.run(read(out, *quick, "finetune.learn_tuning=true"))
+    store = Store.open(out / "store")
+    learned = np.concatenate([store.rows(split) for split in ("train", "select", "calibrate")])
+    assert sorted(set(seen)) == sorted(learned)
+    calibration = json.loads((out / "bundle" / "calibration.json").read_text())
+    assert calibration["in_hospital_mortality"]["kind"] == "identity"
+    assert "not calibrated" in calibration["in_hospital_mortality"]["reason"]
 
 
 # What is refused

@@ -33,10 +33,10 @@ class Flat:
 
     @classmethod
     def of(cls, config: RunConfig, store: Store, rows: np.ndarray) -> "Flat":
-        """Of the train samples with a label, and of `rows`."""
+        """Of the samples whose labels are learned, and of `rows`."""
         labels = np.stack([store_labels(store, task) for task in config.tasks])
         known = ~np.isnan(labels).all(axis=0)
-        train = store.rows("train")
+        train = learned_rows(config, store)
         loader = make_loader(
             store.folder,
             config,
@@ -61,9 +61,17 @@ def store_labels(store: Store, task: str) -> np.ndarray:
     return labels
 
 
-def fit_experts(config: RunConfig, store: Store, flat: Flat) -> dict[str, dict[str, Expert]]:
-    """Each expert on the train samples with a label, for each task."""
+def learned_rows(config: RunConfig, store: Store) -> np.ndarray:
+    """Rows of the store whose labels may be learned: train, and tuning where that is asked for."""
     train = store.rows("train")
+    if not config.finetune.learn_tuning:
+        return train
+    return np.sort(np.concatenate([train, store.rows("select"), store.rows("calibrate")]))
+
+
+def fit_experts(config: RunConfig, store: Store, flat: Flat) -> dict[str, dict[str, Expert]]:
+    """Each expert on the samples with a label to learn, for each task."""
+    train = learned_rows(config, store)
     fitted: dict[str, dict[str, Expert]] = {}
     for name in config.experts:
         fitted[name] = {}
@@ -87,8 +95,8 @@ def baseline_predictions(
     flat: Flat,
     experts: Mapping[str, Mapping[str, Expert]],
 ) -> pd.DataFrame:
-    """Trees on flat features of the same inputs, fitted on train, in the predictions' shape."""
-    train, samples = store.rows("train"), store.samples[rows]
+    """Trees on flat features of the same inputs and labels, in the predictions' shape."""
+    train, samples = learned_rows(config, store), store.samples[rows]
     frames = []
     for task in config.tasks:
         labels = store_labels(store, task)

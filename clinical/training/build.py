@@ -6,6 +6,7 @@ from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
 from clinical.encoders.encoding import Encoder
 from clinical.errors import ConfigError, SchemaError
+from clinical.experts.fitting import learned_rows
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective
@@ -138,11 +139,11 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 
 
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
-    """Run the fine-tuning stage on the train samples with a label or a teacher's word."""
+    """Run the fine-tuning stage on what has a label or a teacher's word to learn."""
     config, settings = member.config, member.config.finetune
     labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
     known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
-    train, select = store.rows("train"), store.rows("select")
+    train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
         select = select[known[select]]
     elif settings.keep == "best":

@@ -12,7 +12,7 @@ from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
 from clinical.experts import EXPERTS
-from clinical.experts.fitting import store_labels
+from clinical.experts.fitting import learned_rows, store_labels
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 
@@ -38,7 +38,7 @@ less in proportion: on PhysioNet 2012 set-b it helps at 10 % of the labels and h
 
 
 def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, torch.Tensor]:
-    """The teachers' mean risk of train samples, by models fitted without its subject's labels.
+    """The teachers' mean risk of samples, by models fitted without the labels of their subjects.
 
     The teachers read the flat features that experts read, and what the network makes of the
     sample where it was pretrained. There a linear probe of that alone teaches too.
@@ -49,11 +49,12 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
         model: as it is before fine-tuning.
 
     Returns:
-        task -> [N] float32 probability for each row of the store; NaN outside of train, where
-        no label is known unless `finetune.teach_unlabelled`, and everywhere for a task with too
-        few labelled subjects to leave some out.
+        task -> [N] float32 probability for each row of the store; NaN where nothing is learned
+        (outside of train, unless `finetune.learn_tuning`), where no label is known unless
+        `finetune.teach_unlabelled`, and everywhere for a task with too few labelled subjects to
+        leave some out.
     """
-    rows = store.rows("train")
+    rows = learned_rows(config, store)
     subject = store.samples["subject_id"].to_numpy()
     labels = {task: store_labels(store, task) for task in config.tasks}
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
