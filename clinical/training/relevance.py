@@ -49,6 +49,12 @@ class Relevance:
         """Whether they add more than chance would."""
         return self.gain > ERRORS * self.error
 
+    @property
+    def words(self) -> str:
+        """For a log."""
+        said = "its neighbours tell something" if self.is_shown else "its neighbours tell nothing"
+        return f"{said} ({self.gain:+.4f} nats, standard error {self.error:.4f})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"gain": self.gain, "error": self.error, "n": self.n}
