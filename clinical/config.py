@@ -119,6 +119,8 @@ class GraphConfig(Section):
     relations: Annotated[dict[str, RelationConfig], _SWITCHABLE] = Field(default_factory=dict)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of a relation's edges sets dropped in training, so that none is a known state."""
+    only_shown: bool = True
+    """Close relations whose neighbours tell nothing of train patients that they don't themselves."""
 
 
 class ObjectiveConfig(OpenSection):

@@ -8,7 +8,7 @@ from clinical.fusion import FUSIONS
 from clinical.graph import AspectReadout, EmbeddingMemory, Message, MessagePassing
 from clinical.heads import BinaryHead, build_head
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -61,6 +61,8 @@ class Outputs:
 class ClinicalModel(nn.Module):
     """From a batch to one representation an aspect and logits a task.
 
+    A relation can be closed, in training and for good: which are open is part of the weights.
+
     Random draws (modality and relation dropout) happen in training mode only and use torch's
     global generator, which the training loop seeds.
 
@@ -72,6 +74,8 @@ class ClinicalModel(nn.Module):
     Raises:
         ConfigError: an option that an encoder, the fusion or a head refuses.
     """
+
+    is_open: Tensor
 
     def __init__(
         self, config: RunConfig, sizes: Mapping[str, Mapping[str, int]], *, n_reference: int
@@ -101,6 +105,7 @@ class ClinicalModel(nn.Module):
         self.message_passing = nn.ModuleDict(
             {name: MessagePassing(width) for name in self.relations}
         )
+        self.register_buffer("is_open", torch.ones(len(self.relations), dtype=torch.bool))
         self.readout = AspectReadout(
             (*config.tasks, *self.relations),
             len(encoders),
@@ -109,6 +114,21 @@ class ClinicalModel(nn.Module):
         )
         self.heads = nn.ModuleDict(
             {name: build_head(task, width) for name, task in config.tasks.items()}
+        )
+
+    @property
+    def open_relations(self) -> frozenset[str]:
+        """Relations whose neighbours are heard."""
+        return frozenset(
+            name
+            for name, is_open in zip(self.relations, self.is_open.tolist(), strict=True)
+            if is_open
+        )
+
+    def keep_open(self, relations: Collection[str]) -> None:
+        """Close every other relation: from now on it is as if nobody had neighbours by it."""
+        self.is_open = torch.tensor(
+            [name in relations for name in self.relations], device=self.is_open.device
         )
 
     @property
@@ -194,12 +214,13 @@ class ClinicalModel(nn.Module):
         rows = self.reference_memory
         rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
-        for name in self.relations:
+        for name, is_open in zip(self.relations, self.is_open, strict=True):
             edges = neighbours[name]
+            unheard = ~is_open.expand(len(fused))
             if self.training:
                 draws = torch.rand(len(fused), device=fused.device)
-                edges = edges.drop(draws < self.relation_dropout)
-            said[name] = self.message_passing[name](fused, rows, edges)
+                unheard = unheard | (draws < self.relation_dropout)
+            said[name] = self.message_passing[name](fused, rows, edges.drop(unheard))
         return said
 
 

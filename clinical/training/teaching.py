@@ -59,12 +59,18 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
     labels = {task: store_labels(store, task) for task in config.tasks}
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
     labelled, unlabelled = rows[known[rows]], rows[~known[rows]]
-    features = _Features(config, store, model)
+    features = Features(config, store, model)
     table = features.table(labelled)
     teachers = {
         task: list(
-            _teachers(
-                config, task, table, of_task[labelled], subject[labelled], width=features.width
+            teachers_of(
+                config,
+                task,
+                table,
+                of_task[labelled],
+                subject[labelled],
+                experts=config.finetune.teachers,
+                width=features.width,
             )
         )
         for task, of_task in labels.items()
@@ -75,7 +81,8 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
     for some, flat in ((labelled, table), *blocks):
         for task, risk in risks.items():
             taught = every | ~np.isnan(labels[task][some])
-            risk[some] = np.where(taught, _mean_risk(teachers[task], flat, subject[some]), np.nan)
+            said = sigmoid(out_of_fold_logit(teachers[task], flat, subject[some]))
+            risk[some] = np.where(taught, said, np.nan)
     return {task: torch.from_numpy(risk) for task, risk in risks.items()}
 
 
@@ -119,31 +126,33 @@ class Probe:
         return found
 
 
-def _teachers(
+def teachers_of(
     config: RunConfig,
     task: str,
     features: np.ndarray,
     labels: np.ndarray,
     subject: np.ndarray,
     *,
+    experts: Sequence[str],
     width: int,
 ) -> Iterator[Teacher]:
-    """Of each fold, fitted on what the others know of the task.
+    """Of each fold, fitted on what the others know of the task; none where too few are labelled.
 
     Args:
-        config: names the experts.
+        config: of the network, with its seed.
         task: of which.
         features: [n, F + width].
         labels: [n], NaN where unknown.
         subject: [n].
+        experts: names of those that teach beside a probe of the embedding.
         width: of the embedding; 0 without one.
     """
     known = ~np.isnan(labels)
     features, labels, subject = features[known], labels[known], subject[known]
-    folds = _folds(labels, subject, config.seed)
+    folds = folds_of(labels, subject, config.seed)
     if not folds:
         logger.warning(
-            "%s: fewer than %d train subjects of a class; learning from labels alone, no teachers",
+            "%s: fewer than %d train subjects of a class, too few to hold any out of a fit",
             task,
             FEWEST_SUBJECTS,
         )
@@ -151,7 +160,7 @@ def _teachers(
     for subjects in folds:
         fitted_on = np.isin(subject, subjects)
         some, truth = features[fitted_on], labels[fitted_on]
-        for name in config.finetune.teachers:
+        for name in experts:
             expert = EXPERTS[name].fit(some, truth, seed=config.seed, threads=threads)
             yield Teacher(expert, subjects, 1.0)
         if width:
@@ -160,7 +169,7 @@ def _teachers(
             yield Teacher(Probe.fit(some, truth, width=width), subjects, weight)
 
 
-def _folds(labels: np.ndarray, subject: np.ndarray, seed: int) -> list[np.ndarray]:
+def folds_of(labels: np.ndarray, subject: np.ndarray, seed: int) -> list[np.ndarray]:
     """The subjects to fit on in each fold, with about as many of each class as in the others."""
     from sklearn.model_selection import StratifiedKFold
 
@@ -173,20 +182,21 @@ def _folds(labels: np.ndarray, subject: np.ndarray, seed: int) -> list[np.ndarra
     return [subjects[fitted_on] for fitted_on, _ in splitter.split(subjects, positive)]
 
 
-def _mean_risk(
+def out_of_fold_logit(
     teachers: Sequence[Teacher], features: np.ndarray, subject: np.ndarray
 ) -> np.ndarray:
-    """[n] risk by the teachers that know no label of the sample's subject; NaN without any."""
+    """[n] by the teachers that know no label of the sample's subject; NaN without any."""
     total, weight = np.zeros(len(features)), np.zeros(len(features))
     for teacher in teachers:
         asked = np.flatnonzero(~np.isin(subject, teacher.subjects))
         total[asked] += teacher.weight * teacher.model.logit(features[asked])
         weight[asked] += teacher.weight
     with np.errstate(invalid="ignore"):
-        return sigmoid(total / weight)
+        mean: np.ndarray = total / weight
+    return mean
 
 
-class _Features:
+class Features:
     """Flat features of samples and, where the network was pretrained, what it makes of them."""
 
     def __init__(self, config: RunConfig, store: Store, model: ClinicalModel) -> None:
