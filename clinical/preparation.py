@@ -275,7 +275,7 @@ def _fit_reference(
             "data: nothing is visible of any train sample; check prediction times, window_hours "
             "and the splits"
         )
-    parameters, reference = fit_relations(population, relations_of(config), rows)
+    parameters, reference = fit_relations(config, relations_of(config), population, rows)
     modalities = modalities_of(config)
     fitted = Fitted(
         statistics=statistics,

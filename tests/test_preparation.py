@@ -3,6 +3,7 @@ from clinical.datamodule import StoreDataset
 from clinical.errors import ConfigError, SchemaError
 from clinical.modalities import shards as shards_module
 from clinical.preparation import Fitted, prepare, prepare_for_scoring
+from clinical.relations import similar
 
 import importlib.util
 import logging
@@ -202,6 +203,20 @@ def test_what_travels_in_a_bundle_scores_as_what_was_fitted(store, config, extra
     assert scored.samples["label.death"].equals(store.samples["label.death"])
 
 
+def test_an_index_is_built_with_the_reference_and_travels_with_it(
+    store, config, extract, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(similar, "MOST_EXACT", len(store.reference_rows) // 2)
+    made = prepare(config, tmp_path / "store")
+    assert "index_rows" in made.fitted.parameters["similar"]
+    found = edges(made, "similar")
+    assert np.mean(found == edges(store, "similar")) > 0.9
+    monkeypatch.setattr(similar, "build", None)
+    made.fitted.write(tmp_path)
+    scored = prepare_for_scoring(config, Fitted.read(tmp_path), extract, tmp_path / "scored")
+    assert np.array_equal(edges(scored, "similar"), found)
+
+
 def test_an_extract_that_is_its_own_context_adds_contemporaries(store, config, tmp_path):
     fresh = hospital.build(tmp_path / "fresh", seed=8, dataset_name="fresh", with_splits=False)
     scored = prepare_for_scoring(config, store.fitted, fresh, tmp_path / "store", context=fresh)
@@ -222,7 +237,7 @@ def test_neighbours_do_not_depend_on_who_else_is_scored(store, config, tmp_path)
     whole = prepare_for_scoring(config, store.fitted, fresh, tmp_path / "whole", **given)
     n_reference = len(store.reference_rows)
     expected = by_sample(whole, "same_unit", n_reference=n_reference)
-    similar = by_sample(whole, "similar", n_reference=n_reference)
+    alike = by_sample(whole, "similar", n_reference=n_reference)
     keys = whole.samples.select("subject_id", "prediction_time")
     for chosen in (keys[5:6], keys[[40, 3, 17]]):
         part = prepare_for_scoring(
@@ -233,7 +248,7 @@ def test_neighbours_do_not_depend_on_who_else_is_scored(store, config, tmp_path)
         for sample, found in by_sample(part, "same_unit", n_reference=n_reference).items():
             assert found == expected[sample]
         for sample, found in by_sample(part, "similar", n_reference=n_reference).items():
-            assert found == similar[sample]
+            assert found == alike[sample]
 
 
 def test_a_reference_that_is_also_in_the_context_counts_once(store, config, extract, tmp_path):

@@ -123,5 +123,11 @@ class Relation(Protocol):
     def keys(self, inputs: Inputs, parameters: Keys) -> Keys:
         """A key for every sample, whatever the others are."""
 
+    def index(self, reference: Keyed, parameters: Keys, *, k: int) -> Keys:
+        """More parameters, once all references have keys: what finds them faster, if anything.
+
+        Later calls of `neighbours` bring the same reference, and ask for k or fewer.
+        """
+
     def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
         """The k closest references of every sample, never one of its own subject."""

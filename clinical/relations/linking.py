@@ -102,7 +102,10 @@ class Population:
 
 
 def fit_relations(
-    population: Population, relations: Mapping[str, Relation], reference: Array
+    config: RunConfig,
+    relations: Mapping[str, Relation],
+    population: Population,
+    reference: Array,
 ) -> tuple[dict[str, Keys], dict[str, Keys]]:
     """Parameters of each relation, learned from the reference rows, and their keys."""
     parameters: dict[str, Keys] = {}
@@ -115,7 +118,10 @@ def fit_relations(
         n_fit = min(len(reference), _FIT_ROWS)
         some = reference[np.linspace(0, len(reference) - 1, n_fit).astype(np.int64)]
         parameters[name] = relation.fit(population.inputs(name, some))
-        keys[name] = relation.keys(population.inputs(name, reference), parameters[name])
+        keyed = population.keyed(name, relation, parameters[name], reference)
+        k = config.graph.relations[name].k
+        parameters[name] = {**parameters[name], **relation.index(keyed, parameters[name], k=k)}
+        keys[name] = keyed.keys
     return parameters, keys
 
 

@@ -2,6 +2,7 @@
 
 Both give the same answer for a sample alone and among others: what matrix products leave in the
 last digits, which depends on the shape of a block, is rounded away before anything is compared.
+Among many references, `index.py` finds the closest keys instead, in the same order.
 """
 
 from clinical.relations.keys import Edges
@@ -14,8 +15,12 @@ GRID = 1e-6
 
 _BLOCK = 250_000  # entries of a distance matrix held at once: 2 MB, which caches hold
 _FEWEST = 32  # queries at once: each block reads all references
-_FARTHEST = 2**31 - 1
-_NEVER = np.iinfo(np.int64).max
+
+FARTHEST = 2**31 - 1
+"""The largest multiple of the grid; all that is farther counts as equally far."""
+
+NEVER = np.iinfo(np.int64).max
+"""Comes after everything that `ordered` makes."""
 
 Whole = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -54,17 +59,25 @@ def nearest(
         block = slice(start, start + step)
         product = query[block] @ reference.T
         gap = np.square(query[block]).sum(1)[:, None] + squares - 2 * product
-        # Squares first: near 0 the root would blow up what cancellation left of them.
-        grid = np.sqrt(np.round(np.maximum(gap, 0), 9)) / GRID
-        steps = np.minimum(np.round(grid), _FARTHEST).astype(np.int64)
-        # One whole number holds distance and row, so that ties are decided exactly.
-        order = (steps << 32) | reference_row
-        order[query_subject[block, None] == reference_subject] = _NEVER
+        order = ordered(gap, reference_row)
+        order[query_subject[block, None] == reference_subject] = NEVER
         best = np.sort(np.partition(order, width - 1, axis=1)[:, :width], axis=1)
-        found = best != _NEVER
-        rows[block, :width] = np.where(found, best & 0xFFFFFFFF, -1)
-        distance[block, :width] = np.where(found, (best >> 32) * GRID, np.inf)
+        rows[block, :width], distance[block, :width] = told_apart(best)
     return rows, distance
+
+
+def ordered(square: Floats, row: Whole) -> Whole:
+    """Squared distance, on the grid, and row in one whole number: ties are decided exactly."""
+    # Squares first: near 0 the root would blow up what cancellation left of them.
+    grid = np.sqrt(np.round(np.maximum(square, 0), 9)) / GRID
+    return (np.minimum(np.round(grid), FARTHEST).astype(np.int64) << 32) | row
+
+
+def told_apart(order: Whole) -> tuple[Whole, Floats]:
+    """Rows and distances of what `ordered` made; -1 and infinite where it is `NEVER`."""
+    found = order != NEVER
+    rows = np.where(found, order & 0xFFFFFFFF, -1)
+    return rows, np.where(found, (order >> 32) * GRID, np.inf)
 
 
 def latest(

@@ -44,6 +44,10 @@ class SameUnit:
         """The hash of the unit's code, and the prediction time."""
         return {"unit": inputs.code, "time": inputs.prediction_time}
 
+    def index(self, reference: Keyed, parameters: Keys, *, k: int) -> Keys:
+        """Nothing: sorting by unit and time is fast enough."""
+        return {}
+
     def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
         """The k latest references of the unit, newest first."""
         if not len(reference):

@@ -2,8 +2,10 @@
 
 from clinical.batch import Container, TimeSeries, Vector
 from clinical.errors import ConfigError
+from clinical.relations.index import MOST_EXACT, Index, build
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys
 from clinical.relations.neighbours import edges, nearest
+from clinical.relations.probing import Points
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import ClassVar, Literal
@@ -24,7 +26,8 @@ class Similar:
 
     Every column, and a flag a column for having been observed, is standardised by the reference;
     what is not observed counts as average. Their principal components are the key. The weight of
-    an edge is exp(-distance / typical distance).
+    an edge is exp(-distance / typical distance). Among more than `MOST_EXACT` references an index
+    finds most of the nearest instead of all.
 
     Args:
         metric: "cosine" compares directions, "euclidean" also lengths of the keys.
@@ -84,21 +87,37 @@ class Similar:
             known.append(present.astype(np.uint8))
         return {"key": np.concatenate(parts), "known": np.concatenate(known)}
 
+    def index(self, reference: Keyed, parameters: Keys, *, k: int) -> Keys:
+        """An inverted-file index where references are many."""
+        known = np.flatnonzero(reference.keys["known"])
+        if len(known) <= MOST_EXACT:
+            return {}
+        return build(reference.keys["key"], reference.subject, known, k=k).arrays()
+
     def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
-        """The k nearest references; a sample without events and static columns has none."""
+        """The k nearest references; a sample without events and static columns has none.
+
+        Raises:
+            BundleError: The index among the parameters is damaged.
+        """
         found = Edges.none(len(samples), k)
         if not len(reference):
             return found
         asked = np.flatnonzero(samples.keys["known"])
-        admitted = reference.take(np.flatnonzero(reference.keys["known"]))
-        rows, distance = nearest(
-            samples.keys["key"][asked],
-            admitted.keys["key"],
-            query_subject=samples.subject[asked],
-            reference_subject=admitted.subject,
-            reference_row=admitted.row,
-            k=k,
-        )
+        query = _points(samples).take(asked)
+        index = Index.read(parameters)
+        if index is None:
+            admitted = _points(reference).take(np.flatnonzero(reference.keys["known"]))
+            rows, distance = nearest(
+                query.key,
+                admitted.key,
+                query_subject=query.subject,
+                reference_subject=admitted.subject,
+                reference_row=admitted.row,
+                k=k,
+            )
+        else:
+            rows, distance = index.nearest(query, _points(reference), k=k)
         near = edges(rows, np.exp(-distance / parameters["typical_distance"]))
         found.rows[asked], found.weight[asked] = near.rows, near.weight
         return found
@@ -157,6 +176,10 @@ class Similar:
         largest = np.abs(leading).argmax(0)
         leading = leading * np.sign(leading[largest, np.arange(leading.shape[1])])
         return {"centre": centre, "components": leading}
+
+
+def _points(keyed: Keyed) -> Points:
+    return Points(keyed.keys["key"], keyed.subject, keyed.row)
 
 
 def _columns(container: Container) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

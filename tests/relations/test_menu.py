@@ -1,7 +1,7 @@
 import clinical  # noqa: F401
 from clinical.batch import TimeSeries, Vector
 from clinical.errors import ConfigError
-from clinical.relations import RELATIONS, Inputs, Keyed
+from clinical.relations import RELATIONS, Inputs, Keyed, similar
 
 import numpy as np
 import pytest
@@ -60,19 +60,19 @@ class Group:
         return Keyed(keys, self.subject[rows], np.asarray(rows))
 
 
-@pytest.fixture(params=sorted(RELATIONS))
-def relation(request):
-    return RELATIONS[request.param]()
+@pytest.fixture(params=[*sorted(RELATIONS), "similar, by its index"])
+def relation(request, monkeypatch):
+    name, _, indexed = request.param.partition(", ")
+    if indexed:
+        monkeypatch.setattr(similar, "MOST_EXACT", 0)
+    return RELATIONS[name]()
 
 
 def _edges(relation, group, everyone, reference):
     parameters = relation.fit(group.inputs(reference))
-    return relation.neighbours(
-        group.keyed(relation, parameters, everyone),
-        group.keyed(relation, parameters, reference),
-        parameters,
-        k=5,
-    )
+    known = group.keyed(relation, parameters, reference)
+    parameters |= relation.index(known, parameters, k=5)
+    return relation.neighbours(group.keyed(relation, parameters, everyone), known, parameters, k=5)
 
 
 def test_edges_lead_only_to_references_and_never_to_the_own_subject(relation):
@@ -102,6 +102,7 @@ def test_neighbours_do_not_depend_on_who_else_is_asked_for(relation):
     group, reference = Group(50, seed=3), np.arange(25)
     parameters = relation.fit(group.inputs(reference))
     known = group.keyed(relation, parameters, reference)
+    parameters |= relation.index(known, parameters, k=4)
     asked = np.arange(50)
     together = relation.neighbours(group.keyed(relation, parameters, asked), known, parameters, k=4)
     order = np.random.default_rng(0).permutation(50)
