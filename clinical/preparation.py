@@ -4,7 +4,7 @@ A store is written beside its place and renamed when it is complete, so that not
 is ever used. One made of the same extract, samples, labels and settings is used again.
 """
 
-from clinical.cohort.columns import Array, Ragged, write_table
+from clinical.cohort.columns import write_table
 from clinical.cohort.counts import NOTHING_VISIBLE, describe, sum_counts
 from clinical.cohort.fingerprint import Identity
 from clinical.cohort.fitted import Fitted
@@ -170,8 +170,7 @@ class _Assembly:
         for name, edges in link(
             self.config, relations, self.population, self.fitted, context=context
         ):
-            columns: dict[str, Array | Ragged] = {"rows": edges.rows, "weight": edges.weight}
-            write_table(folder / "neighbours" / f"{name}.arrow", columns)
+            write_table(folder / "neighbours" / f"{name}.arrow", edges.columns)
             linked[name] = int((edges.rows >= 0).any(1).sum())
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -261,7 +260,7 @@ def _populate(
     samples = cohort.drop("shard").with_columns(
         *(pl.Series(name, present) for name, present in columns.items()), reason
     )
-    return Population(extract, samples, readers, shards, salt)
+    return Population(extract, samples, readers, statistics, shards, salt)
 
 
 def _fit_reference(

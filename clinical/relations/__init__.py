@@ -2,10 +2,12 @@
 
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
 from clinical.relations.same_unit import SameUnit
+from clinical.relations.shares_code import SharesCode
 from clinical.relations.similar import Similar
 
 RELATIONS: dict[str, type[Relation]] = {
     "similar": Similar,
+    "shares_code": SharesCode,
     "same_unit": SameUnit,
 }
 

@@ -5,7 +5,7 @@ from clinical.cohort.columns import Array, open_columns
 from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
 from clinical.config import RunConfig, pick
 from clinical.extract.schema import Extract
-from clinical.modalities import Reader
+from clinical.modalities import Reader, Statistics
 from clinical.modalities.shards import CODES_FILE, CodeQuery
 from clinical.relations import RELATIONS
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
@@ -48,6 +48,7 @@ class Population:
         extract: Where they come from.
         samples: `subject_id, prediction_time, reason`, one row a sample of the store.
         readers: Their stored modalities.
+        statistics: Modality -> what it learned from train.
         shards: The folders of the shards.
         salt: Of the hashes of their subjects.
     """
@@ -55,6 +56,7 @@ class Population:
     extract: Extract
     samples: pl.DataFrame
     readers: Mapping[str, Reader]
+    statistics: Mapping[str, Statistics]
     shards: Sequence[Path]
     salt: str
 
@@ -93,6 +95,7 @@ class Population:
             code=codes[relation].take(rows),
             modalities=tuple(self.readers),
             blocks=blocks,
+            statistics=self.statistics,
         )
 
     def keyed(self, name: str, relation: Relation, parameters: Keys, rows: Array) -> Keyed:
@@ -117,6 +120,25 @@ def fit_relations(
         parameters[name] = relation.fit(population.inputs(name, some))
         keys[name] = relation.keys(population.inputs(name, reference), parameters[name])
     return parameters, keys
+
+
+def check_fitted(config: RunConfig, fitted: Fitted) -> None:
+    """Refuse what a relation could not have learned (ValueError, KeyError).
+
+    What was read from a bundle may come from anywhere.
+    """
+    n_reference = len(fitted.reference_subject)
+    if len(fitted.reference_sample) != n_reference:
+        raise ValueError("there are as many hashes of samples as of subjects in a bundle")
+    for name, relation in relations_of(config).items():
+        if relation.in_time and not fitted.consistent_calendar:
+            continue
+        relation.check_fitted(
+            fitted.parameters[name],
+            fitted.reference[name],
+            n_reference=n_reference,
+            sizes=fitted.modality_sizes,
+        )
 
 
 def link(

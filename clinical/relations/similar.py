@@ -2,7 +2,7 @@
 
 from clinical.batch import Container, TimeSeries, Vector
 from clinical.errors import ConfigError
-from clinical.relations.keys import Edges, Inputs, Keyed, Keys
+from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array
 from clinical.relations.neighbours import edges, nearest
 
 from collections.abc import Collection, Iterator, Mapping
@@ -102,6 +102,23 @@ class Similar:
         near = edges(rows, np.exp(-distance / parameters["typical_distance"]))
         found.rows[asked], found.weight[asked] = near.rows, near.weight
         return found
+
+    def check_fitted(
+        self,
+        parameters: Keys,
+        reference: Keys,
+        *,
+        n_reference: int,
+        sizes: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Refuse keys of another width than the components give, or not one a reference."""
+        components = check_array(parameters, "components", kind="f", shape=(None, None))
+        n_columns, width = components.shape
+        for name in ("mean", "scale", "centre"):
+            check_array(parameters, name, kind="f", shape=(n_columns,))
+        check_array(parameters, "typical_distance", kind="f", shape=(1,))
+        check_array(reference, "key", kind="f", shape=(n_reference, width))
+        check_array(reference, "known", kind="u", shape=(n_reference,))
 
     def _features(self, inputs: Inputs) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
         """Columns [B, F] (NaN = not observed), then their flags; and who has anything [B]."""

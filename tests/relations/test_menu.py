@@ -1,5 +1,5 @@
 import clinical  # noqa: F401
-from clinical.batch import TimeSeries, Vector
+from clinical.batch import CodeSet, TimeSeries, Vector
 from clinical.errors import ConfigError
 from clinical.relations import RELATIONS, Inputs, Keyed
 
@@ -8,6 +8,10 @@ import pytest
 import torch
 
 HOUR = 3_600_000_000
+N_CODES = 12
+STATISTICS = {"codes": {"vocabulary": [f"DX//{code}" for code in range(N_CODES)]}}
+MODALITIES = ("events", "static", "codes")
+OPTIONS = {"shares_code": {"max_share": 0.6}}
 
 
 def _containers(generator, n):
@@ -29,7 +33,16 @@ def _containers(generator, n):
             value=torch.from_numpy(generator.random((n, statics), dtype=np.float32)),
             observed=torch.from_numpy(known),
         ),
+        "codes": _codes(generator, n),
     }
+
+
+def _codes(generator, n):
+    """Up to six of twelve codes, the first ones being the most frequent."""
+    drawn = np.argsort(generator.random((n, N_CODES)) ** (1 + np.arange(N_CODES)), axis=1)
+    code = torch.from_numpy(drawn[:, ::-1][:, :6].copy())
+    mask = torch.arange(6) < torch.from_numpy(generator.integers(0, 7, (n, 1)))
+    return CodeSet(code * mask, torch.ones(n, 6) * mask, mask)
 
 
 def _cut(container, index):
@@ -53,7 +66,7 @@ class Group:
                 part = rows[start : start + block]
                 yield {name: _cut(self.containers[name], part) for name in names}
 
-        return Inputs(self.time[rows], self.code[rows], ("events", "static"), blocks)
+        return Inputs(self.time[rows], self.code[rows], MODALITIES, blocks, STATISTICS)
 
     def keyed(self, relation, parameters, rows, **options):
         keys = relation.keys(self.inputs(rows, **options), parameters)
@@ -62,7 +75,7 @@ class Group:
 
 @pytest.fixture(params=sorted(RELATIONS))
 def relation(request):
-    return RELATIONS[request.param]()
+    return RELATIONS[request.param](**OPTIONS.get(request.param, {}))
 
 
 def _edges(relation, group, everyone, reference):
