@@ -38,7 +38,14 @@ from clinical.modalities.shards import (
     write_from_scratch,
 )
 from clinical.relations import RELATIONS
-from clinical.relations.linking import Population, fit_relations, link, queries_of, relations_of
+from clinical.relations.linking import (
+    Population,
+    check_tables,
+    fit_relations,
+    link,
+    queries_of,
+    relations_of,
+)
 
 import hashlib
 import json
@@ -70,9 +77,11 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         SchemaError: The extract, its samples, labels or splits are not usable.
     """
     folder = Path(folder)
-    for relation in relations_of(config).values():
+    relations = relations_of(config)
+    for relation in relations.values():
         relation.check(config.modalities)
     extract = Extract.open(config.extract)
+    check_tables(extract, relations)
     identity = Identity.of(config, extract, _settings(config))
     if (store := identity.find(folder)) is not None:
         logger.info("%s: already prepared", folder)

@@ -32,6 +32,7 @@ class Inputs:
         modalities: The configured ones.
         blocks: The stored inputs.
         statistics: Modality -> what it learned from train.
+        sample: [N] int64, hash of subject and prediction time.
     """
 
     prediction_time: NDArray[np.int64]
@@ -39,9 +40,47 @@ class Inputs:
     modalities: tuple[str, ...]
     blocks: Blocks
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    sample: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.prediction_time)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A user's edges into some samples, those that each may know of.
+
+    Attributes:
+        where: The table, for messages.
+        sample: [E] int64, which of the samples, ascending.
+        subject: [E] int64, hash of the subject who is looked at.
+        other: [E] int64, hash of the sample that is; 0 = every one of that subject.
+        weight: [E] float32 in (0, 1].
+    """
+
+    where: str
+    sample: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    other: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def take(self, index: Array) -> Self:
+        """The edges into some of the samples, counted anew."""
+        ends = (np.searchsorted(self.sample, index, side) for side in ("left", "right"))
+        sample, edge = spread(*ends)
+        return type(self)(
+            self.where, sample, self.subject[edge], self.other[edge], self.weight[edge]
+        )
+
+
+def spread(first: Array, stop: Array) -> tuple[Array, Array]:
+    """For runs from `first` [N] up to `stop` [N]: the run of each place, and the places."""
+    run = np.repeat(np.arange(len(first)), stop - first)
+    start = np.cumsum(stop - first) - (stop - first)
+    return run, np.arange(len(run)) - start[run] + first[run]
 
 
 @dataclass(frozen=True)
@@ -52,11 +91,13 @@ class Keyed:
         keys: Arrays [N, ...] of the relation's own.
         subject: [N] int64, hash of the subject; never related to itself.
         row: [N] int64, the rows of the embedding memory; for those scored, of the store.
+        given: A user's edges into them; None for references.
     """
 
     keys: Keys
     subject: NDArray[np.int64]
     row: NDArray[np.int64]
+    given: Given | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -64,10 +105,11 @@ class Keyed:
     def take(self, index: Array) -> Self:
         """Some of them."""
         keys = {name: array[index] for name, array in self.keys.items()}
-        return type(self)(keys, self.subject[index], self.row[index])
+        given = None if self.given is None else self.given.take(index)
+        return type(self)(keys, self.subject[index], self.row[index], given)
 
     def joined(self, other: Self) -> Self:
-        """These, then others."""
+        """These references, then others."""
         if not len(self):
             return other
         if not len(other):
@@ -108,7 +150,12 @@ class Edges:
     @property
     def columns(self) -> dict[str, Array]:
         """The arrays that there are, by name: what a store keeps."""
-        held = {"rows": self.rows, "weight": self.weight, "codes": self.codes, "parts": self.parts}
+        held: dict[str, Array | None] = {
+            "rows": self.rows,
+            "weight": self.weight,
+            "codes": self.codes,
+            "parts": self.parts,
+        }
         return {name: array for name, array in held.items() if array is not None}
 
 
@@ -118,6 +165,7 @@ class Relation(Protocol):
     Attributes:
         in_time: It compares times of different subjects: it needs a consistent calendar and one
             data set, and admits the samples of a context as references.
+        from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
         feeds: The modalities that its key is computed from: without one of them it has no edges.
             Pretraining that hides something of one drops the relation, or, where its edges name
             their codes and only codes are hidden, what exists through those.
@@ -125,7 +173,8 @@ class Relation(Protocol):
         window_hours: How long before the prediction time that code is looked for.
     """
 
-    in_time: ClassVar[bool]
+    in_time: bool
+    from_table: ClassVar[bool]
     feeds: ClassVar[frozenset[str]]
     codes: str | None
     window_hours: float | None

@@ -136,7 +136,7 @@ class _Index:
         """At most k places of references, best first, and their scores in steps of `GRID`."""
         self.shared[passed_over] = _OWN
         named, left = self._walk(query[self.weight[query] > 0], k)
-        place, common = named, self.shared[named]
+        place, common = named, self.shared[named].astype(np.int64)
         if left:
             place = self._hopeful(named, common, left, k)
             common = self._in_common(query, place)
@@ -162,12 +162,12 @@ class _Index:
             walked, left = walked + weight, left - weight
         return np.concatenate(named).astype(np.int64), left
 
-    def _is_settled(self, named: NDArray[np.int32], left: int, k: int) -> bool:
+    def _is_settled(self, named: Array, left: int, k: int) -> bool:
         """A reference not named shares what is left at most, and then has no other codes."""
         bound = _steps(np.array(left), np.array(self.typical + left))
         return bool(self._threshold(named, self.shared[named], left, k) > bound)
 
-    def _threshold(self, named: Whole, common: Array, above: int, k: int) -> float:
+    def _threshold(self, named: Array, common: Array, above: int, k: int) -> float:
         """The k-th best score of references that share more than `above`, -1 if fewer do."""
         some = common > above
         return _kth(_steps(common[some], self.divisor[named[some]]), k)
@@ -184,7 +184,7 @@ class _Index:
     def _in_common(self, query: Codes, place: Whole) -> Whole:
         """[P] weight of the codes that a query shares with references."""
         self.own[query] = self.weight[query]
-        found = self.own[self.codes[place]].sum(1, dtype=np.int64)
+        found: Whole = self.own[self.codes[place]].sum(1, dtype=np.int64)
         self.own[query] = 0
         return found
 

@@ -22,7 +22,8 @@ class SameUnit:
         window_hours: How far back references are looked for, and the sample's own unit code.
     """
 
-    in_time: ClassVar[bool] = True
+    in_time: bool = True
+    from_table: ClassVar[bool] = False
     # Its key is one code, which training drops by itself where an objective hides it.
     feeds: ClassVar[frozenset[str]] = frozenset()
 

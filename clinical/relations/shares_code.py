@@ -31,7 +31,8 @@ class SharesCode:
     with a long list is nobody's neighbour just for that. What else the sample has doesn't enter,
     so that hiding a code of it leaves the weight which it would have had without the code.
 
-    Only what is visible at the prediction time counts; no times are compared.
+    Only what is visible at the prediction time counts, ancestors of a code don't, and no times are
+    compared.
 
     Cost: a sample walks through the references that have its rarest codes, until the other codes
     can change nothing. With 12 codes a sample, the commonest at `max_share`, that took 1 ms with
@@ -45,7 +46,8 @@ class SharesCode:
         max_share: A code that a greater share of the references has relates nobody.
     """
 
-    in_time: ClassVar[bool] = False
+    in_time: bool = False
+    from_table: ClassVar[bool] = False
     feeds: ClassVar[frozenset[str]] = frozenset({"codes"})
 
     def __init__(self, *, codes: str = ".*", max_codes: int = 32, max_share: float = 0.2) -> None:
@@ -167,4 +169,5 @@ def _values(codes: Codes, rarity: Whole) -> Whole:
 
 def _total(codes: Codes, rarity: Whole) -> Whole:
     """[N] weight of all codes of a list."""
-    return _values(codes, rarity).sum(1, dtype=np.int64)
+    total: Whole = _values(codes, rarity).sum(1, dtype=np.int64)
+    return total

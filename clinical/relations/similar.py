@@ -32,7 +32,8 @@ class Similar:
         static_weight: Multiplies the standardised static columns, against the events' summaries.
     """
 
-    in_time: ClassVar[bool] = False
+    in_time: bool = False
+    from_table: ClassVar[bool] = False
     feeds: ClassVar[frozenset[str]] = frozenset({"events", "static"})
 
     def __init__(

@@ -1,7 +1,7 @@
 import clinical  # noqa: F401
 from clinical.batch import CodeSet, TimeSeries, Vector
 from clinical.errors import ConfigError
-from clinical.relations import RELATIONS, Inputs, Keyed
+from clinical.relations import RELATIONS, Given, Inputs, Keyed
 
 import numpy as np
 import pytest
@@ -50,6 +50,15 @@ def _cut(container, index):
     return type(container)(**changes)
 
 
+def _given(generator, n, subject):
+    """Some six edges into each sample, a few to its own subject, every third to one sample."""
+    sample = np.sort(generator.integers(0, n, 6 * n))
+    named = generator.integers(0, n, 6 * n)
+    other = np.where(generator.random(6 * n) < 0.3, named + 1, 0)
+    weight = generator.integers(1, 5, 6 * n) / np.float32(4)
+    return Given("edges/given.parquet", sample, subject[named], other, weight.astype(np.float32))
+
+
 class Group:
     """Random samples, and any choice of them, as relations read them."""
 
@@ -59,6 +68,7 @@ class Group:
         self.time = generator.integers(0, 300, n) * HOUR
         self.code = generator.integers(0, 4, n)
         self.subject = generator.integers(0, n // 2, n)
+        self.given = _given(generator, n, self.subject)
 
     def inputs(self, rows, *, block=7):
         def blocks(names):
@@ -66,11 +76,12 @@ class Group:
                 part = rows[start : start + block]
                 yield {name: _cut(self.containers[name], part) for name in names}
 
-        return Inputs(self.time[rows], self.code[rows], MODALITIES, blocks, STATISTICS)
+        sample = np.asarray(rows) + 1
+        return Inputs(self.time[rows], self.code[rows], MODALITIES, blocks, STATISTICS, sample)
 
     def keyed(self, relation, parameters, rows, **options):
         keys = relation.keys(self.inputs(rows, **options), parameters)
-        return Keyed(keys, self.subject[rows], np.asarray(rows))
+        return Keyed(keys, self.subject[rows], np.asarray(rows), self.given.take(rows))
 
 
 @pytest.fixture(params=sorted(RELATIONS))
