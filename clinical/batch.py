@@ -1,8 +1,8 @@
 """What flows between the data side and the model: frozen containers of tensors.
 
 Axis letters, used everywhere: B samples, T steps (events, codes), V variables, S summary
-statistics of a variable, R rows (notes or images of a batch, any number per sample), L word
-pieces, D width, K neighbours, A aspects, N rows of a table.
+statistics of a variable or codes behind an edge, R rows (notes or images of a batch, any number
+per sample), L word pieces, D width, K neighbours, A aspects, N rows of a table.
 
 Missing is a state (`present`, `mask`, `observed`), never a zero. A container is a value:
 `replace` returns a new one, and nothing writes into its tensors.
@@ -270,20 +270,63 @@ class Neighbours(_Tensors):
     Attributes:
         rows: [B, K] int64, rows of the embedding memory; -1 where there is no neighbour.
         weight: [B, K] float32 in (0, 1], how close the neighbour is; 0 where there is none.
+        codes: [B, K, S] int32, rows of the code vocabulary through which the edge exists, -1 where
+            there is none; None for a relation that is not about codes.
+        parts: [B, K, S] float32, what each of them adds to the weight; they add up to it unless
+            an edge has more than S codes.
     """
 
     rows: Tensor
     weight: Tensor
+    codes: Tensor | None = None
+    parts: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check("rows", self.rows, (None, None), floating=False)
         _check("weight", self.weight, tuple(self.rows.shape), floating=True)
+        if (self.codes is None) != (self.parts is None):
+            raise ValueError("codes and parts: one is there without the other")
+        if self.codes is not None and self.parts is not None:
+            _check("codes", self.codes, (*self.rows.shape, None), floating=False)
+            _check("parts", self.parts, tuple(self.codes.shape), floating=True)
 
     def drop(self, samples: Tensor) -> "Neighbours":
         """The same without the edges into `samples` [B] bool."""
+        return self._keep(~samples[:, None].expand_as(self.rows))
+
+    def without_codes(self, codes: Tensor, hidden: Tensor) -> "Neighbours":
+        """The same without what exists through hidden codes.
+
+        An edge loses its hidden codes and their parts of the weight, and ends with the last one.
+        Codes beyond the S that are kept are not known: where any code of a sample is hidden, they
+        no longer count.
+
+        Args:
+            codes: [B, T] rows of the code vocabulary.
+            hidden: [B, T] bool, the code of the sample is hidden.
+        """
+        if self.codes is None or self.parts is None:
+            return self
+        gone = (self.codes[..., None] == codes[:, None, None]) & hidden[:, None, None]
+        left = (self.codes >= 0) & ~gone.any(3)
+        parts = self.parts.masked_fill(~left, 0.0)
+        weight = torch.where(hidden.any(1)[:, None], parts.sum(2).clamp_min(1e-6), self.weight)
+        edges = self.replace(weight=weight, codes=self.codes.masked_fill(~left, -1), parts=parts)
+        return edges._keep(left.any(2))
+
+    def _keep(self, edges: Tensor) -> "Neighbours":
+        """Those of `edges` [B, K] bool."""
+        coded = {}
+        if self.codes is not None and self.parts is not None:
+            lost = ~edges[..., None]
+            coded = {
+                "codes": self.codes.masked_fill(lost, -1),
+                "parts": self.parts.masked_fill(lost, 0.0),
+            }
         return self.replace(
-            rows=self.rows.masked_fill(samples[:, None], -1),
-            weight=self.weight.masked_fill(samples[:, None], 0.0),
+            rows=self.rows.masked_fill(~edges, -1),
+            weight=self.weight.masked_fill(~edges, 0.0),
+            **coded,
         )
 
 

@@ -1,13 +1,15 @@
 """A trained model as a folder: plain files, listed with their digests, nothing that can run."""
 
 from clinical.calibration import Calibration
-from clinical.config import RunConfig, load_yaml
+from clinical.config import RunConfig
+from clinical.config_file import load_yaml
 from clinical.errors import BundleError, ConfigError
 from clinical.experts import EXPERTS, Expert
 from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 from clinical.preparation import Fitted
+from clinical.relations.linking import check_fitted
 
 import hashlib
 import json
@@ -98,6 +100,7 @@ class Bundle:
             fitted = Fitted.read(folder)
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
+            check_fitted(config, fitted)
             networks = _read_networks(folder, config, fitted)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
@@ -127,6 +130,8 @@ def _read_networks(folder: Path, config: RunConfig, fitted: Fitted) -> tuple[Net
     networks = []
     for name in names:
         memory = memories[name].float()
+        if config.graph.relations and len(memory) != len(fitted.reference_subject):
+            raise ValueError("embeddings and keys are of other references")
         model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
         own = f"{name}/"
         model.load_state_dict(

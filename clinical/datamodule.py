@@ -74,8 +74,7 @@ class StoreDataset(Dataset[ClinicalBatch]):
             inputs={name: reader.collate(rows) for name, reader in self.readers.items()},
             neighbours={
                 name: Neighbours(
-                    rows=torch.from_numpy(columns["rows"].take(rows)),
-                    weight=torch.from_numpy(columns["weight"].take(rows)),
+                    **{part: torch.from_numpy(columns[part].take(rows)) for part in columns.names}
                 )
                 for name, columns in self._neighbours.items()
             },

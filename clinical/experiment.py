@@ -10,11 +10,8 @@ from clinical.config import (
     RunConfig,
     TaskConfig,
     keywords,
-    likely,
-    load_yaml,
-    override,
-    problems,
 )
+from clinical.config_file import likely, load_yaml, override, problems
 from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
 from clinical.experts import EXPERTS

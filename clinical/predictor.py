@@ -5,7 +5,7 @@ from clinical.bundle import Bundle
 from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
-from clinical.config import likely
+from clinical.config_file import likely
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
 from clinical.experts.stack import EVEN, stacked

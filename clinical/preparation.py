@@ -4,7 +4,7 @@ A store is written beside its place and renamed when it is complete, so that not
 is ever used. One made of the same extract, samples, labels and settings is used again.
 """
 
-from clinical.cohort.columns import Array, Ragged, write_table
+from clinical.cohort.columns import write_table
 from clinical.cohort.counts import NOTHING_VISIBLE, describe, sum_counts
 from clinical.cohort.fingerprint import Identity
 from clinical.cohort.fitted import Fitted
@@ -38,7 +38,14 @@ from clinical.modalities.shards import (
     write_from_scratch,
 )
 from clinical.relations import RELATIONS
-from clinical.relations.linking import Population, fit_relations, link, queries_of, relations_of
+from clinical.relations.linking import (
+    Population,
+    check_tables,
+    fit_relations,
+    link,
+    queries_of,
+    relations_of,
+)
 
 import hashlib
 import json
@@ -70,9 +77,11 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         SchemaError: The extract, its samples, labels or splits are not usable.
     """
     folder = Path(folder)
-    for relation in relations_of(config).values():
+    relations = relations_of(config)
+    for relation in relations.values():
         relation.check(config.modalities)
     extract = Extract.open(config.extract)
+    check_tables(extract, relations)
     identity = Identity.of(config, extract, _settings(config))
     if (store := identity.find(folder)) is not None:
         logger.info("%s: already prepared", folder)
@@ -170,8 +179,7 @@ class _Assembly:
         for name, edges in link(
             self.config, relations, self.population, self.fitted, context=context
         ):
-            columns: dict[str, Array | Ragged] = {"rows": edges.rows, "weight": edges.weight}
-            write_table(folder / "neighbours" / f"{name}.arrow", columns)
+            write_table(folder / "neighbours" / f"{name}.arrow", edges.columns)
             linked[name] = int((edges.rows >= 0).any(1).sum())
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -261,7 +269,7 @@ def _populate(
     samples = cohort.drop("shard").with_columns(
         *(pl.Series(name, present) for name, present in columns.items()), reason
     )
-    return Population(extract, samples, readers, shards, salt)
+    return Population(extract, samples, readers, statistics, shards, salt)
 
 
 def _fit_reference(

@@ -1,6 +1,7 @@
 """The folder of a run: what it holds, and which run may write into it."""
 
-from clinical.config import RunConfig, load_yaml
+from clinical.config import RunConfig
+from clinical.config_file import load_yaml
 from clinical.errors import ConfigError
 from clinical.places import check_no_file
 

@@ -2,7 +2,7 @@
 
 import clinical
 from clinical.cohort.store import Store
-from clinical.config import load_yaml
+from clinical.config_file import load_yaml
 from clinical.errors import ConfigError, SchemaError
 from clinical.experiment import Run
 from clinical.training.build import build_model

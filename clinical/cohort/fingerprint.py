@@ -3,7 +3,7 @@
 from clinical.cohort.store import FORMAT_VERSION, Store
 from clinical.config import RunConfig
 from clinical.errors import SchemaError
-from clinical.extract.schema import Extract
+from clinical.extract.schema import EDGES_FOLDER, Extract
 
 import hashlib
 import json
@@ -54,6 +54,8 @@ def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
     single = [extract.path / "samples.parquet"]
     if config.splits is not None:
         single.append(config.splits.absolute())  # from the working directory, as it is read
+    for relation in config.graph.relations:
+        single.append(extract.path / EDGES_FOLDER / f"{relation}.parquet")
     yield from (path for path in single if path.is_file())
     for task in config.tasks.values():
         if task.labels is not None:

@@ -4,7 +4,8 @@ store.json         what it was made from, counts, sizes; no subject identifier
 samples.arrow      subject_id, prediction_time, split, label.<task>, present.<modality>, reason
 shard-00000/       one folder a shard, the arrays of every modality
 reference.arrow    the samples that the graph may look at; row = row of the embedding memory
-neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]
+neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]; where edges exist
+                   through codes also those and their parts of the weight, [N, K, S]
 fitted/            what was learned from train
 context/           a store of its own: unlabelled contemporaries of another extract
 """
@@ -37,7 +38,7 @@ __all__ = [
     "write_table",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "store.json"
 SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"
@@ -126,7 +127,11 @@ class Store:
         return columns["row"].take(np.arange(columns.n_rows))
 
     def neighbours(self, relation: str) -> Columns:
-        """`rows [N, K]` int64 (-1 = none) and `weight [N, K]` float32 of one relation."""
+        """The edges of one relation.
+
+        `rows [N, K]` int64 (-1 = none), `weight [N, K]` float32, and where edges exist through
+        codes `codes [N, K, S]` int32 (-1 = none) and `parts [N, K, S]` float32 of the weight.
+        """
         return open_columns([self.neighbours_path(relation)])
 
     def neighbours_path(self, relation: str) -> Path:

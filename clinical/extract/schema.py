@@ -2,7 +2,16 @@
 
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.order import check_order
-from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, collect, scan_file
+from clinical.extract.tables import (
+    CODES,
+    EDGES,
+    EVENTS,
+    LABELS,
+    SAMPLES,
+    SPLITS,
+    collect,
+    scan_file,
+)
 from clinical.places import check_file, check_no_file
 
 import hashlib
@@ -17,6 +26,7 @@ import polars as pl
 from flexible_schema import SchemaValidationError, TableValidationError
 
 USUAL_SPLITS = (meds.subject_splits_filepath, Path(meds.subject_splits_filepath).name)
+EDGES_FOLDER = "edges"
 SPLIT_NAMES = (meds.train_split, meds.tuning_split, meds.held_out_split)
 
 
@@ -176,6 +186,28 @@ class Extract:
             raise ConfigError(f"labels: there is no Parquet file in {folder}; check the path")
         frame = pl.concat([LABELS.read(p, where=_name(self.path, p)) for p in found])
         _check_unique(frame, what="labels", where=str(folder))
+        return frame
+
+    def edges(self, relation: str) -> pl.DataFrame | None:
+        """The user's edges of a relation, `edges/<relation>.parquet`, or None where there are none.
+
+        Returns:
+            The columns of data_schemas/edges.json, a null weight as 1.
+
+        Raises:
+            SchemaError: The file breaks its schema, or a weight is not above 0 and up to 1.
+        """
+        path = self.path / EDGES_FOLDER / f"{relation}.parquet"
+        if not path.exists():
+            return None
+        where = _name(self.path, path)
+        frame = EDGES.read(path, where=where).with_columns(pl.col("weight").fill_null(1.0))
+        # NaN compares as greater than any number.
+        if n_wrong := frame.filter(~((pl.col("weight") > 0) & (pl.col("weight") <= 1))).height:
+            raise SchemaError(
+                f"{where}: {n_wrong} rows have a weight that is not above 0 and up to 1; "
+                "scale or drop them"
+            )
         return frame
 
     def image(self, image_path: str) -> Path:

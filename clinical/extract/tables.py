@@ -1,6 +1,7 @@
 """The tables of an extract: their columns, and how foreign column types become ours.
 
-The core columns come from the `meds` package; ours are `image_path` and `samples.parquet`.
+The core columns come from the `meds` package; ours are `image_path`, `samples.parquet` and the
+edges between subjects.
 """
 
 from clinical.errors import SchemaError
@@ -164,4 +165,20 @@ SAMPLES = Table(
     pa.schema([LABELS.schema.field(name) for name in LABELS.required]),
     LABELS.required,
     LABELS.required,
+)
+_WHO = ("subject_id", "other_subject_id")
+EDGES = Table(
+    "edges",
+    pa.schema(
+        [
+            ("subject_id", pa.int64()),
+            ("prediction_time", pa.timestamp("us")),
+            ("other_subject_id", pa.int64()),
+            ("other_prediction_time", pa.timestamp("us")),
+            ("weight", pa.float32()),
+            ("time", pa.timestamp("us")),
+        ]
+    ),
+    _WHO,
+    _WHO,
 )

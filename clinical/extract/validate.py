@@ -3,11 +3,12 @@
 from clinical.extract.findings import Finding, Validation, attempt
 from clinical.extract.images import check_images
 from clinical.extract.order import n_infinite, n_subjects_apart, n_subjects_unordered
-from clinical.extract.schema import SPLIT_NAMES, Extract, find_shards
+from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import meds
@@ -52,7 +53,9 @@ def validate(path: Path | str) -> Validation:
     subjects = subjects.select("subject_id").unique()
     _check_splits(extract, subjects, findings)
     # The subjects of a file that could not be read are not unknown ones.
-    _check_samples(extract, subjects if n_read == len(shards) else None, findings)
+    everyone = subjects if n_read == len(shards) else None
+    _check_samples(extract, everyone, findings)
+    _check_edges(extract, everyone, findings)
     return Validation(tuple(findings))
 
 
@@ -170,6 +173,22 @@ def _check_samples(
             remedy = "rows are of subjects without an event; drop them or add the events"
             check = "labels" if name.startswith("tasks/") else "samples"
             findings.append(Finding(check, "error", name, unknown.height, remedy))
+
+
+def _check_edges(extract: Extract, subjects: pl.DataFrame | None, findings: list[Finding]) -> None:
+    """The user's edges break no schema; those who look are among `subjects`, if given."""
+    for path in sorted((extract.path / EDGES_FOLDER).glob("*.parquet")):
+        name = path.relative_to(extract.path).as_posix()
+        edges = attempt(findings, "edges", name, partial(extract.edges, path.stem))
+        if edges is None:
+            continue
+        if n_own := edges.filter(pl.col("subject_id") == pl.col("other_subject_id")).height:
+            remedy = "rows relate a subject to itself, which is passed over; drop them"
+            findings.append(Finding("edges", "warning", name, n_own, remedy))
+        unknown = subjects is not None and edges.join(subjects, on="subject_id", how="anti").height
+        if unknown:
+            remedy = "rows are of subjects without an event; drop them or add the events"
+            findings.append(Finding("edges", "warning", name, unknown, remedy))
 
 
 def _labels(

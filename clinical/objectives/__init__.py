@@ -40,13 +40,19 @@ def drop_fed_relations(
 ) -> ClinicalBatch:
     """A batch without the edges that were chosen with what is now hidden.
 
+    Edges that name the codes they exist through stay where only codes are hidden:
+    `drop_edges_by_hidden_codes` takes what existed through those.
+
     Args:
         batch: after `hide`.
         hidden: modalities in which something was hidden.
         feeds: relation -> modalities from which its edges are computed.
     """
     for relation, modalities in feeds.items():
-        if not set(hidden).isdisjoint(modalities):
+        fed = set(hidden) & set(modalities)
+        if relation in batch.neighbours and batch.neighbours[relation].codes is not None:
+            fed -= {"codes"}
+        if fed:
             batch = batch.without_relation(relation)
     return batch
 
@@ -54,7 +60,10 @@ def drop_fed_relations(
 def drop_edges_by_hidden_codes(
     batch: ClinicalBatch, before: ClinicalBatch, key_codes: Mapping[str, Tensor]
 ) -> ClinicalBatch:
-    """A batch without the edges of samples that exist through a code which is now hidden.
+    """A batch without what exists through a code which is now hidden.
+
+    An edge that names its codes loses the hidden ones, and ends with the last; of other relations,
+    a sample loses all edges if the hidden code may be its key.
 
     Args:
         batch: after `hide`.
@@ -65,7 +74,7 @@ def drop_edges_by_hidden_codes(
     if not isinstance(codes, CodeSet) or not isinstance(whole, CodeSet):
         return batch
     hidden = whole.mask & ~codes.mask
-    neighbours = dict(batch.neighbours)
+    neighbours = {n: e.without_codes(whole.code, hidden) for n, e in batch.neighbours.items()}
     for relation, rows in key_codes.items():
         is_key = torch.isin(whole.code, rows.to(whole.code.device))
         neighbours[relation] = neighbours[relation].drop((hidden & is_key).any(1))

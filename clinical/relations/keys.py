@@ -5,9 +5,10 @@ Nothing here holds a label, an identifier or anything later than a prediction ti
 
 from clinical.batch import Container
 from clinical.cohort.columns import Array
+from clinical.modalities import Statistics
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -30,15 +31,56 @@ class Inputs:
             none.
         modalities: The configured ones.
         blocks: The stored inputs.
+        statistics: Modality -> what it learned from train.
+        sample: [N] int64, hash of subject and prediction time.
     """
 
     prediction_time: NDArray[np.int64]
     code: NDArray[np.int64]
     modalities: tuple[str, ...]
     blocks: Blocks
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    sample: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.prediction_time)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A user's edges into some samples, those that each may know of.
+
+    Attributes:
+        where: The table, for messages.
+        sample: [E] int64, which of the samples, ascending.
+        subject: [E] int64, hash of the subject who is looked at.
+        other: [E] int64, hash of the sample that is; 0 = every one of that subject.
+        weight: [E] float32 in (0, 1].
+    """
+
+    where: str
+    sample: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    other: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def take(self, index: Array) -> Self:
+        """The edges into some of the samples, counted anew."""
+        ends = (np.searchsorted(self.sample, index, side) for side in ("left", "right"))
+        sample, edge = spread(*ends)
+        return type(self)(
+            self.where, sample, self.subject[edge], self.other[edge], self.weight[edge]
+        )
+
+
+def spread(first: Array, stop: Array) -> tuple[Array, Array]:
+    """For runs from `first` [N] up to `stop` [N]: the run of each place, and the places."""
+    run = np.repeat(np.arange(len(first)), stop - first)
+    start = np.cumsum(stop - first) - (stop - first)
+    return run, np.arange(len(run)) - start[run] + first[run]
 
 
 @dataclass(frozen=True)
@@ -49,11 +91,13 @@ class Keyed:
         keys: Arrays [N, ...] of the relation's own.
         subject: [N] int64, hash of the subject; never related to itself.
         row: [N] int64, the rows of the embedding memory; for those scored, of the store.
+        given: A user's edges into them; None for references.
     """
 
     keys: Keys
     subject: NDArray[np.int64]
     row: NDArray[np.int64]
+    given: Given | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -61,10 +105,11 @@ class Keyed:
     def take(self, index: Array) -> Self:
         """Some of them."""
         keys = {name: array[index] for name, array in self.keys.items()}
-        return type(self)(keys, self.subject[index], self.row[index])
+        given = None if self.given is None else self.given.take(index)
+        return type(self)(keys, self.subject[index], self.row[index], given)
 
     def joined(self, other: Self) -> Self:
-        """These, then others."""
+        """These references, then others."""
         if not len(self):
             return other
         if not len(other):
@@ -86,15 +131,32 @@ class Edges:
     Attributes:
         rows: [N, K] int64, -1 where there is none.
         weight: [N, K] float32 in (0, 1], 0 where there is none.
+        codes: [N, K, S] int32, rows of the code vocabulary through which an edge exists, the
+            weightiest first, -1 = none; None for a relation that is not about codes.
+        parts: [N, K, S] float32, what each of them adds to the weight; they add up to it unless
+            an edge has more than S codes.
     """
 
     rows: NDArray[np.int64]
     weight: NDArray[np.float32]
+    codes: NDArray[np.int32] | None = None
+    parts: NDArray[np.float32] | None = None
 
     @classmethod
     def none(cls, n_samples: int, k: int) -> Self:
         """No edge at all."""
         return cls(np.full((n_samples, k), -1), np.zeros((n_samples, k), dtype=np.float32))
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """The arrays that there are, by name: what a store keeps."""
+        held: dict[str, Array | None] = {
+            "rows": self.rows,
+            "weight": self.weight,
+            "codes": self.codes,
+            "parts": self.parts,
+        }
+        return {name: array for name, array in held.items() if array is not None}
 
 
 class Relation(Protocol):
@@ -103,13 +165,16 @@ class Relation(Protocol):
     Attributes:
         in_time: It compares times of different subjects: it needs a consistent calendar and one
             data set, and admits the samples of a context as references.
-        feeds: The modalities that its key is computed from; pretraining that hides one of them
-            drops the relation.
+        from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
+        feeds: The modalities that its key is computed from: without one of them it has no edges.
+            Pretraining that hides something of one drops the relation, or, where its edges name
+            their codes and only codes are hidden, what exists through those.
         codes: Pattern of the raw codes whose newest one is `Inputs.code`; None for no such.
         window_hours: How long before the prediction time that code is looked for.
     """
 
-    in_time: ClassVar[bool]
+    in_time: bool
+    from_table: ClassVar[bool]
     feeds: ClassVar[frozenset[str]]
     codes: str | None
     window_hours: float | None
@@ -131,3 +196,40 @@ class Relation(Protocol):
 
     def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
         """The k closest references of every sample, never one of its own subject."""
+
+    def check_fitted(
+        self,
+        parameters: Keys,
+        reference: Keys,
+        *,
+        n_reference: int,
+        sizes: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Refuse arrays that `fit` and `keys` could not have made (ValueError, KeyError).
+
+        Args:
+            parameters: As they were read from a bundle, which may come from anywhere.
+            reference: The same, the keys of the references.
+            n_reference: N.
+            sizes: Modality -> sizes of its vocabulary and so on.
+        """
+
+
+def check_array(arrays: Keys, name: str, *, kind: str, shape: tuple[int | None, ...]) -> Array:
+    """An array of a bundle, refused (ValueError, KeyError) if it is not as it should be.
+
+    Args:
+        arrays: By name.
+        name: Of the one.
+        kind: NumPy's letter: "i" whole, "u" without sign, "f" floating.
+        shape: None stands for any length.
+    """
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(
+        want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype.kind != kind:
+        raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, not {kind} {shape}")
+    if kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds values that are not finite")
+    return array

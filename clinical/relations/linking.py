@@ -3,16 +3,18 @@
 from clinical.batch import Container
 from clinical.cohort.columns import Array, open_columns
 from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
+from clinical.cohort.given import known_edges
 from clinical.config import RunConfig, pick
+from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
-from clinical.modalities import Reader
+from clinical.modalities import Reader, Statistics
 from clinical.modalities.shards import CODES_FILE, CodeQuery
 from clinical.relations import RELATIONS
-from clinical.relations.keys import Edges, Inputs, Keyed, Keys, Relation
+from clinical.relations.keys import Edges, Given, Inputs, Keyed, Keys, Relation
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,9 +29,18 @@ _FIT_ROWS = 20_000
 
 
 def relations_of(config: RunConfig) -> dict[str, Relation]:
-    """Every configured relation."""
+    """Every configured relation.
+
+    Raises:
+        ConfigError: A name that cannot be one of a file, or options that a relation refuses.
+    """
     made: dict[str, Relation] = {}
     for name, relation in config.graph.relations.items():
+        # A bundle's configuration may come from anywhere, and edges are kept by this name.
+        if Path(name).name != name:
+            raise ConfigError(
+                f"graph.relations.{name}: cannot name a file; choose another without a slash"
+            )
         entry = RELATIONS[relation.kind or name]
         made[name] = entry(**pick(relation.options, entry))
     return made
@@ -48,6 +59,7 @@ class Population:
         extract: Where they come from.
         samples: `subject_id, prediction_time, reason`, one row a sample of the store.
         readers: Their stored modalities.
+        statistics: Modality -> what it learned from train.
         shards: The folders of the shards.
         salt: Of the hashes of their subjects.
     """
@@ -55,6 +67,7 @@ class Population:
     extract: Extract
     samples: pl.DataFrame
     readers: Mapping[str, Reader]
+    statistics: Mapping[str, Statistics]
     shards: Sequence[Path]
     salt: str
 
@@ -93,12 +106,35 @@ class Population:
             code=codes[relation].take(rows),
             modalities=tuple(self.readers),
             blocks=blocks,
+            statistics=self.statistics,
+            sample=self.sample[rows],
         )
 
     def keyed(self, name: str, relation: Relation, parameters: Keys, rows: Array) -> Keyed:
         """Some samples with their keys; `row` counts them from 0."""
         keys = relation.keys(self.inputs(name, rows), parameters)
         return Keyed(keys, self.subject[rows], np.arange(len(rows)))
+
+    def given(self, relation: str) -> Given | None:
+        """The user's edges into all samples, None where the extract has no table of them."""
+        table, where = self.extract.edges(relation), f"edges/{relation}.parquet"
+        if table is None:
+            logger.warning(
+                "%s: the extract has none, so that nobody has a neighbour by graph.relations.%s",
+                where,
+                relation,
+            )
+            return None
+        sample = pl.int_range(pl.len(), dtype=pl.Int64).alias("sample")
+        known = known_edges(table, self.samples.select(sample, "subject_id", "prediction_time"))
+        subjects = known["other_subject_id"].to_numpy()
+        subject = subject_hashes(subjects, self.extract.dataset_name, self.salt)
+        time = known["other_prediction_time"].dt.epoch("us")
+        other = np.zeros(len(known), dtype=np.int64)
+        named = time.is_not_null().to_numpy()
+        other[named] = sample_hashes(subject[named], time.drop_nulls().to_numpy(), self.salt)
+        weight = known["weight"].to_numpy()
+        return Given(where, known["sample"].to_numpy(), subject, other, weight)
 
 
 def fit_relations(
@@ -123,6 +159,39 @@ def fit_relations(
         parameters[name] = {**parameters[name], **relation.index(keyed, parameters[name], k=k)}
         keys[name] = keyed.keys
     return parameters, keys
+
+
+def check_tables(extract: Extract, relations: Mapping[str, Relation]) -> None:
+    """Refuse to learn from edges that are not there, or break their schema.
+
+    Raises:
+        SchemaError: With the file, what is wrong and what to do.
+    """
+    for name, relation in relations.items():
+        if relation.from_table and extract.edges(name) is None:
+            raise SchemaError(
+                f"edges/{name}.parquet: there is none; write one (subject_id, other_subject_id), "
+                f"or take graph.relations.{name} out"
+            )
+
+
+def check_fitted(config: RunConfig, fitted: Fitted) -> None:
+    """Refuse what a relation could not have learned (ValueError, KeyError).
+
+    What was read from a bundle may come from anywhere.
+    """
+    n_reference = len(fitted.reference_subject)
+    if len(fitted.reference_sample) != n_reference:
+        raise ValueError("there are as many hashes of samples as of subjects in a bundle")
+    for name, relation in relations_of(config).items():
+        if relation.in_time and not fitted.consistent_calendar:
+            continue
+        relation.check_fitted(
+            fitted.parameters[name],
+            fitted.reference[name],
+            n_reference=n_reference,
+            sizes=fitted.modality_sizes,
+        )
 
 
 def link(
@@ -154,6 +223,8 @@ def link(
             yield name, Edges.none(len(everyone), k)
             continue
         samples = population.keyed(name, relation, fitted.parameters[name], everyone)
+        if relation.from_table:
+            samples = replace(samples, given=population.given(name))
         reference = _reference(name, relation, population, fitted)
         if relation.in_time and context is not None:
             others = _contemporaries(name, relation, population, fitted, context)

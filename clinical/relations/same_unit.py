@@ -2,10 +2,10 @@
 
 from clinical.cohort.window import MICROSECONDS_PER_HOUR
 from clinical.errors import ConfigError
-from clinical.relations.keys import Edges, Inputs, Keyed, Keys
+from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array
 from clinical.relations.neighbours import edges, latest
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -22,7 +22,8 @@ class SameUnit:
         window_hours: How far back references are looked for, and the sample's own unit code.
     """
 
-    in_time: ClassVar[bool] = True
+    in_time: bool = True
+    from_table: ClassVar[bool] = False
     # Its key is one code, which training drops by itself where an objective hides it.
     feeds: ClassVar[frozenset[str]] = frozenset()
 
@@ -64,3 +65,15 @@ class SameUnit:
             window=self._window,
         )
         return edges(rows, 1 - gaps.astype(np.float64) / self._window)
+
+    def check_fitted(
+        self,
+        parameters: Keys,
+        reference: Keys,
+        *,
+        n_reference: int,
+        sizes: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Refuse keys that are not a unit and a time for every reference."""
+        for name in ("unit", "time"):
+            check_array(reference, name, kind="i", shape=(n_reference,))

@@ -3,7 +3,7 @@
 from clinical.batch import Container, TimeSeries, Vector
 from clinical.errors import ConfigError
 from clinical.relations.index import MOST_EXACT, Index, build
-from clinical.relations.keys import Edges, Inputs, Keyed, Keys
+from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array
 from clinical.relations.neighbours import edges, nearest
 from clinical.relations.probing import Points
 
@@ -35,7 +35,8 @@ class Similar:
         static_weight: Multiplies the standardised static columns, against the events' summaries.
     """
 
-    in_time: ClassVar[bool] = False
+    in_time: bool = False
+    from_table: ClassVar[bool] = False
     feeds: ClassVar[frozenset[str]] = frozenset({"events", "static"})
 
     def __init__(
@@ -121,6 +122,23 @@ class Similar:
         near = edges(rows, np.exp(-distance / parameters["typical_distance"]))
         found.rows[asked], found.weight[asked] = near.rows, near.weight
         return found
+
+    def check_fitted(
+        self,
+        parameters: Keys,
+        reference: Keys,
+        *,
+        n_reference: int,
+        sizes: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Refuse keys of another width than the components give, or not one a reference."""
+        components = check_array(parameters, "components", kind="f", shape=(None, None))
+        n_columns, width = components.shape
+        for name in ("mean", "scale", "centre"):
+            check_array(parameters, name, kind="f", shape=(n_columns,))
+        check_array(parameters, "typical_distance", kind="f", shape=(1,))
+        check_array(reference, "key", kind="f", shape=(n_reference, width))
+        check_array(reference, "known", kind="u", shape=(n_reference,))
 
     def _features(self, inputs: Inputs) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
         """Columns [B, F] (NaN = not observed), then their flags; and who has anything [B]."""

@@ -124,7 +124,8 @@ def _word(
         said = model.reference_memory.read(torch.from_numpy(near)).cpu().numpy()
     total = (weight * linked).sum(1)
     mean = np.einsum("nk,nkd->nd", weight * linked, said) / np.maximum(total, 1e-9)[:, None]
-    return np.column_stack([mean, np.log1p(linked.sum(1))]).astype(np.float64), linked.any(1)
+    word = np.column_stack([mean, np.log1p(linked.sum(1))]).astype(np.float64)
+    return word, np.asarray(linked.any(axis=1))
 
 
 def _added(

@@ -1,6 +1,6 @@
 """The JSON descriptions of the tables say what the code does."""
 
-from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, Table
+from clinical.extract.tables import CODES, EDGES, EVENTS, LABELS, SAMPLES, SPLITS, Table
 
 import importlib.resources
 import json
@@ -15,6 +15,7 @@ TABLES = {
     "subject_splits": SPLITS,
     "labels": LABELS,
     "samples": SAMPLES,
+    "edges": EDGES,
 }
 
 

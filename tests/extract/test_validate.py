@@ -65,6 +65,20 @@ CODES, SPLITS = "metadata/codes.parquet", "metadata/subject_splits.parquet"
 ZONED = pl.lit(datetime(2020, 1, 1, tzinfo=UTC))
 MORE = pl.DataFrame({"subject_id": [2], "split": ["train"]})
 
+EDGES = "edges/household.parquet"
+
+
+def relate(**columns: list[object]) -> Callable[[Path], None]:
+    """A table of edges from the first subject to the second, with other columns."""
+
+    def apply(root: Path) -> None:
+        (root / "edges").mkdir()
+        edges = {"subject_id": [1], "other_subject_id": [2], **columns}
+        pl.DataFrame(edges).write_parquet(root / EDGES)
+
+    return apply
+
+
 # Each defect, and the one finding that it makes: check, severity, file, count.
 DEFECTS = {
     "truncated": (truncate(SECOND), ("file", "error", SECOND, 1)),
@@ -152,6 +166,14 @@ DEFECTS = {
         change("tasks/died/0.parquet", lambda f: f.drop("prediction_time")),
         ("labels", "error", "tasks/died", 1),
     ),
+    "edges of a weight": (relate(weight=[1.5]), ("edges", "error", EDGES, 1)),
+    "edges to nobody": (relate(other_subject_id=[None]), ("edges", "error", EDGES, 1)),
+    "edges of a zone": (
+        relate(time=[datetime(2020, 1, 1, tzinfo=UTC)]),
+        ("edges", "error", EDGES, 1),
+    ),
+    "an edge to itself": (relate(other_subject_id=[1]), ("edges", "warning", EDGES, 1)),
+    "an unknown edge": (relate(subject_id=[SECRET]), ("edges", "warning", EDGES, 1)),
 }
 ALONE = {name: (apply, found) for name, (apply, found) in DEFECTS.items() if found is not None}
 
@@ -182,6 +204,11 @@ def test_a_defect_of_the_metadata_does_not_hide_the_rest(root, name, severity):
     found = found_in(root)
     assert ("dataset.json", severity, "metadata/dataset.json", 1) in found
     assert ("images exist", "error", SECOND, 1) in found
+
+
+def test_edges_that_are_as_they_should_be_are_no_finding(root):
+    relate(weight=[0.5], time=[datetime(2020, 1, 1)], prediction_time=[None])(root)
+    assert validate(root).findings == ()
 
 
 def test_many_defects_are_all_found_at_once(root):

@@ -1,13 +1,17 @@
 import clinical  # noqa: F401
-from clinical.batch import TimeSeries, Vector
+from clinical.batch import CodeSet, TimeSeries, Vector
 from clinical.errors import ConfigError
-from clinical.relations import RELATIONS, Inputs, Keyed, similar
+from clinical.relations import RELATIONS, Given, Inputs, Keyed, similar
 
 import numpy as np
 import pytest
 import torch
 
 HOUR = 3_600_000_000
+N_CODES = 12
+STATISTICS = {"codes": {"vocabulary": [f"DX//{code}" for code in range(N_CODES)]}}
+MODALITIES = ("events", "static", "codes")
+OPTIONS = {"shares_code": {"max_share": 0.6}}
 
 
 def _containers(generator, n):
@@ -29,12 +33,30 @@ def _containers(generator, n):
             value=torch.from_numpy(generator.random((n, statics), dtype=np.float32)),
             observed=torch.from_numpy(known),
         ),
+        "codes": _codes(generator, n),
     }
+
+
+def _codes(generator, n):
+    """Up to six of twelve codes, the first ones being the most frequent."""
+    drawn = np.argsort(generator.random((n, N_CODES)) ** (1 + np.arange(N_CODES)), axis=1)
+    code = torch.from_numpy(drawn[:, ::-1][:, :6].copy())
+    mask = torch.arange(6) < torch.from_numpy(generator.integers(0, 7, (n, 1)))
+    return CodeSet(code * mask, torch.ones(n, 6) * mask, mask)
 
 
 def _cut(container, index):
     changes = {name: getattr(container, name)[index] for name in vars(container)}
     return type(container)(**changes)
+
+
+def _given(generator, n, subject):
+    """Some six edges into each sample, a few to its own subject, every third to one sample."""
+    sample = np.sort(generator.integers(0, n, 6 * n))
+    named = generator.integers(0, n, 6 * n)
+    other = np.where(generator.random(6 * n) < 0.3, named + 1, 0)
+    weight = generator.integers(1, 5, 6 * n) / np.float32(4)
+    return Given("edges/given.parquet", sample, subject[named], other, weight.astype(np.float32))
 
 
 class Group:
@@ -46,6 +68,7 @@ class Group:
         self.time = generator.integers(0, 300, n) * HOUR
         self.code = generator.integers(0, 4, n)
         self.subject = generator.integers(0, n // 2, n)
+        self.given = _given(generator, n, self.subject)
 
     def inputs(self, rows, *, block=7):
         def blocks(names):
@@ -53,11 +76,12 @@ class Group:
                 part = rows[start : start + block]
                 yield {name: _cut(self.containers[name], part) for name in names}
 
-        return Inputs(self.time[rows], self.code[rows], ("events", "static"), blocks)
+        sample = np.asarray(rows) + 1
+        return Inputs(self.time[rows], self.code[rows], MODALITIES, blocks, STATISTICS, sample)
 
     def keyed(self, relation, parameters, rows, **options):
         keys = relation.keys(self.inputs(rows, **options), parameters)
-        return Keyed(keys, self.subject[rows], np.asarray(rows))
+        return Keyed(keys, self.subject[rows], np.asarray(rows), self.given.take(rows))
 
 
 @pytest.fixture(params=[*sorted(RELATIONS), "similar, by its index"])
@@ -65,7 +89,7 @@ def relation(request, monkeypatch):
     name, _, indexed = request.param.partition(", ")
     if indexed:
         monkeypatch.setattr(similar, "MOST_EXACT", 0)
-    return RELATIONS[name]()
+    return RELATIONS[name](**OPTIONS.get(name, {}))
 
 
 def _edges(relation, group, everyone, reference):

@@ -1,6 +1,7 @@
 """Teachers: never of a subject that they were fitted on, and heard as far as they should be."""
 
 from clinical.batch import Target
+from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
 from clinical.config import FinetuneConfig
 from clinical.datamodule import make_loader
@@ -60,8 +61,15 @@ def cohort():
 
 
 def risks(config, features, labels, subject, width=0) -> np.ndarray:
-    teachers = list(teaching._teachers(config, TASK, features, labels, subject, width=width))
-    return teaching._mean_risk(teachers, features, subject)
+    teachers = list(teachers_of(config, features, labels, subject, width=width))
+    return sigmoid(teaching.out_of_fold_logit(teachers, features, subject))
+
+
+def teachers_of(config, features, labels, subject, width=0):
+    experts = config.finetune.teachers
+    return teaching.teachers_of(
+        config, TASK, features, labels, subject, experts=experts, width=width
+    )
 
 
 def test_no_teacher_knows_the_label_of_the_subject_it_speaks_of(config, cohort):
@@ -70,7 +78,7 @@ def test_no_teacher_knows_the_label_of_the_subject_it_speaks_of(config, cohort):
 
 def test_a_parrot_that_knew_would_be_heard(config, cohort):
     features, labels, subject = cohort
-    (first, *_) = teaching._teachers(config, TASK, features, labels, subject, width=0)
+    (first, *_) = teachers_of(config, features, labels, subject)
     known = np.isin(subject, first.subjects) & ~np.isnan(labels)
     assert np.array_equal(first.model.logit(features[known]) > 0, labels[known] == 1)
 
@@ -78,7 +86,7 @@ def test_a_parrot_that_knew_would_be_heard(config, cohort):
 def test_whoever_has_no_label_is_told_by_every_fold_and_others_by_one(cohort):
     _, labels, subject = cohort
     known = ~np.isnan(labels)
-    folds = teaching._folds(labels[known], subject[known], seed=0)
+    folds = teaching.folds_of(labels[known], subject[known], seed=0)
     times = np.sum([~np.isin(subject, subjects) for subjects in folds], axis=0)
     unknown = [20, 21, 40, 41]  # samples of subjects without any label
     assert set(times[unknown]) == {len(folds)} == {teaching.FOLDS}
@@ -89,7 +97,7 @@ def test_whoever_has_no_label_is_told_by_every_fold_and_others_by_one(cohort):
 def test_every_fold_has_its_share_of_each_class(seed):
     labels = np.zeros(100)
     labels[:8] = [1, 0] * 4  # a subject with differing labels counts as a positive one
-    folds = teaching._folds(labels, np.arange(100) // 2, seed=seed)
+    folds = teaching.folds_of(labels, np.arange(100) // 2, seed=seed)
     assert len(folds) == 4
     assert {int(np.isin(np.arange(4), subjects).sum()) for subjects in folds} == {3}
 
@@ -107,7 +115,7 @@ def test_a_probe_of_the_embedding_counts_for_less_the_more_labels_there_are(conf
     features, labels = draws.normal(size=(n, 5)), np.resize([0.0, 1.0], n)
     features[:, 4] += 4 * labels
     features[:, :3] = np.nan  # flat features; a probe reads the embedding alone
-    _, probe, *_ = teaching._teachers(config, TASK, features, labels, np.arange(n), width=2)
+    _, probe, *_ = teachers_of(config, features, labels, np.arange(n), width=2)
     assert probe.weight == weight
     others = ~np.isin(np.arange(n), probe.subjects)
     told = probe.model.logit(features[others])
@@ -119,7 +127,7 @@ def test_a_teacher_is_heard_as_far_as_it_counts(cohort):
     first, second = (type("Sure", (), {"logit": lambda _, f, i=i: f[:, i]})() for i in (0, 1))
     nobody = np.array([], dtype=int)
     teachers = [teaching.Teacher(first, nobody, 3.0), teaching.Teacher(second, nobody, 1.0)]
-    risk = teaching._mean_risk(teachers, features, subject)
+    risk = sigmoid(teaching.out_of_fold_logit(teachers, features, subject))
     mean = 0.75 * features[:, 0] + 0.25 * features[:, 1]
     np.testing.assert_allclose(np.log(risk / (1 - risk)), mean)
 
@@ -238,7 +246,7 @@ def test_labels_outside_of_train_teach_nothing(hospital_run, store):
 def test_each_row_has_its_own_features(hospital_run, store):
     config = hospital_run()
     model = build_model(config, store).train()
-    features = teaching._Features(config, store, model)
+    features = teaching.Features(config, store, model)
     rows = store.rows("train")[[7, 2, 5]]
     alone = np.concatenate([features.table(row[None]) for row in rows])
     np.testing.assert_allclose(features.table(rows), alone, atol=1e-5)
@@ -257,7 +265,7 @@ def test_each_row_has_its_own_features(hospital_run, store):
 
 def test_a_network_that_was_not_pretrained_says_nothing(hospital_run, store):
     config = hospital_run("pretrain=null")
-    features = teaching._Features(config, store, build_model(config, store))
+    features = teaching.Features(config, store, build_model(config, store))
     assert features.table(store.rows("train")[:2]).shape == (2, features.tabulator.n_columns)
 
 
