@@ -23,6 +23,7 @@ from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
 from clinical.training.build import scoring_memory
 from clinical.training.members import members
+from clinical.training.relevance import relation_figures
 
 import logging
 import shutil
@@ -115,6 +116,9 @@ def finish(
             task: predictor.bundle.calibration[task].to_json() for task in config.tasks
         },
         "members": _members(predictor, store, judged.rows),
+        "relations": relation_figures(
+            config, store, [n.model for n in predictor.bundle.networks], judged.rows
+        ),
         "counts": store.counts,
         "evaluation": evaluation.to_json(),
     }

@@ -214,13 +214,17 @@ class ClinicalModel(nn.Module):
         rows = self.reference_memory
         rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
-        for name, is_open in zip(self.relations, self.is_open, strict=True):
+        open_relations = self.open_relations
+        for name in self.relations:
+            passing = cast(MessagePassing, self.message_passing[name])
+            if name not in open_relations:
+                said[name] = passing.silence(fused)
+                continue
             edges = neighbours[name]
-            unheard = ~is_open.expand(len(fused))
             if self.training:
                 draws = torch.rand(len(fused), device=fused.device)
-                unheard = unheard | (draws < self.relation_dropout)
-            said[name] = self.message_passing[name](fused, rows, edges.drop(unheard))
+                edges = edges.drop(draws < self.relation_dropout)
+            said[name] = passing(fused, rows, edges)
         return said
 
 

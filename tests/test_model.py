@@ -139,6 +139,29 @@ def test_no_neighbour_is_a_state_of_its_own(model, batch):
     assert_same_scores(run(unfilled, nobody), outputs, slice(None))
 
 
+def test_a_closed_relation_is_as_if_nobody_had_neighbours_by_it(model, batch):
+    model = copy.deepcopy(model)
+    model.keep_open(["same_unit"])
+    assert model.open_relations == {"same_unit"}
+    expected = run(model, batch.without_relation("similar"))
+    assert_same_scores(run(model, batch), expected, slice(None))
+    assert any(moved(run(model, batch.without_relation("same_unit")), expected))
+    reopened = copy.deepcopy(model)
+    reopened.keep_open(model.relations)
+    assert any(moved(run(reopened, batch), expected))
+    reopened.load_state_dict(model.state_dict())
+    assert reopened.open_relations == {"same_unit"}
+    assert_same_scores(run(reopened, batch), expected, slice(None))
+
+
+def test_training_never_opens_what_is_closed(model, batch):
+    model = copy.deepcopy(model).train()
+    model.keep_open([])
+    outputs = model(batch)
+    assert not any(linked.any() for linked in outputs.linked.values())
+    assert not any(gate.any() for gate in outputs.gates.values())
+
+
 def test_contemporaries_behind_the_references_are_read_without_touching_the_model(
     synthetic, model, batch
 ):

@@ -83,6 +83,11 @@ class MessagePassing(nn.Module):
         gate = torch.sigmoid(self.gate(torch.cat([trunk, counts], 1))[:, 0]) * anyone
         return Message(self.no_neighbour + gate[:, None] * word, gate, anyone)
 
+    def silence(self, fused: Tensor) -> Message:
+        """What is heard by a relation that is closed: nobody's neighbour, for nobody [B, D]."""
+        nothing = fused.new_zeros(len(fused))
+        return Message(self.no_neighbour.expand(len(fused), -1), nothing, nothing.bool())
+
     def _attention(self, trunk: Tensor, rows: Tensor, weight: Tensor, linked: Tensor) -> Tensor:
         """[B, H, K] shares of the neighbours; with the null row's they sum to 1."""
         size, width = trunk.shape

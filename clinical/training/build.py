@@ -15,7 +15,7 @@ from clinical.training.checkpoint import fit, is_finished
 from clinical.training.finetune import FinetuneStage
 from clinical.training.members import Member
 from clinical.training.pretrain import PretrainStage
-from clinical.training.relevance import relevances, shown
+from clinical.training.relevance import relevances, shown, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
@@ -154,8 +154,8 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
-    if not finished:
-        _close_relations(config, store, model)
+    if not finished and settings.try_relations and config.pretrain is not None:
+        _close_relations(member, store, model)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
@@ -182,17 +182,16 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
 
 
-def _close_relations(config: RunConfig, store: Store, model: ClinicalModel) -> None:
+def _close_relations(member: Member, store: Store, model: ClinicalModel) -> None:
     """Close the relations that tell nothing, as far as a pretrained network can say."""
+    config = member.config
     found = references(config, store)
-    if found is None or not config.graph.only_shown or not config.pretrain:
+    if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
     told = relevances(config, store, model)
-    for relation, tasks in told.items():
-        for task, relevance in tasks.items():
-            logger.info("graph.relations.%s: %s of %s", relation, relevance.words, task)
     model.keep_open(shown(told))
+    write_relevances(member, told)
 
 
 def scoring_memory(

@@ -9,16 +9,24 @@ the log loss by more than chance would stays open.
 from clinical.calibration import fit_logistic
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.datamodule import make_loader
 from clinical.experts.fitting import store_labels
 from clinical.model import ClinicalModel
+from clinical.training.finetune import FinetuneStage
+from clinical.training.members import Member, members
 from clinical.training.teaching import Features, folds_of, out_of_fold_logit, teachers_of
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+logger = logging.getLogger(__name__)
 
 EXPERTS = ("additive",)
 """Who says what the patient alone tells; nothing more need be installed for it."""
@@ -26,6 +34,8 @@ WORD_PRIOR_SD = 0.5
 """Of what the neighbours add to a logit, before any label is seen."""
 FLAT = 1e-6
 """Ridge of what is hardly held back."""
+GATES_OF = 1000
+FILE = "relations.json"
 ERRORS = 1.0
 """Standard errors that the gain must exceed."""
 
@@ -49,21 +59,13 @@ class Relevance:
         """Whether they add more than chance would."""
         return self.gain > ERRORS * self.error
 
-    @property
-    def words(self) -> str:
-        """For a log."""
-        said = "its neighbours tell something" if self.is_shown else "its neighbours tell nothing"
-        return f"{said} ({self.gain:+.4f} nats, standard error {self.error:.4f})"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"gain": self.gain, "error": self.error, "n": self.n}
+Told = Mapping[str, Mapping[str, Relevance]]
+"""By relation, then by task; without the tasks that have too few labels to tell."""
 
 
-def relevances(
-    config: RunConfig, store: Store, model: ClinicalModel
-) -> dict[str, dict[str, Relevance]]:
-    """relation -> task -> what its neighbours add; without tasks that have too few labels to tell.
+def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
+    """What the neighbours by each relation add about each task.
 
     Args:
         config: of the network, with its seed.
@@ -102,11 +104,93 @@ def relevances(
     return found
 
 
-def shown(found: dict[str, dict[str, Relevance]]) -> frozenset[str]:
+def shown(told: Told) -> frozenset[str]:
     """Relations that tell something of at least one task."""
     return frozenset(
-        name for name, tasks in found.items() if any(r.is_shown for r in tasks.values())
+        name for name, tasks in told.items() if any(r.is_shown for r in tasks.values())
     )
+
+
+def write_relevances(member: Member, told: Told) -> None:
+    """Say what was found, and leave it beside the network's weights for `relation_figures`."""
+    for relation, tasks in told.items():
+        for task, found in tasks.items():
+            logger.info(
+                "graph.relations.%s: its neighbours tell %s of %s that the patients themselves "
+                "don't (%+.4f nats, standard error %.4f)",
+                relation,
+                "something" if found.is_shown else "nothing",
+                task,
+                found.gain,
+                found.error,
+            )
+    path = _file(member)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: {t: asdict(r) for t, r in tasks.items()} for name, tasks in told.items()}
+    path.write_text(json.dumps(plain), encoding="utf-8")
+
+
+def relation_figures(
+    config: RunConfig, store: Store, models: Sequence[ClinicalModel], rows: np.ndarray
+) -> dict[str, Any]:
+    """For each relation: in how many networks it is open, why, and how far it is let in.
+
+    Args:
+        config: of the run.
+        store: what was prepared.
+        models: the networks that score, as they were read from the bundle.
+        rows: of the store, on which the gates are read; the first `GATES_OF` of them.
+    """
+    gates = [_gates(config, store, model, rows[:GATES_OF]) for model in models]
+    tried = [_read(member) for member in members(config)]
+    figures: dict[str, Any] = {}
+    for name in config.graph.relations:
+        open_ones = [i for i, model in enumerate(models) if name in model.open_relations]
+        linked, first = gates[0][name]
+        let_in = [first, *(each[name][1] for each in gates[1:])]
+        figures[name] = {
+            "networks": len(models),
+            "open": len(open_ones),
+            "linked": linked,
+            "gate": float(np.mean([let_in[i] for i in open_ones])) if open_ones else 0.0,
+            "tried": {
+                task: _mean_relevance([told[name][task] for told in tried if task in told[name]])
+                for task in config.tasks
+                if any(task in told.get(name, {}) for told in tried)
+            },
+        }
+    return figures
+
+
+def _file(member: Member) -> Path:
+    return member.checkpoints / FinetuneStage.name / FILE
+
+
+def _read(member: Member) -> dict[str, Any]:
+    path = _file(member)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _mean_relevance(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Over the networks that tried it."""
+    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+
+
+@torch.inference_mode()
+def _gates(
+    config: RunConfig, store: Store, model: ClinicalModel, rows: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Relation -> the share of rows with a neighbour, and the mean gate of those."""
+    loader = make_loader(store.folder, config, rows, batch_size=128, workers=0, shuffle_seed=None)
+    linked = dict.fromkeys(model.relations, 0)
+    total = dict.fromkeys(model.relations, 0.0)
+    for batch in loader:
+        outputs = model(batch)
+        for name in model.relations:
+            linked[name] += int((batch.neighbours[name].rows >= 0).any(1).sum())
+            total[name] += float(outputs.gates[name].sum())
+    n = max(1, len(rows))
+    return {name: (linked[name] / n, total[name] / max(1, linked[name])) for name in linked}
 
 
 def _word(
