@@ -140,6 +140,31 @@ class ClinicalModel(nn.Module):
         """Write the fused summaries [N, D] of all references, as `embed` gives them."""
         self.reference_memory.replace_all(embedding)
 
+    def find_directions(self, neighbours: Mapping[str, Neighbours], half: Tensor) -> dict[str, int]:
+        """Find on what neighbours agree with the references, by relation; how many directions hold.
+
+        Args:
+            neighbours: of every reference, in the memory's order.
+            half: [N] bool, two halves of the subjects.
+        """
+        return {
+            name: self._passing(name).find_directions(self.reference_memory, edges, half)
+            for name, edges in neighbours.items()
+        }
+
+    def directions(self, relation: str) -> Tensor:
+        """[D, R] along which a relation's neighbours agree with a patient; zero where none was
+        found."""
+        return self._passing(relation).directions
+
+    def follow_directions(self) -> None:
+        """Bring what `find_directions` found up to the memory that was just written."""
+        for name in self.relations:
+            self._passing(name).follow(self.reference_memory)
+
+    def _passing(self, relation: str) -> MessagePassing:
+        return cast(MessagePassing, self.message_passing[relation])
+
     def head(self, task: str) -> BinaryHead:
         """The head of a task."""
         return cast(BinaryHead, self.heads[task])
@@ -216,7 +241,7 @@ class ClinicalModel(nn.Module):
         said: dict[str, Message] = {}
         open_relations = self.open_relations
         for name in self.relations:
-            passing = cast(MessagePassing, self.message_passing[name])
+            passing = self._passing(name)
             if name not in open_relations:
                 said[name] = passing.silence(fused)
                 continue

@@ -1,6 +1,6 @@
 """From a prepared store and a configuration to a trained model."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
@@ -154,8 +154,8 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
-    if not finished and settings.try_relations and config.pretrain is not None:
-        _close_relations(member, store, model)
+    if not finished and config.pretrain is not None:
+        _look_around(member, store, model)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
@@ -182,16 +182,38 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
 
 
-def _close_relations(member: Member, store: Store, model: ClinicalModel) -> None:
-    """Close the relations that tell nothing, as far as a pretrained network can say."""
+def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
+    """Find on what related patients agree, and close the relations that tell nothing.
+
+    A pretrained network can say both before it learns from labels.
+    """
     config = member.config
     found = references(config, store)
     if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
-    told = relevances(config, store, model)
-    model.keep_open(shown(told))
-    write_relevances(member, told)
+    edges = _reference_edges(config, store)
+    for name, n_found in model.find_directions(edges, _half_of_subjects(store)).items():
+        logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
+    if config.finetune.try_relations:
+        told = relevances(config, store, model)
+        model.keep_open(shown(told))
+        write_relevances(member, told)
+
+
+def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
+    """Relation -> the neighbours of every reference."""
+    edges = {}
+    for name in config.graph.relations:
+        columns = store.neighbours(name)
+        near, weight = (columns[column].take(store.reference_rows) for column in ("rows", "weight"))
+        edges[name] = Neighbours(torch.from_numpy(near), torch.from_numpy(weight))
+    return edges
+
+
+def _half_of_subjects(store: Store) -> torch.Tensor:
+    """[N] bool: the references of one half of the subjects, by their hash."""
+    return torch.from_numpy(store.fitted.reference_subject % 2 == 0)
 
 
 def scoring_memory(

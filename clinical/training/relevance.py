@@ -30,8 +30,11 @@ logger = logging.getLogger(__name__)
 
 EXPERTS = ("additive",)
 """Who says what the patient alone tells; nothing more need be installed for it."""
-WORD_PRIOR_SD = 0.5
-"""Of what the neighbours add to a logit, before any label is seen."""
+AGREED_PRIOR_SD = 1.0
+"""Of what neighbours add to a logit, before any label is seen, by that on which they agree with
+the patient."""
+WHOLE_PRIOR_SD = 0.5
+"""By all that they say."""
 FLAT = 1e-6
 """Ridge of what is hardly held back."""
 GATES_OF = 1000
@@ -90,13 +93,14 @@ def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
             continue
         asked = ~np.isnan(of_task)
         alone = out_of_fold_logit(teachers, table[asked], subject[asked])
-        for name, (word, linked) in words.items():
+        for name, (word, prior, linked) in words.items():
             some = linked[asked]
             added = _added(
                 alone[some],
                 word[asked][some],
                 of_task[asked][some],
                 subject[asked][some],
+                prior=prior,
                 seed=config.seed,
             )
             if added is not None:
@@ -195,11 +199,12 @@ def _gates(
 
 def _word(
     store: Store, model: ClinicalModel, relation: str, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the neighbours of store rows say: their mean memory row and number; and who has any.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the neighbours of store rows say: their mean memory row and their number.
 
     Returns:
-        [n, D + 1] and [n] bool.
+        [n, R + D + 1]: along the directions on which neighbours agree, and all of it; [R + D + 1]
+        ridge of each column; and [n] bool, who has a neighbour.
     """
     columns = store.neighbours(relation)
     near, weight = columns["rows"].take(rows), columns["weight"].take(rows)
@@ -208,12 +213,24 @@ def _word(
         said = model.reference_memory.read(torch.from_numpy(near)).cpu().numpy()
     total = (weight * linked).sum(1)
     mean = np.einsum("nk,nkd->nd", weight * linked, said) / np.maximum(total, 1e-9)[:, None]
-    word = np.column_stack([mean, np.log1p(linked.sum(1))]).astype(np.float64)
-    return word, np.asarray(linked.any(axis=1))
+    agreed = mean @ model.directions(relation).cpu().numpy()
+    whole = np.column_stack([mean, np.log1p(linked.sum(1))])
+    prior = [
+        np.full(part.shape[1], part.shape[1] / sd**2)
+        for part, sd in ((agreed, AGREED_PRIOR_SD), (whole, WHOLE_PRIOR_SD))
+    ]
+    word = np.hstack([agreed, whole]).astype(np.float64)
+    return word, np.concatenate(prior), np.asarray(linked.any(axis=1))
 
 
 def _added(
-    alone: np.ndarray, word: np.ndarray, labels: np.ndarray, subject: np.ndarray, *, seed: int
+    alone: np.ndarray,
+    word: np.ndarray,
+    labels: np.ndarray,
+    subject: np.ndarray,
+    *,
+    prior: np.ndarray,
+    seed: int,
 ) -> Relevance | None:
     """The gain of `word` [n, P] beside the logit `alone` [n]; None with too few subjects."""
     folds = folds_of(labels, subject, seed) if len(labels) else []
@@ -222,9 +239,9 @@ def _added(
     spread = word.std(axis=0)
     word = (word - word.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     plain = np.column_stack([np.ones(len(alone)), alone])
-    free, held_back = np.full(2, FLAT), np.full(len(word.T), len(word.T) / WORD_PRIOR_SD**2)
+    free = np.full(2, FLAT)
     without = _cross_fitted(plain, free, labels, subject, folds)
-    whole, ridge = np.column_stack([plain, word]), np.concatenate([free, held_back])
+    whole, ridge = np.column_stack([plain, word]), np.concatenate([free, prior])
     return _over_subjects(without - _cross_fitted(whole, ridge, labels, subject, folds), subject)
 
 

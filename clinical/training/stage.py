@@ -40,6 +40,7 @@ class References:
         for batch in self.loader:
             embedding[position[batch.row]] = model.embed(batch.to(device)).float().cpu()
         model.set_memory(embedding.to(device))
+        model.follow_directions()
         model.train(was_training)
 
 

@@ -23,7 +23,12 @@ def added(word, *, subject=None, seed=0) -> Relevance | None:
     own, others = draws.normal(size=(2, N))
     labels = (draws.random(N) < 1 / (1 + np.exp(-own - others))).astype(float)
     subject = np.arange(N) if subject is None else subject
-    return relevance._added(own, word(others, draws), labels, subject, seed=seed)
+    return tried(own, word(others, draws), labels, subject, seed=seed)
+
+
+def tried(own, word, labels, subject, seed=0):
+    prior = np.full(word.shape[1], 4.0 * word.shape[1])
+    return relevance._added(own, word, labels, subject, prior=prior, seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -43,7 +48,7 @@ def test_what_the_patient_knows_already_adds_nothing():
     draws = np.random.default_rng(3)
     own = draws.normal(size=N)
     labels = (draws.random(N) < 1 / (1 + np.exp(-own))).astype(float)
-    found = relevance._added(own, own[:, None], labels, np.arange(N), seed=0)
+    found = tried(own, own[:, None], labels, np.arange(N))
     assert found.gain < 0.005
 
 
@@ -52,8 +57,8 @@ def test_the_word_is_judged_on_subjects_that_it_was_not_fitted_on():
     subject = np.arange(N) // 20
     labels = (np.random.default_rng(0).random(N // 20) < 0.5).astype(float)[subject]
     by_heart = np.eye(N // 20)[subject]
-    told = relevance._added(np.zeros(N), by_heart, labels, subject, seed=0)
-    as_if_apart = relevance._added(np.zeros(N), by_heart, labels, np.arange(N), seed=0)
+    told = tried(np.zeros(N), by_heart, labels, subject)
+    as_if_apart = tried(np.zeros(N), by_heart, labels, np.arange(N))
     assert told.gain < 0.01 < 0.1 < as_if_apart.gain
 
 
@@ -61,7 +66,7 @@ def test_with_too_few_of_a_class_nothing_is_known():
     rare = np.zeros(N)
     rare[:2] = 1
     word = np.ones((N, 1))
-    assert relevance._added(np.zeros(N), word, rare, np.arange(N), seed=0) is None
+    assert tried(np.zeros(N), word, rare, np.arange(N)) is None
     assert shown({"similar": {}, "same_unit": {TASK: Relevance(0.1, 0.01, 50)}}) == {"same_unit"}
 
 
@@ -93,14 +98,16 @@ def test_the_neighbours_word_is_the_mean_of_their_memory(run, store):
     model = build_model(run, store)
     references(run, store).refresh(model, device=torch.device("cpu"))
     rows = store.rows("train")[:30]
-    word, linked = relevance._word(store, model, "similar", rows)
+    word, prior, linked = relevance._word(store, model, "similar", rows)
+    n_agreed = model.directions("similar").shape[1]
+    assert word.shape == (30, len(prior)) == (30, n_agreed + model.width + 1)
     near = store.neighbours("similar")["rows"].take(rows)
     weight = store.neighbours("similar")["weight"].take(rows)
     memory = model.reference_memory.read(torch.arange(len(model.memory))).numpy()
     for place in np.flatnonzero(linked)[:5]:
         there = near[place] >= 0
         mean = np.average(memory[near[place][there]], axis=0, weights=weight[place][there])
-        np.testing.assert_allclose(word[place, :-1], mean, atol=1e-5)
+        np.testing.assert_allclose(word[place, n_agreed:-1], mean, atol=1e-5)
         assert word[place, -1] == pytest.approx(np.log1p(there.sum()))
     assert linked.any()
 
