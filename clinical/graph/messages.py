@@ -146,10 +146,9 @@ class _Word(nn.Module):
     def __init__(self, n_inputs: int, width: int, *, dropout: float) -> None:
         super().__init__()
         self.linear = nn.Linear(n_inputs, width)
+        self.first = nn.Linear(n_inputs, width)
+        self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(width, width)
-        self.curved = nn.Sequential(
-            nn.Linear(n_inputs, width), nn.GELU(), nn.Dropout(dropout), self.last
-        )
 
     def start_from_nothing(self) -> None:
         """A random start would be one more thing to unlearn."""
@@ -159,7 +158,8 @@ class _Word(nn.Module):
 
     def forward(self, read: Tensor) -> Tensor:
         """[B, n_inputs] -> [B, D]."""
-        word: Tensor = self.linear(read) + self.curved(read)
+        curved = self.last(self.dropout(F.gelu(self.first(read))))
+        word: Tensor = self.linear(read) + curved
         return word
 
 
