@@ -117,7 +117,13 @@ class Panel:
             at = batch.row.numpy()
             for number, network in enumerate(networks):
                 encoded = encode(network.model, batch)
-                asked = self.answers(network.model, encoded, batch, left_out, memories[number])
+                asked = self.answers(
+                    network.model,
+                    batch,
+                    encoded=encoded,
+                    left_out=left_out,
+                    memories=memories[number],
+                )
                 for opinions, logits in zip(found, asked, strict=True):
                     for task, logit in logits.items():
                         opinions[task].networks[number, at] = logit.double().numpy()
@@ -130,8 +136,9 @@ class Panel:
     def answers(
         self,
         model: ClinicalModel,
-        encoded: Encoded,
         batch: ClinicalBatch,
+        *,
+        encoded: Encoded,
         left_out: Sequence[frozenset[str]],
         memories: Sequence[Tensor],
     ) -> list[Mapping[str, Tensor]]:
@@ -139,8 +146,8 @@ class Panel:
 
         Args:
             model: of the network.
-            encoded: what it makes of the batch's modalities.
             batch: whose neighbours are heard.
+            encoded: what the network makes of the batch's modalities; see `encode`.
             left_out: see `left_out_with`.
             memories: what it reads its neighbours from, for each of `left_out`; see `memories`.
         """

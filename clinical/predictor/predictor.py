@@ -4,6 +4,7 @@ from clinical.bundle import Bundle
 from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
+from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
 
@@ -111,6 +112,44 @@ class Predictor:
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)
 
+    def embed(
+        self,
+        extract: str | Path,
+        *,
+        aspect: str | None = None,
+        samples: pd.DataFrame | None = None,
+        context: str | Path | None = None,
+        work: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """One representation a patient, for what is asked: a task, a relation or nothing.
+
+        Of an ensemble it is the first network's: networks have spaces of their own, in which
+        distances and directions cannot be compared, so that no mean of them means anything.
+
+        Args:
+            extract, samples, context, work: as for `score`.
+            aspect: name of a task or of a relation; by default the summary of the patient's own
+                data, before anybody else is looked at.
+
+        Returns:
+            One row a sample, in the order of `samples` where given: subject_id, prediction_time,
+            dim_0 ... (float32), and reason where nothing is visible and every dim_ is NaN.
+
+        Raises:
+            SchemaError: as for `score`.
+            ConfigError: the model has no such task or relation.
+        """
+        check_aspect(self.panel, aspect)
+        with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+            of = store.samples[rows]
+            vectors = embeddings(self.panel, store, rows=rows, aspect=aspect)
+        vectors[of["reason"].is_not_null().to_numpy()] = np.nan
+        dims = pd.DataFrame(vectors, columns=[f"dim_{i}" for i in range(vectors.shape[1])])
+        dims.insert(0, "subject_id", of["subject_id"].to_numpy())
+        dims.insert(1, "prediction_time", of["prediction_time"].to_numpy())
+        dims["reason"] = pd.Series(of["reason"].to_list(), dtype="string")
+        return dims
+
     @contextmanager
     def prepared(
         self,
@@ -156,6 +195,13 @@ class Predictor:
         """Uncalibrated scores, networks and experts together: task -> [N] float64."""
         return self.panel.logits(opinions)
 
+    def probability(self, task: str, logits: np.ndarray) -> np.ndarray:
+        """Scores of uncalibrated logits [N] of a task, calibrated as the model card says."""
+        calibration = self.bundle.calibration.get(task)
+        if calibration is not None:
+            return calibration.apply(logits)
+        return sigmoid(logits)
+
     def _score_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
     ) -> list[pd.DataFrame]:
@@ -170,7 +216,7 @@ class Predictor:
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
         samples = store.samples[rows]
-        score = self._probability(task, logits)
+        score = self.probability(task, logits)
         score[samples["reason"].is_not_null().to_numpy()] = np.nan
         frame = pd.DataFrame(
             {
@@ -189,12 +235,6 @@ class Predictor:
         if label in samples.columns:
             frame.insert(6, "label", samples[label].to_numpy().astype(np.float64))
         return frame
-
-    def _probability(self, task: str, logits: np.ndarray) -> np.ndarray:
-        calibration = self.bundle.calibration.get(task)
-        if calibration is not None:
-            return calibration.apply(logits)
-        return sigmoid(logits)
 
 
 def _asked(store: Store, samples: pd.DataFrame | None) -> np.ndarray:
