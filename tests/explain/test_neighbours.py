@@ -7,13 +7,16 @@ from clinical.errors import ConfigError
 from clinical.explain import by_relation, explain_neighbours
 from clinical.preparation import prepare_for_scoring
 
+import importlib.resources
 import importlib.util
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 _spec = importlib.util.spec_from_file_location(
@@ -221,7 +224,18 @@ def test_no_identifier_of_a_reference_is_told(predictor, extract, explained):
         assert train.isdisjoint(explained[name].dropna())
 
 
-# Which rows there are
+# Which rows and columns there are
+
+
+def test_the_table_is_the_one_that_is_described(explained, tmp_path):
+    folder = importlib.resources.files("clinical.data_schemas")
+    described = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))["columns"]
+    explained.to_parquet(tmp_path / "table.parquet", index=False)
+    schema = pq.read_schema(tmp_path / "table.parquet")
+    assert schema.names == [column["name"] for column in described]
+    for column, found in zip(described, schema.types, strict=True):
+        assert str(found).removeprefix("large_") == column["dtype"]
+        assert column["nullable"] or explained[column["name"]].notna().all()
 
 
 def test_a_relation_comes_before_its_neighbours_and_they_by_their_effect(explained, predictor):
