@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clinical.experiment import Run
+    from clinical.explain import explain_neighbours
     from clinical.pipeline import (
+        embed,
         evaluate,
         finetune,
         import_extract,
@@ -36,7 +38,9 @@ __all__ = [
     "Run",
     "SchemaError",
     "__version__",
+    "embed",
     "evaluate",
+    "explain_neighbours",
     "finetune",
     "import_extract",
     "prepare",
@@ -59,7 +63,11 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
     def __getattr__(name):
         if name not in __all__:
             raise AttributeError(f"module 'clinical' has no attribute {name!r}")
-        home = {"Predictor": "clinical.predictor", "Run": "clinical.experiment"}
+        home = {
+            "Predictor": "clinical.predictor",
+            "Run": "clinical.experiment",
+            "explain_neighbours": "clinical.explain",
+        }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
         globals()[name] = value
         return value

@@ -177,6 +177,53 @@ def score(
 
 
 @app.command()
+def embed(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    aspect: Annotated[
+        str | None, typer.Option(help="Task or relation; else the patient's own data.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("embeddings.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Write one representation of every sample, for a task or a relation."""
+    from clinical.scoring import embed_extract
+
+    embedded = embed_extract(
+        bundle, extract, aspect=aspect, out=out, context=context, threads=threads
+    )
+    nothing = embedded["reason"].notna()
+    counts = {"samples embedded": int((~nothing).sum()), "with nothing visible": int(nothing.sum())}
+    screen.show(screen.pairs("what", "count", counts))
+    typer.echo(f"embeddings: {out}")
+
+
+@app.command()
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("explanation.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="By default every binary one.")] = None,
+    top: Annotated[int, typer.Option(help="Neighbours a sample and relation.", min=0)] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Say which relations and neighbours moved each score, by leaving each out."""
+    from clinical.scoring import explain_extract
+
+    explained = explain_extract(
+        bundle, extract, task=task, top=top, out=out, context=context, threads=threads
+    )
+    screen.show_explanation(explained)
+    typer.echo(f"explanation: {out}")
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,

@@ -213,6 +213,29 @@ def score(
     return scored.predictions
 
 
+def embed(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    aspect: str | None = None,
+    out: str | Path | None = None,
+    context: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """One representation of each sample of an extract, for what is asked.
+
+    Args:
+        bundle, extract, out, context, threads: as for `score`.
+        aspect: name of a task or of a relation; by default the summary of the patient's own data.
+
+    Returns:
+        What `Predictor.embed` does: one row a sample.
+    """
+    from clinical.scoring import embed_extract
+
+    return embed_extract(bundle, extract, aspect=aspect, out=out, context=context, threads=threads)
+
+
 def evaluate(
     predictions: "str | Path | pd.DataFrame",
     labels: "str | Path | pd.DataFrame | None" = None,

@@ -80,6 +80,29 @@ def show_recognised(found: "Sequence[Recognised]") -> None:
     typer.echo("unknown: events of codes that the model has not learned; they are not used")
 
 
+def show_explanation(explained: "pd.DataFrame") -> None:
+    """How far each relation moves most scores, a table a task."""
+    from clinical.explain import by_relation
+
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    for task, rows in by_relation(explained).groupby("task", sort=False):
+        table = Table("relation", box=SIMPLE)
+        for heading in ("with neighbours", "score moves by", "log odds move by"):
+            table.add_column(heading, justify="right")
+        for row in rows.to_dict("records"):
+            sizes = (row["median_effect"], row["median_effect_logit"])
+            moves = [f"{size:.4f}" if size == size else "–" for size in sizes]
+            table.add_row(escape(row["relation"]), f"{100 * row['with_neighbours']:.1f} %", *moves)
+        n_samples = f"{rows['samples'].max():,}"
+        typer.echo(f"\n{task}: what each relation does to the scores of {n_samples} samples")
+        show(table)
+    typer.echo("moves by: median size of the difference that leaving the relation out makes to")
+    typer.echo("samples that have neighbours by it")
+
+
 def show_evaluation(evaluation: "Evaluation") -> None:
     """The metrics of each task, and what each part is worth where the predictions say."""
     shown = evaluation.display_table()
