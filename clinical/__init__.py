@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clinical.experiment import Run
     from clinical.pipeline import (
+        audit,
         evaluate,
         finetune,
         import_extract,
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "SchemaError",
     "__version__",
+    "audit",
     "evaluate",
     "finetune",
     "import_extract",
