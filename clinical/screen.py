@@ -95,7 +95,7 @@ def show_audit(audit: "Audit") -> None:
     colours = {HOLDS: "green", LEAK: "bold red", BLIND: "bold red"}
     last = ""
     for line in audit.lines:
-        largest = "–" if line.largest != line.largest else f"{line.largest:.0e}"
+        largest = "–" if line.largest is None else f"{line.largest:.0e}"
         colour = colours.get(line.verdict, "dim")
         table.add_row(
             line.check if line.check != last else "",

@@ -109,7 +109,7 @@ class Graph:
                 is_later = self._times(name)[other] > when[sample]
                 linked.update(sample.tolist())
                 wrong.update(sample[is_later | ~(is_here | is_there)].tolist())
-        change = "neighbours predicted later, or of another data set or calendar"
+        change = "later neighbours, other calendars"
         return Line.found(TIME, change, len(linked), len(wrong))
 
     def _times(self, name: str) -> Whole:
@@ -140,7 +140,7 @@ def _share_a_calendar(scored: Extract, context: Extract | None) -> bool:
 
 def other_splits(fitted: Fitted, splits: pl.DataFrame | None, dataset_name: str) -> Line:
     """That the reference holds nobody of tuning or held_out."""
-    change = "subjects of tuning and held_out in the reference"
+    change = "subjects not in train as reference"
     if splits is None:
         return Line.found(SPLITS, change, 0, 0)
     hashes = subject_hashes(splits["subject_id"].to_numpy(), dataset_name, fitted.salt)

@@ -28,7 +28,7 @@ class Line:
         change: what was changed, or looked at.
         samples: how many samples it concerns.
         moved: how many of them have another score, or an edge that should not be.
-        largest: the largest |difference| of a score; NaN where edges were looked at.
+        largest: the largest |difference| of a score; None where edges were looked at.
         verdict: HOLDS, LEAK, BLIND (a control that should move scores doesn't) or NOTHING (the
             change concerns no sample).
     """
@@ -37,14 +37,14 @@ class Line:
     change: str
     samples: int
     moved: int
-    largest: float
+    largest: float | None
     verdict: str
 
     @classmethod
     def found(cls, check: str, change: str, samples: int, wrong: int) -> "Line":
         """Of what was looked at: `wrong` of some samples, or of their edges."""
         verdict = LEAK if wrong else HOLDS if samples else NOTHING
-        return cls(check, change, samples, wrong, float("nan"), verdict)
+        return cls(check, change, samples, wrong, None, verdict)
 
 
 @dataclass(frozen=True)
