@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clinical.experiment import Run
     from clinical.explain import explain_neighbours
     from clinical.pipeline import (
+        audit,
         embed,
         evaluate,
         finetune,
@@ -38,6 +39,7 @@ __all__ = [
     "Run",
     "SchemaError",
     "__version__",
+    "audit",
     "embed",
     "evaluate",
     "explain_neighbours",

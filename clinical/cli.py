@@ -241,6 +241,27 @@ def evaluate(
             typer.echo(f"picture: {path}")
 
 
+@app.command()
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    samples: Annotated[int, typer.Option(help="How many are drawn.", min=2)] = 200,
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Splits of the training, if not the extract's own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help=".json or .csv file to write.")] = None,
+) -> None:
+    """Look for leaks: what must not matter is changed; exit code 1 if a score moves."""
+    from clinical.pipeline import audit as look
+
+    found = look(bundle, extract, samples=samples, context=context, splits=splits, out=out)
+    screen.show_audit(found)
+    raise typer.Exit(DONE if found.passed else DATA_ERRORS)
+
+
 def main() -> None:
     """Run the command line; see DONE, DATA_ERRORS, USER_ERROR and OUR_ERROR for exit codes."""
     try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extra
     from clinical.evaluation import Evaluation
     from clinical.extract.findings import Validation
     from clinical.extract.importers import ImportReport
+    from clinical.leak_audit import Audit
 
     import pandas as pd
 
@@ -285,3 +286,43 @@ def validate(extract: str | Path) -> "Validation":
     from clinical.extract.validate import validate as check
 
     return check(Path(extract))
+
+
+def audit(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    samples: int = 200,
+    context: str | Path | None = None,
+    splits: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> "Audit":
+    """Show on an extract that labels, the future and other patients reach no score of a bundle.
+
+    Each check changes what must not matter in a copy of some samples' records, scores it again and
+    counts the scores that moved; controls change what must matter.
+
+    Args:
+        bundle: folder of the bundle.
+        extract: a MEDS folder; it is only read.
+        samples: how many are drawn, each of another subject.
+        context: extract whose samples may serve as unlabelled contemporaries.
+        splits: file of the splits that the bundle was trained with, if not the extract's own.
+        out: .json or .csv file for the table, written atomically.
+        seed: of what is drawn.
+
+    Returns:
+        The audit, with its `table` and whether it `passed`.
+    """
+    from clinical.leak_audit import audit as look
+    from clinical.leak_audit import check_out
+    from clinical.predictor import Predictor
+
+    if out is not None:
+        check_out(Path(out))
+    predictor = Predictor.load(bundle)
+    found = look(predictor, extract, samples=samples, context=context, splits=splits, seed=seed)
+    if out is not None:
+        found.write(Path(out))
+    return found
