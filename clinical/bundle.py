@@ -133,6 +133,7 @@ def _read_networks(folder: Path, config: RunConfig, fitted: Fitted) -> tuple[Net
         if config.graph.relations and len(memory) != len(fitted.reference_subject):
             raise ValueError("embeddings and keys are of other references")
         model = ClinicalModel(config, fitted.sizes(config), n_reference=len(memory))
+        model.use_statistics(fitted.statistics)
         own = f"{name}/"
         model.load_state_dict(
             {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}

@@ -65,7 +65,8 @@ def test_shapes_are_those_of_the_contract(model, batch):
     assert outputs.present.shape == (8, 5)
     assert set(outputs.messages) == set(outputs.gates) == {"similar", "same_unit"}
     assert outputs.gates["similar"].shape == (8,)
-    assert list(outputs.aspects) == ["mortality", "readmission", "similar", "same_unit"]
+    assert list(outputs.aspects) == ["mortality", "readmission", "similar", "same_unit", "codes"]
+    assert outputs.links.shape == (8, 15)
     assert all(aspect.shape == (8, 16) for aspect in outputs.aspects.values())
     assert {task: tuple(logits.shape) for task, logits in outputs.logits.items()} == {
         "mortality": (8,),
@@ -191,7 +192,7 @@ def test_without_relations_the_graph_has_no_parameter(synthetic, batch):
     assert len(model.memory) == 0
     outputs = run(model, batch)
     assert outputs.messages == {}
-    assert list(outputs.aspects) == ["mortality", "readmission"]
+    assert list(outputs.aspects) == ["mortality", "readmission", "codes"]
 
 
 def test_a_modality_that_is_not_configured_is_not_read(synthetic, batch):
