@@ -9,6 +9,7 @@ from clinical.config_file import likely
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
 from clinical.experts.stack import EVEN, stacked
+from clinical.links import Linker
 from clinical.model import ClinicalModel, Encoded
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.linking import relations_of
@@ -144,6 +145,41 @@ class Predictor:
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)
+
+    def link(
+        self,
+        extract: str | Path,
+        *,
+        relation: str | None = None,
+        top: int | None = 10,
+        samples: pd.DataFrame | None = None,
+        work: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Rank the codes that each sample likely has and does not show: missed diagnoses, drugs.
+
+        Asked are the networks as pretraining left them, which hid codes and predicted them.
+
+        Args:
+            extract, samples, work: as for `score`.
+            relation: the kind of edge; by default the one there is.
+            top: codes a sample; None for every candidate. Candidates are codes of at least 3
+                train subjects that are not visible, nor an ancestor or a special case of one that
+                is.
+
+        Returns:
+            subject_id, prediction_time, code, score, rank (from 1), train_subjects (who have the
+            code). The score is a probability, not calibrated any further: that a patient of whom
+            the rest is known has the code, not that it was forgotten. A sample of which nothing
+            is visible has no rows.
+
+        Raises:
+            ConfigError: the model has not learned such links.
+            SchemaError: as for `score`.
+        """
+        models = [network.model for network in self.bundle.link_networks()]
+        linker = Linker.of(self.bundle.config, self.bundle.fitted, models, relation=relation)
+        with self._prepared(extract, samples, None, work) as store:
+            return linker.rank(store, _asked(store, samples), top=top)
 
     @contextmanager
     def _prepared(

@@ -1,4 +1,4 @@
-"""The verb `score`: predictions of an extract, and how much of it the model knew."""
+"""The verbs `score` and `link`: what a model says of an extract, and how much of it it knew."""
 
 from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
@@ -50,11 +50,36 @@ def score_extract(
     for one in found:
         _warn(extract, one)
     if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(target.name + ".draft")
-        predictions.to_parquet(draft, index=False)
-        draft.replace(target)
+        _write(predictions, target)
     return Scored(predictions, found)
+
+
+def link_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    relation: str | None = None,
+    top: int | None = 10,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Rank the codes that each sample of an extract likely has and does not show.
+
+    The arguments are those of `clinical.link`.
+    """
+    target = None if out is None else _checked(Path(out))
+    with thread_limit(threads):
+        links = Predictor.load(bundle).link(extract, relation=relation, top=top)
+    if target is not None:
+        _write(links, target)
+    return links
+
+
+def _write(frame: pd.DataFrame, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(target.name + ".draft")
+    frame.to_parquet(draft, index=False)
+    draft.replace(target)
 
 
 def _checked(out: Path) -> Path:

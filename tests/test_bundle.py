@@ -27,6 +27,8 @@ FILES = [
     "MODEL_CARD.md",
     "calibration.json",
     "config.yaml",
+    "links_memory.safetensors",
+    "links_model.safetensors",
     "manifest.json",
     "manifest.sha256",
     "memory.safetensors",
