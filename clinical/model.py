@@ -139,11 +139,16 @@ class ClinicalModel(nn.Module):
         """Take note of what the data side learned from train, as modality -> plain values.
 
         No part of the state dict: it is said to every new model.
+
+        Raises:
+            ValueError: it is about other vocabularies.
         """
         for name in self.modalities:
             cast(Encoder, self.encoders[name]).use_statistics(statistics[name])
         if self.link_head is not None:
             known = popularity(statistics["codes"])
+            if known.shape != self.link_head.bias.shape:
+                raise ValueError(f"subjects: {len(known)} counts are of another vocabulary")
             self.link_head.popularity = known.to(self.link_head.popularity.device)
 
     @property

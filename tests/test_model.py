@@ -186,6 +186,14 @@ def test_the_memory_gets_no_gradient_and_everything_else_does(synthetic, batch):
     assert reached == set(parts)
 
 
+def test_statistics_of_another_vocabulary_are_refused(synthetic):
+    model = synthetic.make_model()
+    statistics = {name: {} for name in MODALITIES}
+    statistics["codes"] = {"parents": [[]] * 15, "subjects": [9] * 14, "n_subjects": 20}
+    with pytest.raises(ValueError, match="14 counts are of another vocabulary"):
+        model.use_statistics(statistics)
+
+
 def test_without_relations_the_graph_has_no_parameter(synthetic, batch):
     model = synthetic.make_model(synthetic.make_config(relations=()))
     assert not list(model.message_passing.parameters())
