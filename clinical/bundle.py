@@ -211,7 +211,7 @@ def write_draft(
     fitted: Fitted,
     networks: Sequence[Network],
     experts: Experts,
-    links: Sequence[Network],
+    links: Sequence[Network] = (),
 ) -> None:
     """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest.
 
