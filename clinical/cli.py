@@ -224,6 +224,24 @@ def explain(
 
 
 @app.command()
+def link(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    relation: Annotated[str | None, typer.Option(help="Kind of edge, if not the only one.")] = None,
+    top: Annotated[int, typer.Option(help="Codes a sample.", min=1)] = 10,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("links.parquet"),
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Rank the diagnoses, drugs and procedures that each patient likely has and does not show."""
+    from clinical.scoring import link_extract
+
+    links = link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+    counts = {"samples": int((links["rank"] == 1).sum()), "codes ranked": len(links)}
+    screen.show(screen.pairs("what", "count", counts))
+    typer.echo(f"links: {out}")
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,

@@ -3,14 +3,23 @@
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
-from clinical.encoders.encoding import Encoding
+from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.ontology import CodeEmbedding
 from clinical.fusion import FUSIONS
-from clinical.graph import AspectReadout, EmbeddingMemory, Message, MessagePassing
+from clinical.graph import (
+    AspectReadout,
+    EmbeddingMemory,
+    LinkHead,
+    Message,
+    MessagePassing,
+    link_aspect,
+    popularity,
+)
 from clinical.heads import BinaryHead, build_head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +54,7 @@ class Outputs:
         linked: relation -> [B] bool, the sample has a neighbour (after dropout in training).
         aspects: task or relation -> [B, D].
         logits: task -> what its head makes of its aspect.
+        links: [B, V] log odds that the sample has each code; None without the modality.
     """
 
     encodings: Mapping[str, Encoding]
@@ -56,6 +66,7 @@ class Outputs:
     linked: Mapping[str, Tensor]
     aspects: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
+    links: Tensor | None
 
 
 class ClinicalModel(nn.Module):
@@ -106,8 +117,12 @@ class ClinicalModel(nn.Module):
             {name: MessagePassing(width) for name in self.relations}
         )
         self.register_buffer("is_open", torch.ones(len(self.relations), dtype=torch.bool))
+        kinds = {name: relation.kind or name for name, relation in config.graph.relations.items()}
+        self.link_aspect = link_aspect(kinds, self.modalities)
+        # A dict, since the one for links may be a relation's, or no one's.
+        aspects = dict.fromkeys((*config.tasks, *self.relations, self.link_aspect))
         self.readout = AspectReadout(
-            (*config.tasks, *self.relations),
+            [aspect for aspect in aspects if aspect is not None],
             len(encoders),
             n_relations=len(self.relations),
             width=width,
@@ -115,6 +130,26 @@ class ClinicalModel(nn.Module):
         self.heads = nn.ModuleDict(
             {name: build_head(task, width) for name, task in config.tasks.items()}
         )
+        self.link_head: LinkHead | None = None
+        if self.link_aspect is not None:
+            table = self._codes
+            self.link_head = LinkHead(width, table.embedding_dim, table.num_embeddings)
+
+    def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take note of what the data side learned from train, as modality -> plain values.
+
+        No part of the state dict: it is said to every new model.
+
+        Raises:
+            ValueError: it is about other vocabularies.
+        """
+        for name in self.modalities:
+            cast(Encoder, self.encoders[name]).use_statistics(statistics[name])
+        if self.link_head is not None:
+            known = popularity(statistics["codes"])
+            if known.shape != self.link_head.bias.shape:
+                raise ValueError(f"subjects: {len(known)} counts are of another vocabulary")
+            self.link_head.popularity = known.to(self.link_head.popularity.device)
 
     @property
     def open_relations(self) -> frozenset[str]:
@@ -169,12 +204,15 @@ class ClinicalModel(nn.Module):
         """The head of a task."""
         return cast(BinaryHead, self.heads[task])
 
+    @property
+    def _codes(self) -> CodeEmbedding:
+        """The embeddings of the codes, as their encoder reads them."""
+        return cast(CodeEmbedding, self.encoders["codes"].code_embedding)
+
     def embedding_table(self, modality: str) -> nn.Embedding | None:
-        """What a modality's encoder looks up its words or codes in, if it says so."""
-        encoder = self.encoders[modality]
-        names = ("word_embedding", "code_embedding")
-        tables = [getattr(encoder, name, None) for name in names]
-        return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+        """What a modality's encoder looks up its words in, if it says so."""
+        table = getattr(self.encoders[modality], "word_embedding", None)
+        return table if isinstance(table, nn.Embedding) else None
 
     def encode(self, batch: ClinicalBatch) -> Encoded:
         """Encode every modality by itself."""
@@ -229,7 +267,14 @@ class ClinicalModel(nn.Module):
             linked={name: message.linked for name, message in said.items()},
             aspects=aspects,
             logits={name: head(aspects[name]) for name, head in self.heads.items()},
+            links=self._link(aspects),
         )
+
+    def _link(self, aspects: Mapping[str, Tensor]) -> Tensor | None:
+        if self.link_head is None or self.link_aspect is None:
+            return None
+        links: Tensor = self.link_head(aspects[self.link_aspect], self._codes.table())
+        return links
 
     def _pass_messages(
         self, fused: Tensor, neighbours: Mapping[str, Neighbours], memory: Tensor | None

@@ -237,6 +237,33 @@ def embed(
     return embed_extract(bundle, extract, aspect=aspect, out=out, context=context, threads=threads)
 
 
+def link(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    relation: str | None = None,
+    top: int | None = 10,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """Rank the codes that each sample of an extract likely has and does not show.
+
+    Args:
+        bundle: folder of a bundle that was pretrained with `edges`.
+        extract: a MEDS folder; neither splits nor labels are needed.
+        relation: the kind of edge; by default the one there is.
+        top: codes a sample; None for every candidate.
+        out: Parquet file to write, atomically.
+        threads: of torch.
+
+    Returns:
+        One row a sample and candidate, with its probability; see `Predictor.link`.
+    """
+    from clinical.scoring import link_extract
+
+    return link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+
+
 def evaluate(
     predictions: "str | Path | pd.DataFrame",
     labels: "str | Path | pd.DataFrame | None" = None,

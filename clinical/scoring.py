@@ -89,6 +89,26 @@ def explain_extract(
     return explained
 
 
+def link_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    relation: str | None = None,
+    top: int | None = 10,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Rank the codes that each sample of an extract likely has and does not show.
+
+    The arguments are those of `clinical.link`.
+    """
+    target = _checked(out)
+    with thread_limit(threads):
+        links = Predictor.load(bundle).link(extract, relation=relation, top=top)
+    _write(links, target)
+    return links
+
+
 def _checked(out: str | Path | None) -> Path | None:
     """Before anything is asked, since that can take long."""
     if out is None:

@@ -4,6 +4,7 @@ from clinical.bundle import Bundle
 from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
+from clinical.links import Linker
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
@@ -149,6 +150,41 @@ class Predictor:
         dims.insert(1, "prediction_time", of["prediction_time"].to_numpy())
         dims["reason"] = pd.Series(of["reason"].to_list(), dtype="string")
         return dims
+
+    def link(
+        self,
+        extract: str | Path,
+        *,
+        relation: str | None = None,
+        top: int | None = 10,
+        samples: pd.DataFrame | None = None,
+        work: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Rank the codes that each sample likely has and does not show: missed diagnoses, drugs.
+
+        Asked are the networks as pretraining left them, which hid codes and predicted them.
+
+        Args:
+            extract, samples, work: as for `score`.
+            relation: the kind of edge; by default the one there is.
+            top: codes a sample; None for every candidate. Candidates are codes of at least 3
+                train subjects that are not visible, nor an ancestor or a special case of one that
+                is.
+
+        Returns:
+            subject_id, prediction_time, code, score, rank (from 1), train_subjects (who have the
+            code). The score is a probability, not calibrated any further: that a patient of whom
+            the rest is known has the code, not that it was forgotten. A sample of which nothing
+            is visible has no rows.
+
+        Raises:
+            ConfigError: the model has not learned such links.
+            SchemaError: as for `score`.
+        """
+        models = [network.model for network in self.bundle.link_networks()]
+        linker = Linker.of(self.bundle.config, self.bundle.fitted, models, relation=relation)
+        with self.prepared(extract, samples=samples, work=work) as (store, rows):
+            return linker.rank(store, rows, top=top)
 
     @contextmanager
     def prepared(

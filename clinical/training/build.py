@@ -43,6 +43,7 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
     """
     seed_globals(config.seed, "weights")
     model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
+    model.use_statistics(store.fitted.statistics)
     for name, modality in config.modalities.items():
         if modality.weights is None:
             continue
@@ -128,14 +129,18 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
 
 
 def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
-    """Relation -> rows of the code vocabulary that its key may be."""
-    vocabulary = store.fitted.statistics.get("codes", {}).get("vocabulary", [])
-    codes = pl.DataFrame({"code": vocabulary}, schema={"code": pl.String}).with_row_index("row")
+    """Relation -> rows of the code vocabulary that its key may be, or may stand as."""
+    learned = store.fitted.statistics.get("codes", {"vocabulary": [], "stands_as": {}})
+    known = {code: row for row, code in enumerate(learned["vocabulary"])} | learned["stands_as"]
+    codes = pl.DataFrame(
+        {"code": list(known), "row": list(known.values())},
+        schema={"code": pl.String, "row": pl.Int64},
+    )
     found = {}
     for name, relation in relations_of(config).items():
         if relation.codes is not None:
             is_key = matches([relation.codes], where=f"graph.relations.{name}.codes")
-            found[name] = torch.from_numpy(codes.filter(is_key)["row"].to_numpy().astype(np.int64))
+            found[name] = torch.from_numpy(codes.filter(is_key)["row"].unique().to_numpy().copy())
     return found
 
 
