@@ -1,10 +1,12 @@
 """`link` ranks codes that are not visible, with the networks as pretraining left them."""
 
 import clinical
+from clinical.batch import ClinicalBatch, CodeSet
 from clinical.errors import ConfigError
-from clinical.links import learns_links
+from clinical.links import Linker, learns_links
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -47,20 +49,23 @@ def test_a_row_a_sample_and_code_likeliest_first(links):
         assert rows["score"].is_monotonic_decreasing
 
 
-def test_no_candidate_is_visible_or_implied_or_rare(links, visible, predictor):
+def test_no_candidate_is_visible_or_rare(links, visible):
     assert links.merge(visible, on=[*KEYS, "code"]).empty
     assert links["train_subjects"].min() >= 3
-    statistics = predictor.bundle.fitted.statistics["codes"]
-    names = statistics["vocabulary"]
-    above = pd.DataFrame(
-        [(names[i], names[j]) for i, row in enumerate(statistics["parents"]) for j in row],
-        columns=["code", "above"],
-    )
-    assert len(above)
-    implied = visible.merge(above, on="code")[[*KEYS, "above"]]
-    assert links.merge(implied, left_on=[*KEYS, "code"], right_on=[*KEYS, "above"]).empty
-    special = visible.merge(above, left_on="code", right_on="above", suffixes=("_seen", ""))
-    assert links.merge(special[[*KEYS, "code"]], on=[*KEYS, "code"]).empty
+
+
+def test_what_stands_above_or_below_a_visible_code_is_known(predictor):
+    # 1 and 2 are cases of 0, 3 is one of 2; the last stands alone.
+    statistics = {"codes": {"parents": [[], [0], [0], [0, 2], []], "subjects": [9] * 5}}
+    linker = Linker(predictor.bundle.config, SimpleNamespace(statistics=statistics), [])
+    code, mask = torch.tensor([[2, 0], [0, 0], [1, 4]]), torch.tensor([[1, 0], [0, 0], [1, 1]])
+    codes = CodeSet(code, torch.zeros(3, 2), mask.bool())
+    known = linker._known(ClinicalBatch(torch.arange(3), {"codes": codes}, {}, {}))
+    assert [set(torch.nonzero(row)[:, 0].tolist()) for row in known] == [
+        {0, 2, 3},
+        set(),
+        {0, 1, 4},
+    ]
 
 
 def test_every_code_that_is_left_is_a_candidate(links, visible, predictor):
@@ -103,8 +108,6 @@ def test_common_codes_are_likely(links):
 
 
 def test_relations_that_hidden_values_choose_are_left_out(predictor, finished, links):
-    from clinical.links import Linker
-
     bundle = predictor.bundle
     models = [network.model for network in bundle.link_networks()]
     linker = Linker.of(bundle.config, bundle.fitted, models, relation=None)
