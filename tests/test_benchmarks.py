@@ -163,6 +163,22 @@ def test_draws_of_labels_that_differ_widen_the_interval(comparing):
     assert width((0.3, 3.0)) > 2 * width((0.6, 0.6))
 
 
+def test_a_network_costs_what_it_costs_alone_also_beside_its_ensemble(physionet2012, tmp_path):
+    labels = pd.DataFrame({"subject_id": [1, 2, 3], "boolean_value": [True, False, False]})
+    cost = {"seconds": 60.0, "core_seconds": 60.0, "peak_mb": 100.0}
+    alone = pd.DataFrame({"event_set": [0.9, 0.2, 0.1]}, index=[1, 2, 3])
+    together = alone.assign(**{"event_set, 3 networks": [0.8, 0.2, 0.2]})
+    for slug, scores, times in (("event_set", alone, 1), ("event_set-x3", together, 3)):
+        dear = scores.assign(**{name: times * value for name, value in cost.items()})
+        physionet2012.write(dear, tmp_path / "scores" / "0-0" / f"{slug}.parquet")
+    found = physionet2012.gathered(tmp_path, labels).groupby("model")
+    assert found["core_minutes"].first().to_dict() == {
+        "event_set": 1.0,
+        "event_set, 3 networks": 3.0,
+    }
+    assert (found.size() == 3).all()
+
+
 # Links
 
 
