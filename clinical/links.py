@@ -28,10 +28,10 @@ FEWEST_SUBJECTS = 3
 
 def learns_links(config: RunConfig) -> bool:
     """Whether pretraining hides codes and predicts them."""
-    pretrain = config.pretrain
-    if pretrain is None or pretrain.epochs == 0 or "edges" not in pretrain.objectives:
+    if config.pretrain is None or not config.is_pretrained:
         return False
-    return pretrain.objectives["edges"].weight > 0
+    edges = config.pretrain.objectives.get("edges")
+    return edges is not None and edges.weight > 0
 
 
 @dataclass(frozen=True)
