@@ -88,12 +88,7 @@ class Linker:
 
         Returns:
             See `Predictor.link`.
-
-        Raises:
-            ConfigError: `top` is below 1.
         """
-        if top is not None and top < 1:
-            raise ConfigError(f"top: {top} codes a sample should be at least 1")
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
         parts = [_Ranked.of_nobody(), *(self._ranked(b, top) for b in self._batches(store, rows))]
         found = _Ranked(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

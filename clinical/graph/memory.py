@@ -107,11 +107,3 @@ class EmbeddingMemory(nn.Module):
         other.embedding = embedding.detach().to(self.embedding)
         other.center, other.scale = self.center, self.scale
         return other
-
-    def extended(self, extra: Tensor) -> Self:
-        """A new memory with further rows behind those of the references.
-
-        Args:
-            extra: [M, D], row i becomes row N + i.
-        """
-        return self.holding(torch.cat([self.embedding, extra.to(self.embedding)]))
