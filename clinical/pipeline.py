@@ -129,23 +129,23 @@ def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
 
 def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
     from clinical.finishing import finish
-    from clinical.training.build import build_model, finetune_model, load_pretrained
-    from clinical.training.checkpoint import DONE, thread_limit
+    from clinical.training.build import (
+        build_model,
+        finetune_model,
+        load_pretrained,
+        with_edges_by_embedding,
+    )
+    from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
 
     models = []
     with thread_limit(config.trainer.threads):
+        store = with_edges_by_embedding(config, store)
         for member in members(config):
             _announce("fine-tuning", member.number, config)
             model = build_model(member.config, store)
             if config.pretrain is not None and config.pretrain.epochs > 0:
-                weights = member.checkpoints / "pretrain" / DONE
-                if not weights.exists():
-                    raise ConfigError(
-                        f"{weights}: there are no pretrained weights; run `clinical pretrain` "
-                        "first, or set pretrain=null"
-                    )
-                load_pretrained(model, weights)
+                load_pretrained(member, model)
             finetune_model(member, store, model, progress=progress)
             models.append(model)
         return finish(config, store, models, out=config.out)

@@ -95,7 +95,7 @@ def test_a_sample_has_the_same_links_alone_in_the_order_asked(predictor, finishe
 
 def test_the_networks_are_those_of_pretraining(finished):
     own = load_file(finished.out / "checkpoints" / "member-0" / "pretrain" / "model.safetensors")
-    kept = load_file(finished.bundle / "links_model.safetensors")
+    kept = load_file(finished.bundle / "pretrained_model.safetensors")
     tuned = load_file(finished.bundle / "model.safetensors")
     assert {name.removeprefix("member-0/") for name in kept} == set(own)
     assert all(torch.equal(kept[f"member-0/{name}"], own[name]) for name in own)
@@ -109,7 +109,7 @@ def test_common_codes_are_likely(links):
 
 def test_relations_that_hidden_values_choose_are_left_out(predictor, finished, links):
     bundle = predictor.bundle
-    models = [network.model for network in bundle.link_networks()]
+    models = [network.model for network in bundle.pretrained_networks()]
     linker = Linker.of(bundle.config, bundle.fitted, models, relation=None)
     heard = []
     for model in models:
@@ -133,7 +133,7 @@ def test_a_model_without_links_says_what_to_train(finished, predictor, tmp_path)
 
     folder = tmp_path / "bundle"
     shutil.copytree(finished.bundle, folder)
-    for name in ("links_model.safetensors", "links_memory.safetensors"):
+    for name in ("pretrained_model.safetensors", "pretrained_memory.safetensors"):
         (folder / name).unlink()
     seal(folder)
     with pytest.raises(ConfigError, match=r"edges among pretrain\.objectives"):

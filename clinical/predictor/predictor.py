@@ -4,14 +4,17 @@ from clinical.bundle import Bundle
 from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
-from clinical.links import Linker
+from clinical.links import Linker, learns_links
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
+from clinical.relations.embedded import Embed, by_embedding
+from clinical.training.keys import key_embedding
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -181,8 +184,9 @@ class Predictor:
             ConfigError: the model has not learned such links.
             SchemaError: as for `score`.
         """
-        models = [network.model for network in self.bundle.link_networks()]
-        linker = Linker.of(self.bundle.config, self.bundle.fitted, models, relation=relation)
+        config, fitted = self.bundle.config, self.bundle.fitted
+        networks = self.bundle.pretrained_networks() if learns_links(config) else ()
+        linker = Linker.of(config, fitted, [each.model for each in networks], relation=relation)
         with self.prepared(extract, samples=samples, work=work) as (store, rows):
             return linker.rank(store, rows, top=top)
 
@@ -214,8 +218,17 @@ class Predictor:
                 Path(work) if work is not None else Path(temporary) / "store",
                 samples=None if samples is None else pl.from_pandas(samples),
                 context=None if context is None else Path(context),
+                embed=self._embed,
             )
             yield store, _asked(store, samples)
+
+    @cached_property
+    def _embed(self) -> Embed | None:
+        """What chooses neighbours by embedding: the first network, as pretraining left it."""
+        config = self.bundle.config
+        if not by_embedding(config):
+            return None
+        return partial(key_embedding, config, model=self.bundle.pretrained_networks()[0].model)
 
     def score_store(
         self, store: Store, rows: np.ndarray, *, without: frozenset[str] = NOTHING
