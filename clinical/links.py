@@ -29,7 +29,9 @@ FEWEST_SUBJECTS = 3
 def learns_links(config: RunConfig) -> bool:
     """Whether pretraining hides codes and predicts them."""
     pretrain = config.pretrain
-    if pretrain is None or pretrain.epochs == 0 or "edges" not in pretrain.objectives:
+    if pretrain is None or pretrain.epochs == 0 or "codes" not in config.modalities:
+        return False
+    if "edges" not in pretrain.objectives:
         return False
     return pretrain.objectives["edges"].weight > 0
 

@@ -161,6 +161,7 @@ class Predictor:
         relation: str | None = None,
         top: int | None = 10,
         samples: pd.DataFrame | None = None,
+        context: str | Path | None = None,
         work: str | Path | None = None,
     ) -> pd.DataFrame:
         """Rank the codes that each sample likely has and does not show: missed diagnoses, drugs.
@@ -168,7 +169,7 @@ class Predictor:
         Asked are the networks as pretraining left them, which hid codes and predicted them.
 
         Args:
-            extract, samples, work: as for `score`.
+            extract, samples, context, work: as for `score`.
             relation: the kind of edge; by default the one there is.
             top: codes a sample; None for every candidate. Candidates are codes of at least 3
                 train subjects that are not visible, nor an ancestor or a special case of one that

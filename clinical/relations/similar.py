@@ -226,7 +226,7 @@ def _embedded(inputs: Inputs) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
     assert inputs.embedding is not None, "keys by embedding before there is one"
     for start in range(0, len(inputs), _ROWS):
         embedding = inputs.embedding[start : start + _ROWS]
-        yield embedding, np.isfinite(embedding).all(axis=1)
+        yield embedding, np.asarray(np.isfinite(embedding).all(axis=1))
 
 
 def _columns(container: Container) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

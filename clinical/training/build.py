@@ -9,7 +9,7 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.experts.fitting import learned_rows
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
-from clinical.objectives import OBJECTIVES, Objective
+from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
 from clinical.training.checkpoint import DONE, fit, is_finished
@@ -164,8 +164,15 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
         for name, objective in OBJECTIVES.items()
         if name in settings
     }
+    _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
+    references = ReferenceEdges(
+        subject=torch.from_numpy(subject),
+        rows=torch.from_numpy(store.reference_rows),
+        neighbours=_reference_edges(config, store),
+    )
     for objective in objectives.values():
         objective.use_statistics(store.fitted.statistics)
+        objective.use_references(references)
     return objectives
 
 
