@@ -77,7 +77,14 @@ class Linker:
             )
         return cls(config, fitted, models)
 
-    def rank(self, store: Store, rows: np.ndarray, *, top: int | None) -> pd.DataFrame:
+    def rank(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        *,
+        top: int | None,
+        memories: Sequence[Tensor] | None = None,
+    ) -> pd.DataFrame:
         """Candidate codes of some samples of a prepared store, the likeliest first.
 
         Candidates are codes of enough train subjects that are not visible, nor an ancestor or a
@@ -87,6 +94,8 @@ class Linker:
             store: of the extract.
             rows: of the samples; their order is that of the table.
             top: codes a sample; all candidates if None.
+            memories: of each network, the rows of the references and those of the store's context
+                behind them; without a context the networks have their own.
 
         Returns:
             See `Predictor.link`.
@@ -97,7 +106,9 @@ class Linker:
         if top is not None and top < 1:
             raise ConfigError(f"top: {top} codes a sample should be at least 1")
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
-        parts = [_Ranked.of_nobody(), *(self._ranked(b, top) for b in self._batches(store, rows))]
+        read = [None] * len(self.models) if memories is None else memories
+        batches = self._batches(store, rows)
+        parts = [_Ranked.of_nobody(), *(self._ranked(b, top, read) for b in batches)]
         found = _Ranked(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         place = np.empty(store.n_samples, dtype=np.int64)
         place[rows] = np.arange(len(rows))
@@ -117,8 +128,10 @@ class Linker:
             )
         )
 
-    def _ranked(self, batch: ClinicalBatch, top: int | None) -> "_Ranked":
-        links = self._links(batch)
+    def _ranked(
+        self, batch: ClinicalBatch, top: int | None, memories: Sequence[Tensor | None]
+    ) -> "_Ranked":
+        links = self._links(batch, memories)
         fits = (self._subjects >= FEWEST_SUBJECTS) & ~self._known(batch)
         order = links.masked_fill(~fits, -torch.inf).argsort(dim=1, descending=True, stable=True)
         order = order[:, :top]
@@ -159,10 +172,11 @@ class Linker:
         return has | self._ontology.above(has) | self._ontology.below(has)
 
     @torch.inference_mode()
-    def _links(self, batch: ClinicalBatch) -> Tensor:
+    def _links(self, batch: ClinicalBatch, memories: Sequence[Tensor | None]) -> Tensor:
         """[B, V] float64 mean log odds of having each code."""
         seen = self._as_pretrained(batch)
-        said = [model(seen).links for model in self.models]
+        asked = zip(self.models, memories, strict=True)
+        said = [model(seen, memory=memory).links for model, memory in asked]
         return torch.stack([links.double() for links in said if links is not None]).mean(0)
 
     def _as_pretrained(self, batch: ClinicalBatch) -> ClinicalBatch:

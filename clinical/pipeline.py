@@ -244,6 +244,7 @@ def link(
     relation: str | None = None,
     top: int | None = 10,
     out: str | Path | None = None,
+    context: str | Path | None = None,
     threads: int | None = None,
 ) -> "pd.DataFrame":
     """Rank the codes that each sample of an extract likely has and does not show.
@@ -254,6 +255,7 @@ def link(
         relation: the kind of edge; by default the one there is.
         top: codes a sample; None for every candidate.
         out: Parquet file to write, atomically.
+        context: extract whose samples may serve as unlabelled contemporaries.
         threads: of torch.
 
     Returns:
@@ -261,7 +263,9 @@ def link(
     """
     from clinical.scoring import link_extract
 
-    return link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+    return link_extract(
+        bundle, extract, relation=relation, top=top, out=out, context=context, threads=threads
+    )
 
 
 def evaluate(

@@ -14,6 +14,7 @@ from clinical.training.keys import key_embedding
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -188,8 +189,10 @@ class Predictor:
         config, fitted = self.bundle.config, self.bundle.fitted
         networks = self.bundle.pretrained_networks() if learns_links(config) else ()
         linker = Linker.of(config, fitted, [each.model for each in networks], relation=relation)
-        with self.prepared(extract, samples=samples, work=work) as (store, rows):
-            return linker.rank(store, rows, top=top)
+        pretrained = Panel(replace(self.bundle, networks=networks, experts={}, stack={}))
+        with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+            memories = [memory for (memory,) in pretrained.memories(store)]
+            return linker.rank(store, rows, top=top, memories=memories)
 
     @contextmanager
     def prepared(
