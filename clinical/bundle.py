@@ -9,6 +9,7 @@ from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 from clinical.preparation import Fitted
+from clinical.relations.embedded import by_embedding
 from clinical.relations.linking import check_fitted
 
 import hashlib
@@ -26,14 +27,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
 MEMORY = "memory.safetensors"
-LINKS_MODEL = "links_model.safetensors"
-LINKS_MEMORY = "links_memory.safetensors"
+PRETRAINED_MODEL = "pretrained_model.safetensors"
+PRETRAINED_MEMORY = "pretrained_memory.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
@@ -106,6 +107,8 @@ class Bundle:
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
             check_fitted(config, fitted)
+            if by_embedding(config) and not (folder / PRETRAINED_MODEL).is_file():
+                raise ValueError("the network that chooses neighbours is missing")
             networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
@@ -113,17 +116,21 @@ class Bundle:
             _check_width(bundle)
         return bundle
 
-    def link_networks(self) -> tuple[Network, ...]:
-        """The networks as pretraining left them, read anew; none if it learned no links.
+    def pretrained_networks(self) -> tuple[Network, ...]:
+        """The networks as pretraining left them, read anew; none if nothing asks for them.
 
         Raises:
             BundleError: they are of other sizes.
         """
-        if not (self.folder / LINKS_MODEL).is_file():
+        if not (self.folder / PRETRAINED_MODEL).is_file():
             return ()
         with _opening(self.folder):
             return _read_networks(
-                self.folder, self.config, self.fitted, model=LINKS_MODEL, memory=LINKS_MEMORY
+                self.folder,
+                self.config,
+                self.fitted,
+                model=PRETRAINED_MODEL,
+                memory=PRETRAINED_MEMORY,
             )
 
 
@@ -211,19 +218,19 @@ def write_draft(
     fitted: Fitted,
     networks: Sequence[Network],
     experts: Experts,
-    links: Sequence[Network] = (),
+    pretrained: Sequence[Network] = (),
 ) -> None:
     """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest.
 
-    Beside it what links are judged by: the networks before fine-tuning, if they learned any.
+    Beside it the networks before fine-tuning, where links or neighbours are chosen by them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     fitted.write(folder)
     _write_networks(networks, folder / MODEL, folder / MEMORY)
-    if links:
-        _write_networks(links, folder / LINKS_MODEL, folder / LINKS_MEMORY)
+    if pretrained:
+        _write_networks(pretrained, folder / PRETRAINED_MODEL, folder / PRETRAINED_MEMORY)
     for name, tasks in experts.items():
         for place, task in enumerate(config.tasks):
             (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")

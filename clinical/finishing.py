@@ -19,13 +19,12 @@ from clinical.evaluation import Evaluation, evaluate, model_card, save_training_
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
-from clinical.links import learns_links
+from clinical.links import learns_edges
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
+from clinical.relations.embedded import by_embedding
 from clinical.training.build import build_model, load_pretrained, scoring_memory
-from clinical.training.checkpoint import DONE
 from clinical.training.members import members
-from clinical.training.pretrain import PretrainStage
 from clinical.training.relevance import relation_figures
 
 import logging
@@ -104,7 +103,7 @@ def finish(
         fitted=store.fitted,
         networks=networks,
         experts=experts,
-        links=_pretrained(config, store),
+        pretrained=_pretrained(config, store),
     )
     _stack(bundle, store)
     _calibrate(bundle, store)
@@ -145,17 +144,18 @@ def finish(
 
 
 def _pretrained(config: RunConfig, store: Store) -> list[Network]:
-    """The networks before fine-tuning, by which links are judged; none if they learned none.
+    """The networks before fine-tuning, if edges are judged or neighbours chosen by them.
 
-    Fine-tuning asks nothing about links and closes relations that tell nothing of its tasks, so
+    Fine-tuning asks nothing about edges and closes relations that tell nothing of its tasks, so
     that what the fine-tuned network says of them would be worth less the longer it was trained.
+    Neighbours are chosen before it, by a network that has seen no label.
     """
-    if not learns_links(config):
+    if not (learns_edges(config) or by_embedding(config)):
         return []
     networks = []
     for member in members(config):
         model = build_model(member.config, store)
-        load_pretrained(model, member.checkpoints / PretrainStage.name / DONE)
+        load_pretrained(member, model)
         memory = scoring_memory(config, store, model, device=torch.device("cpu"))
         networks.append(Network(model, memory))
     return networks

@@ -55,6 +55,7 @@ class Outputs:
         aspects: task or relation -> [B, D].
         logits: task -> what its head makes of its aspect.
         links: [B, V] log odds that the sample has each code; None without the modality.
+        memory: what the messages were read from.
     """
 
     encodings: Mapping[str, Encoding]
@@ -67,6 +68,7 @@ class Outputs:
     aspects: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
     links: Tensor | None
+    memory: EmbeddingMemory
 
 
 class ClinicalModel(nn.Module):
@@ -117,8 +119,10 @@ class ClinicalModel(nn.Module):
             {name: MessagePassing(width) for name in self.relations}
         )
         self.register_buffer("is_open", torch.ones(len(self.relations), dtype=torch.bool))
-        kinds = {name: relation.kind or name for name, relation in config.graph.relations.items()}
-        self.link_aspect = link_aspect(kinds, self.modalities)
+        self.relation_kinds = {
+            name: relation.kind or name for name, relation in config.graph.relations.items()
+        }
+        self.link_aspect = link_aspect(self.relation_kinds, self.modalities)
         # A dict, since the one for links may be a relation's, or no one's.
         aspects = dict.fromkeys((*config.tasks, *self.relations, self.link_aspect))
         self.readout = AspectReadout(
@@ -255,7 +259,9 @@ class ClinicalModel(nn.Module):
     ) -> Outputs:
         """What follows the encoders, so that the same encodings can be asked several things."""
         fused = self.fuse(encoded)
-        said = self._pass_messages(fused, neighbours, memory)
+        rows = self.reference_memory
+        rows = rows if memory is None else rows.holding(memory)
+        said = self._pass_messages(fused, neighbours, rows)
         messages = {name: message.content for name, message in said.items()}
         sources = list(messages.values())
         aspects = self.readout(fused, encoded.summaries, encoded.present, sources)
@@ -270,6 +276,7 @@ class ClinicalModel(nn.Module):
             aspects=aspects,
             logits={name: head(aspects[name]) for name, head in self.heads.items()},
             links=self._link(aspects),
+            memory=rows,
         )
 
     def _link(self, aspects: Mapping[str, Tensor]) -> Tensor | None:
@@ -279,12 +286,8 @@ class ClinicalModel(nn.Module):
         return links
 
     def _pass_messages(
-        self, fused: Tensor, neighbours: Mapping[str, Neighbours], memory: Tensor | None
+        self, fused: Tensor, neighbours: Mapping[str, Neighbours], rows: EmbeddingMemory
     ) -> dict[str, Message]:
-        if not self.relations:
-            return {}
-        rows = self.reference_memory
-        rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
         open_relations = self.open_relations
         for name in self.relations:

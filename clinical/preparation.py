@@ -13,13 +13,13 @@ from clinical.cohort.store import (
     CONTEXT,
     FITTED,
     FORMAT_VERSION,
-    MANIFEST,
     OTHER_CONTEXT,
     OWN_CONTEXT,
     REFERENCE,
     SAMPLES,
     Store,
     draft_of,
+    write_manifest,
 )
 from clinical.cohort.tasks import TASK_BUILDERS
 from clinical.config import RunConfig, pick
@@ -38,6 +38,7 @@ from clinical.modalities.shards import (
     write_from_scratch,
 )
 from clinical.relations import RELATIONS
+from clinical.relations.embedded import Embed, add_edges, by_embedding, check_pretrains
 from clinical.relations.linking import (
     Population,
     check_tables,
@@ -51,7 +52,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,15 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         folder: Where the store belongs; one of other data or settings is replaced.
 
     Raises:
-        ConfigError: A relation cannot work with the modalities, a label folder or the tuning
-            split is missing, or `folder` holds something else.
+        ConfigError: A relation cannot work with the modalities or without pretraining, a label
+            folder or the tuning split is missing, or `folder` holds something else.
         SchemaError: The extract, its samples, labels or splits are not usable.
     """
     folder = Path(folder)
     relations = relations_of(config)
     for relation in relations.values():
         relation.check(config.modalities)
+    check_pretrains(config)
     extract = Extract.open(config.extract)
     check_tables(extract, relations)
     identity = Identity.of(config, extract, _settings(config))
@@ -116,6 +118,7 @@ def prepare_for_scoring(
     *,
     samples: pl.DataFrame | None = None,
     context: Path | None = None,
+    embed: Embed | None = None,
 ) -> Store:
     """The store of an extract to score, with what was learned elsewhere.
 
@@ -127,6 +130,7 @@ def prepare_for_scoring(
         samples: `subject_id, prediction_time` to score; by default those of the extract.
         context: An extract whose own samples are contemporaries for relations in time; it may be
             `extract` itself.
+        embed: What the pretrained network makes of the samples; only for relations by embedding.
 
     Raises:
         ConfigError: `folder` holds something else than a store.
@@ -151,6 +155,10 @@ def prepare_for_scoring(
         identity = Identity.of(config, scored, _settings(config))
         parts = _Assembly(config, population, fitted, nobody, identity, counts, "elsewhere")
         parts.write(draft, context=others, where=where)
+        if by_embedding(config):
+            assert embed is not None, "edges by embedding need a network"
+            population = replace(population, embedding=embed(Store.open(draft)))
+            add_edges(config, draft, population, fitted)
     return Store.open(folder)
 
 
@@ -195,8 +203,7 @@ class _Assembly:
             "context": where,
             "counts": {**describe(self.config, samples), "neighbours": linked, **self.counts},
         }
-        text = json.dumps(manifest, ensure_ascii=False, indent=1)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        write_manifest(folder, manifest)
 
 
 def _written(

@@ -96,6 +96,7 @@ def link_extract(
     relation: str | None = None,
     top: int | None = 10,
     out: str | Path | None = None,
+    context: str | Path | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """Rank the codes that each sample of an extract likely has and does not show.
@@ -104,7 +105,8 @@ def link_extract(
     """
     target = _checked(out)
     with thread_limit(threads):
-        links = Predictor.load(bundle).link(extract, relation=relation, top=top)
+        predictor = Predictor.load(bundle)
+        links = predictor.link(extract, relation=relation, top=top, context=context)
     _write(links, target)
     return links
 

@@ -7,6 +7,8 @@ reference.arrow    the samples that the graph may look at; row = row of the embe
 neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]; where edges exist
                    through codes also those and their parts of the weight, [N, K, S]
 fitted/            what was learned from train
+embedded/          a store of its own on the same shards, with the edges that a pretrained network
+                   chooses
 context/           a store of its own: unlabelled contemporaries of another extract
 """
 
@@ -16,7 +18,7 @@ from clinical.errors import ConfigError, SchemaError
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +37,7 @@ __all__ = [
     "Store",
     "draft_of",
     "open_columns",
+    "write_manifest",
     "write_table",
 ]
 
@@ -153,6 +156,12 @@ class Store:
         if where is None:
             return None
         return self if where == OWN_CONTEXT else Store.open(self.folder / CONTEXT)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write what makes the store in a folder complete."""
+    text = json.dumps(manifest, ensure_ascii=False, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

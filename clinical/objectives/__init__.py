@@ -3,7 +3,13 @@
 from clinical.batch import ClinicalBatch, CodeSet
 from clinical.objectives.blocks import Forecast, Presence
 from clinical.objectives.edges import MaskedEdges
-from clinical.objectives.objective import Loss, ModelOutputs, Objective, SizedModel
+from clinical.objectives.objective import (
+    Loss,
+    ModelOutputs,
+    Objective,
+    ReferenceEdges,
+    SizedModel,
+)
 from clinical.objectives.patches import MaskedPatches
 from clinical.objectives.tokens import MaskedTokens
 from clinical.objectives.values import Values
@@ -19,6 +25,7 @@ __all__ = [
     "Loss",
     "ModelOutputs",
     "Objective",
+    "ReferenceEdges",
     "SizedModel",
     "drop_edges_by_hidden_codes",
     "drop_fed_relations",

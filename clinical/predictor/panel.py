@@ -194,6 +194,11 @@ class Panel:
             for network, each in zip(networks, embeddings, strict=True)
         ]
 
+    def as_pretrained(self) -> "Panel":
+        """A panel of the networks as pretraining left them, without experts."""
+        networks = self.bundle.pretrained_networks()
+        return Panel(replace(self.bundle, networks=networks, experts={}, stack={}))
+
     def of_first_network(self) -> "Panel":
         """A panel of the first network alone, without experts."""
         first = self.bundle.networks[:1]

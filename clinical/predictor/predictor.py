@@ -9,10 +9,13 @@ from clinical.links import Linker, learns_links
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
+from clinical.relations.embedded import Embed, by_embedding
+from clinical.training.keys import key_embedding
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +162,7 @@ class Predictor:
         relation: str | None = None,
         top: int | None = 10,
         samples: pd.DataFrame | None = None,
+        context: str | Path | None = None,
         work: str | Path | None = None,
     ) -> pd.DataFrame:
         """Rank the codes that each sample likely has and does not show: missed diagnoses, drugs.
@@ -166,7 +170,7 @@ class Predictor:
         Asked are the networks as pretraining left them, which hid codes and predicted them.
 
         Args:
-            extract, samples, work: as for `score`.
+            extract, samples, context, work: as for `score`.
             relation: the kind of edge; by default the one there is.
             top: codes a sample; None for every candidate. Candidates are codes of at least 3
                 train subjects that are not visible, nor an ancestor or a special case of one that
@@ -184,12 +188,13 @@ class Predictor:
         """
         if top is not None and top < 1:
             raise ConfigError(f"top: {top} codes a sample should be at least 1")
-        bundle = self.bundle
-        learned = bundle.link_networks() if learns_links(bundle.config) else ()
-        models = [network.model for network in learned]
-        linker = Linker.of(bundle.config, bundle.fitted, models, relation=relation)
-        with self.prepared(extract, samples=samples, work=work) as (store, rows):
-            return linker.rank(store, rows, top=top)
+        config, fitted = self.bundle.config, self.bundle.fitted
+        panel = self.panel.as_pretrained()
+        networks = panel.bundle.networks if learns_links(config) else ()
+        linker = Linker.of(config, fitted, [each.model for each in networks], relation=relation)
+        with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+            memories = [memory for (memory,) in panel.memories(store)]
+            return linker.rank(store, rows, top=top, memories=memories)
 
     @contextmanager
     def prepared(
@@ -219,8 +224,17 @@ class Predictor:
                 Path(work) if work is not None else Path(temporary) / "store",
                 samples=None if samples is None else pl.from_pandas(samples),
                 context=None if context is None else Path(context),
+                embed=self._embed,
             )
             yield store, _asked(store, samples)
+
+    @cached_property
+    def _embed(self) -> Embed | None:
+        """What chooses neighbours by embedding: the first network, as pretraining left it."""
+        config = self.bundle.config
+        if not by_embedding(config):
+            return None
+        return partial(key_embedding, config, model=self.bundle.pretrained_networks()[0].model)
 
     def score_store(
         self, store: Store, rows: np.ndarray, *, without: frozenset[str] = NOTHING

@@ -34,8 +34,9 @@ class GivenEdges:
     """
 
     in_time: bool = True
+    by_embedding: bool = False
     from_table: ClassVar[bool] = True
-    feeds: ClassVar[frozenset[str]] = frozenset()
+    feeds: frozenset[str] = frozenset()
 
     def __init__(self, *, in_time: bool = True) -> None:
         self.in_time = in_time

@@ -47,8 +47,9 @@ class SharesCode:
     """
 
     in_time: bool = False
+    by_embedding: bool = False
     from_table: ClassVar[bool] = False
-    feeds: ClassVar[frozenset[str]] = frozenset({"codes"})
+    feeds: frozenset[str] = frozenset({"codes"})
 
     def __init__(self, *, codes: str = ".*", max_codes: int = 32, max_share: float = 0.2) -> None:
         if not (1 <= max_codes <= _MOST_CODES and 0 < max_share <= 1):

@@ -1,6 +1,6 @@
 """From a prepared store and a configuration to a trained model."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
@@ -9,17 +9,20 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.experts.fitting import learned_rows
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
-from clinical.objectives import OBJECTIVES, Objective
+from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
+from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import fit, is_finished
+from clinical.training.checkpoint import DONE, fit, is_finished
 from clinical.training.finetune import FinetuneStage
-from clinical.training.members import Member
+from clinical.training.keys import key_embedding
+from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
 from clinical.training.relevance import relevances, shown, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import cast
@@ -56,9 +59,47 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
     return model
 
 
-def load_pretrained(model: ClinicalModel, weights: Path) -> None:
-    """Put the weights of a finished stage into a model of the same sizes."""
-    model.load_state_dict(load_file(weights))
+def load_pretrained(member: Member, model: ClinicalModel) -> None:
+    """Put a network's pretrained weights into a model of the same sizes.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    model.load_state_dict(load_file(_pretrained_weights(member)))
+
+
+def _pretrained_weights(member: Member) -> Path:
+    weights = member.checkpoints / PretrainStage.name / DONE
+    if not weights.exists():
+        raise ConfigError(
+            f"{weights}: there are no pretrained weights; run `clinical pretrain` first, or set "
+            "pretrain=null"
+        )
+    return weights
+
+
+def with_edges_by_embedding(config: RunConfig, store: Store) -> Store:
+    """The store with the neighbours that pretraining chooses; itself where it chooses none.
+
+    They are chosen by the first network of the ensemble, for all of them, before it learns from
+    any label; those of a network whose weights are still the same are used again.
+
+    Raises:
+        ConfigError: it was not pretrained.
+    """
+    if not by_embedding(config):
+        return store
+    first = members(config)[0]
+    weights = _pretrained_weights(first)
+
+    def embed(store: Store) -> np.ndarray:
+        model = build_model(first.config, store)
+        load_pretrained(first, model)
+        return key_embedding(config, store, model)
+
+    with weights.open("rb") as file:
+        network = hashlib.file_digest(file, "sha256").hexdigest()
+    return embedded_store(config, store, embed, network=network)
 
 
 def references(config: RunConfig, store: Store) -> References | None:
@@ -123,8 +164,15 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
         for name, objective in OBJECTIVES.items()
         if name in settings
     }
+    _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
+    references = ReferenceEdges(
+        subject=torch.from_numpy(subject),
+        rows=torch.from_numpy(store.reference_rows),
+        neighbours=_reference_edges(config, store),
+    )
     for objective in objectives.values():
         objective.use_statistics(store.fitted.statistics)
+        objective.use_references(references)
     return objectives
 
 
@@ -187,6 +235,12 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
 
 
+def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
+    """Relation -> the neighbours of every reference."""
+    rows = store.reference_rows
+    return {name: store_edges(store, name, rows) for name in config.graph.relations}
+
+
 def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
     """Find on what related patients agree, and close the relations that tell nothing.
 
@@ -197,11 +251,9 @@ def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
     if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
-    edges = {
-        name: store_edges(store, name, store.reference_rows) for name in config.graph.relations
-    }
     subject = torch.from_numpy(store.fitted.reference_subject)
-    for name, n_found in model.find_directions(edges, subject).items():
+    agreed = model.find_directions(_reference_edges(config, store), subject)
+    for name, n_found in agreed.items():
         logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
     if config.finetune.try_relations:
         told = relevances(config, store, model)
