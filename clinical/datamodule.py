@@ -2,6 +2,7 @@
 
 from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.cohort.columns import Columns
+from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.modalities import Reader
@@ -61,10 +62,7 @@ class StoreDataset(Dataset[ClinicalBatch]):
     @cached_property
     def _labels(self) -> dict[str, NDArray[np.float64]]:
         samples = Store.open(self._folder).samples
-        return {
-            task: samples[f"label.{task}"].fill_null(float("nan")).to_numpy()
-            for task in self._config.tasks
-        }
+        return {name: label_array(samples, name, task) for name, task in self._config.tasks.items()}
 
     def __getitem__(self, rows: NDArray[np.int64]) -> ClinicalBatch:
         """The samples at `rows` [B] of the store, in that order."""
@@ -83,6 +81,8 @@ class StoreDataset(Dataset[ClinicalBatch]):
 
 
 def _target(labels: NDArray[np.float64]) -> Target:
+    """Of labels [B, n]; one column is a target [B]."""
+    labels = labels[:, 0] if labels.shape[1] == 1 else labels
     observed = ~np.isnan(labels)
     value = np.where(observed, labels, 0).astype(np.float32)
     return Target(value=torch.from_numpy(value), observed=torch.from_numpy(observed))

@@ -16,7 +16,6 @@ from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.fusion import FUSIONS
-from clinical.heads import HEADS
 from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
 from clinical.relations import RELATIONS
@@ -146,8 +145,6 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
                 yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
-        if task.kind not in HEADS:
-            yield f"{where}.kind: there is no head for {task.kind}; known are {', '.join(HEADS)}"
         if task.builder is None:
             yield from _option_problems(where, task, [])
         else:

@@ -1,12 +1,13 @@
 """The whole model, composed: encoders, fusion, patient graph, aspects, heads."""
 
+from clinical.answers import Answer, answers_of
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
 from clinical.encoders.encoding import Encoding
 from clinical.fusion import FUSIONS
 from clinical.graph import AspectReadout, EmbeddingMemory, Message, MessagePassing
-from clinical.heads import BinaryHead, build_head
+from clinical.heads import HEADS, Head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class ClinicalModel(nn.Module):
         config: of the run.
         sizes: modality -> what its encoder needs to be built.
         n_reference: rows of the embedding memory.
+        answers: of the tasks, with what train taught; may be left out where all are binary.
 
     Raises:
         ConfigError: an option that an encoder, the fusion or a head refuses.
@@ -78,7 +80,12 @@ class ClinicalModel(nn.Module):
     is_open: Tensor
 
     def __init__(
-        self, config: RunConfig, sizes: Mapping[str, Mapping[str, int]], *, n_reference: int
+        self,
+        config: RunConfig,
+        sizes: Mapping[str, Mapping[str, int]],
+        *,
+        n_reference: int,
+        answers: Mapping[str, Answer] | None = None,
     ) -> None:
         super().__init__()
         self.width = width = config.fusion.width
@@ -112,8 +119,9 @@ class ClinicalModel(nn.Module):
             n_relations=len(self.relations),
             width=width,
         )
+        answers = answers_of(config.tasks, {}) if answers is None else answers
         self.heads = nn.ModuleDict(
-            {name: build_head(task, width) for name, task in config.tasks.items()}
+            {name: HEADS[task.kind](width, answers[name]) for name, task in config.tasks.items()}
         )
 
     @property
@@ -140,9 +148,9 @@ class ClinicalModel(nn.Module):
         """Write the fused summaries [N, D] of all references, as `embed` gives them."""
         self.reference_memory.replace_all(embedding)
 
-    def head(self, task: str) -> BinaryHead:
+    def head(self, task: str) -> Head:
         """The head of a task."""
-        return cast(BinaryHead, self.heads[task])
+        return cast(Head, self.heads[task])
 
     def embedding_table(self, modality: str) -> nn.Embedding | None:
         """What a modality's encoder looks up its words or codes in, if it says so."""

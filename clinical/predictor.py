@@ -2,7 +2,6 @@
 
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.bundle import Bundle
-from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
 from clinical.config_file import likely
@@ -10,6 +9,7 @@ from clinical.datamodule import make_loader
 from clinical.errors import ConfigError
 from clinical.experts.stack import EVEN, stacked
 from clinical.model import ClinicalModel, Encoded
+from clinical.prediction_table import long_frame, together
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.linking import relations_of
 
@@ -34,17 +34,20 @@ class Opinions:
     """What the networks and the experts of a bundle say of some samples, in logits of a task.
 
     Attributes:
-        networks: [M, N] float64.
-        experts: [E, N] float64.
+        networks: [M, N, *shape] float64, `shape` being that of the task's answer.
+        experts: [E, N] float64; E is 0 unless the task is binary.
     """
 
     networks: np.ndarray
     experts: np.ndarray
 
     @classmethod
-    def unknown(cls, n_networks: int, n_experts: int, n_samples: int) -> "Opinions":
+    def unknown(
+        cls, n_networks: int, n_experts: int, n_samples: int, shape: tuple[int, ...] = ()
+    ) -> "Opinions":
         """To be filled in; NaN until then."""
-        return cls(*(np.full((n, n_samples), np.nan) for n in (n_networks, n_experts)))
+        networks = np.full((n_networks, n_samples, *shape), np.nan)
+        return cls(networks, np.full((n_experts, n_samples), np.nan))
 
     def of(self, samples: np.ndarray) -> "Opinions":
         """Those of some samples."""
@@ -98,9 +101,10 @@ class Predictor:
                 with it.
 
         Returns:
-            One row a sample and task, in the order of `samples` where given: subject_id,
-            prediction_time, task, class, horizon_hours, score (a probability, calibrated as the
-            model card says), reason (where there is no score), modalities.
+            One row a sample, task, class and horizon, in the order of `samples` where given:
+            subject_id, prediction_time, task, class, horizon_hours, score (a probability,
+            calibrated as the model card says, a risk by the horizon, or a value), label and
+            label_observed (where known), kind, reason (where there is no score), modalities.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
@@ -186,7 +190,7 @@ class Predictor:
         return self._opinions_each(store, rows, [frozenset()])[0]
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
-        """Uncalibrated scores, networks and experts together: task -> [N] float64."""
+        """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
         stack = self.bundle.stack
         return {
             task: stacked(said.networks, said.experts, stack.get(task, EVEN))
@@ -198,10 +202,7 @@ class Predictor:
     ) -> list[pd.DataFrame]:
         each = [self.logits(opinions) for opinions in self._opinions_each(store, rows, left_out)]
         return [
-            pd.concat(
-                [self._frame(store, rows, task, logits[task]) for task in self.tasks],
-                ignore_index=True,
-            )
+            together([self._frame(store, rows, task, logits[task]) for task in self.tasks])
             for logits in each
         ]
 
@@ -209,12 +210,8 @@ class Predictor:
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
     ) -> list[dict[str, Opinions]]:
         """The logits without each of `left_out`; what is left out, the context lacks as well."""
-        networks, experts = self.bundle.networks, self.bundle.experts
-        n = store.n_samples
-        found = [
-            {task: Opinions.unknown(len(networks), len(experts), n) for task in self.tasks}
-            for _ in left_out
-        ]
+        networks = self.bundle.networks
+        found = [self._unknown(store.n_samples) for _ in left_out]
         memories = self._memories_with_context(store, left_out)
         for batch in self._batches(store, rows):
             at = batch.row.numpy()
@@ -227,6 +224,16 @@ class Predictor:
                 for task, by_expert in said.items():
                     opinions[task].experts[:, at] = by_expert
         return [{task: said.of(rows) for task, said in each.items()} for each in found]
+
+    def _unknown(self, n_samples: int) -> dict[str, Opinions]:
+        """Opinions by task, to be filled in."""
+        n_networks, experts = len(self.bundle.networks), self.bundle.experts.values()
+        return {
+            task: Opinions.unknown(
+                n_networks, sum(task in tasks for tasks in experts), n_samples, answer.shape
+            )
+            for task, answer in self.bundle.answers.items()
+        }
 
     @torch.inference_mode()
     def _asked_network(
@@ -257,7 +264,7 @@ class Predictor:
             features = self.bundle.tabulator.features(batch, without)
             yield {
                 task: np.stack([expert[task].logit(features) for expert in experts])
-                for task in self.tasks
+                for task in self.bundle.config.binary_tasks
             }
 
     def _memories_with_context(
@@ -301,32 +308,14 @@ class Predictor:
         )
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
-        samples = store.samples[rows]
-        score = self._probability(task, logits)
-        score[samples["reason"].is_not_null().to_numpy()] = np.nan
-        frame = pd.DataFrame(
-            {
-                "subject_id": samples["subject_id"].to_numpy(),
-                "prediction_time": samples["prediction_time"].to_numpy(),
-                "task": task,
-                # A text even where all are null, or files of predictions could not be joined.
-                "class": pd.Series([None] * len(rows), dtype="string"),
-                "horizon_hours": np.nan,
-                "score": score,
-                "reason": pd.Series(samples["reason"].to_list(), dtype="string"),
-                "modalities": _modalities(samples, list(self.bundle.config.modalities)),
-            }
-        )
-        label = f"label.{task}"
-        if label in samples.columns:
-            frame.insert(6, "label", samples[label].to_numpy().astype(np.float64))
+        config, samples = self.bundle.config, store.samples[rows]
+        scores = self.bundle.answers[task].scores(logits, self.bundle.calibration_of(task))
+        frame = long_frame(config, self.bundle.answers[task], task, samples, scores)
+        n_each = len(frame) // max(1, len(rows))
+        reason = pd.Series(samples["reason"].to_list(), dtype="string")
+        frame["reason"] = reason.repeat(n_each).reset_index(drop=True)
+        frame["modalities"] = np.repeat(_modalities(samples, list(config.modalities)), n_each)
         return frame
-
-    def _probability(self, task: str, logits: np.ndarray) -> np.ndarray:
-        calibration = self.bundle.calibration.get(task)
-        if calibration is not None:
-            return calibration.apply(logits)
-        return sigmoid(logits)
 
 
 def _asked(store: Store, samples: pd.DataFrame | None) -> np.ndarray:

@@ -42,7 +42,12 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
         ConfigError: weights that do not fit, or for an encoder that takes none.
     """
     seed_globals(config.seed, "weights")
-    model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
+    model = ClinicalModel(
+        config,
+        store.sizes,
+        n_reference=len(store.reference_rows),
+        answers=store.fitted.answers(config),
+    )
     for name, modality in config.modalities.items():
         if modality.weights is None:
             continue
@@ -142,8 +147,7 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on what has a label or a teacher's word to learn."""
     config, settings = member.config, member.config.finetune
-    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
-    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
+    known = store.is_labelled
     train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
         select = select[known[select]]
@@ -186,6 +190,10 @@ def _close_relations(config: RunConfig, store: Store, model: ClinicalModel) -> N
     """Close the relations that tell nothing, as far as a pretrained network can say."""
     found = references(config, store)
     if found is None or not config.graph.only_shown or not config.pretrain:
+        return
+    if others := config.tasks.keys() - config.binary_tasks.keys():
+        names = ", ".join(sorted(others))
+        logger.info("graph.only_shown: all stay open; nothing is known of those about %s", names)
         return
     found.refresh(model, device=torch.device("cpu"))
     told = relevances(config, store, model)

@@ -71,7 +71,7 @@ def relevances(
         model: pretrained, its memory up to date.
     """
     rows, features = store.rows("train"), Features(config, store, model)
-    labels = {task: store_labels(store, task)[rows] for task in config.tasks}
+    labels = {task: store_labels(store, task)[rows] for task in config.binary_tasks}
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
     rows, labels = rows[known], {task: of_task[known] for task, of_task in labels.items()}
     subject = store.samples["subject_id"].to_numpy()[rows]
