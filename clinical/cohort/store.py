@@ -105,7 +105,7 @@ class Store:
         """One row a sample; see the module's list of columns."""
         return pl.read_ipc(self.folder / SAMPLES)
 
-    @cached_property
+    @property
     def is_labelled(self) -> NDArray[np.bool_]:
         """[N] something is known of the sample for at least one task."""
         known = pl.any_horizontal(pl.col("^label\\..*$").is_not_null())
