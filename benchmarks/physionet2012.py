@@ -88,6 +88,8 @@ TWO_AXIS = (
     "modalities.events.encoder=two_axis",
     "modalities.events.blocks=8",
     "modalities.events.block_hours=6",
+    "pretrain.epochs=4",
+    "finetune.epochs=4",
 )
 LINES = [
     Line("event_set"),
@@ -368,7 +370,7 @@ def gathered(out: Path, labels: pd.DataFrame) -> pd.DataFrame:
     """All that is finished: one row a part, model and held-out subject."""
     truth = labels.set_index("subject_id")["boolean_value"].astype(float)
     frames = []
-    for path in sorted(out.glob("scores/*/*.parquet")):
+    for path in sorted(out.glob("scores/*/*.parquet"), key=lambda p: (p.parent.name, p.stem)):
         part, scores = Part.named(out, path.parent.name), pd.read_parquet(path)
         costs = scores.reindex(columns=["core_seconds", "peak_mb"])
         for model in scores.columns.difference(["seconds", "core_seconds", "peak_mb"]):

@@ -25,10 +25,10 @@ CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 TASK = "tasks/in_hospital_mortality"
 
 
-def synthesize_once(extract: Path, *, subjects: int, seed: int) -> Path:
+def synthesize_once(extract: Path, *, subjects: int, seed: int, outbreak: bool = True) -> Path:
     """A synthetic hospital, unless it is there."""
     if not extract.exists():
-        clinical.synthesize(extract, subjects=subjects, seed=seed)
+        clinical.synthesize(extract, subjects=subjects, seed=seed, outbreak=outbreak)
     return extract
 
 

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clinical.experiment import Run
+    from clinical.explain import explain_neighbours
     from clinical.pipeline import (
+        audit,
+        embed,
         evaluate,
         finetune,
         import_extract,
+        link,
         prepare,
         pretrain,
         run,
@@ -36,9 +40,13 @@ __all__ = [
     "Run",
     "SchemaError",
     "__version__",
+    "audit",
+    "embed",
     "evaluate",
+    "explain_neighbours",
     "finetune",
     "import_extract",
+    "link",
     "prepare",
     "pretrain",
     "run",
@@ -59,7 +67,11 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
     def __getattr__(name):
         if name not in __all__:
             raise AttributeError(f"module 'clinical' has no attribute {name!r}")
-        home = {"Predictor": "clinical.predictor", "Run": "clinical.experiment"}
+        home = {
+            "Predictor": "clinical.predictor",
+            "Run": "clinical.experiment",
+            "explain_neighbours": "clinical.explain",
+        }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
         globals()[name] = value
         return value

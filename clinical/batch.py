@@ -292,7 +292,7 @@ class Neighbours(_Tensors):
 
     def drop(self, samples: Tensor) -> "Neighbours":
         """The same without the edges into `samples` [B] bool."""
-        return self._keep(~samples[:, None].expand_as(self.rows))
+        return self.keep(~samples[:, None].expand_as(self.rows))
 
     def without_codes(self, codes: Tensor, hidden: Tensor) -> "Neighbours":
         """The same without what exists through hidden codes.
@@ -312,9 +312,9 @@ class Neighbours(_Tensors):
         parts = self.parts.masked_fill(~left, 0.0)
         weight = torch.where(hidden.any(1)[:, None], parts.sum(2).clamp_min(1e-6), self.weight)
         edges = self.replace(weight=weight, codes=self.codes.masked_fill(~left, -1), parts=parts)
-        return edges._keep(left.any(2))
+        return edges.keep(left.any(2))
 
-    def _keep(self, edges: Tensor) -> "Neighbours":
+    def keep(self, edges: Tensor) -> "Neighbours":
         """Those of `edges` [B, K] bool."""
         coded = {}
         if self.codes is not None and self.parts is not None:

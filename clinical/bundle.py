@@ -14,7 +14,8 @@ from clinical.relations.linking import check_fitted
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,12 +27,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
 MEMORY = "memory.safetensors"
+LINKS_MODEL = "links_model.safetensors"
+LINKS_MEMORY = "links_memory.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
@@ -65,6 +68,7 @@ class Bundle:
         stack: task -> the experts' weight beside the networks; empty without experts.
         calibration: task, or task/class for the classes of a multilabel one -> calibration.
         answers: task -> how its logits become scores.
+        folder: where it lies.
     """
 
     config: RunConfig
@@ -74,6 +78,7 @@ class Bundle:
     stack: Mapping[str, float]
     calibration: Mapping[str, Calibration]
     answers: Mapping[str, Answer]
+    folder: Path
 
     def calibration_of(self, task: str) -> dict[str | None, Calibration]:
         """By class; None is the task as a whole."""
@@ -113,27 +118,47 @@ class Bundle:
             raise BundleError(f"{folder}: there is no such bundle folder")
         if not draft:
             check_manifest(folder)
-        try:
+        with _opening(folder):
             config = RunConfig.model_validate(load_yaml(folder / CONFIG))
             fitted = Fitted.read(folder)
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
             check_fitted(config, fitted)
-            networks = _read_networks(folder, config, fitted)
+            networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
             answers = fitted.answers(config)
-            bundle = cls(config, fitted, networks, experts, stack, calibrations, answers)
+            bundle = cls(config, fitted, networks, experts, stack, calibrations, answers, folder)
             _check_width(bundle)
-        except (OSError, SafetensorError, ConfigError, KeyError) as error:
-            what = type(error).__name__
-            raise BundleError(f"{folder}: cannot be opened ({what}: {error})") from error
-        except (ValidationError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise BundleError(
-                f"{folder}: its parts do not fit together; it was written by another version "
-                "of the toolkit or put together by hand. Train it again"
-            ) from error
         return bundle
+
+    def link_networks(self) -> tuple[Network, ...]:
+        """The networks as pretraining left them, read anew; none if it learned no links.
+
+        Raises:
+            BundleError: they are of other sizes.
+        """
+        if not (self.folder / LINKS_MODEL).is_file():
+            return ()
+        with _opening(self.folder):
+            return _read_networks(
+                self.folder, self.config, self.fitted, model=LINKS_MODEL, memory=LINKS_MEMORY
+            )
+
+
+@contextmanager
+def _opening(folder: Path) -> Iterator[None]:
+    """Say of whatever is wrong with a bundle's parts that the bundle is."""
+    try:
+        yield
+    except (OSError, SafetensorError, ConfigError, KeyError) as error:
+        what = type(error).__name__
+        raise BundleError(f"{folder}: cannot be opened ({what}: {error})") from error
+    except (ValidationError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise BundleError(
+            f"{folder}: its parts do not fit together; it was written by another version "
+            "of the toolkit or put together by hand. Train it again"
+        ) from error
 
 
 def calibration_name(task: str, label_class: str | None) -> str:
@@ -145,27 +170,30 @@ def _member(number: int) -> str:
     return f"member-{number}"
 
 
-def _read_networks(folder: Path, config: RunConfig, fitted: Fitted) -> tuple[Network, ...]:
-    weights, memories = load_file(folder / MODEL), load_file(folder / MEMORY)
+def _read_networks(
+    folder: Path, config: RunConfig, fitted: Fitted, *, model: str, memory: str
+) -> tuple[Network, ...]:
+    weights, memories = load_file(folder / model), load_file(folder / memory)
     names = [_member(number) for number in range(len(memories))]
     found = {key.partition("/")[0] for key in weights}
     if len(names) != config.ensemble or not set(names) == set(memories) == found:
         raise ValueError("weights, embeddings and configuration are of other networks")
     networks = []
     for name in names:
-        memory = memories[name].float()
-        if config.graph.relations and len(memory) != len(fitted.reference_subject):
+        rows = memories[name].float()
+        if config.graph.relations and len(rows) != len(fitted.reference_subject):
             raise ValueError("embeddings and keys are of other references")
-        model = ClinicalModel(
-            config, fitted.sizes(config), n_reference=len(memory), answers=fitted.answers(config)
+        network = ClinicalModel(
+            config, fitted.sizes(config), n_reference=len(rows), answers=fitted.answers(config)
         )
+        network.use_statistics(fitted.statistics)
         own = f"{name}/"
-        model.load_state_dict(
+        network.load_state_dict(
             {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
         )
-        model.eval()
-        model.set_memory(memory)
-        networks.append(Network(model, memory))
+        network.eval()
+        network.set_memory(rows)
+        networks.append(Network(network, rows))
     return tuple(networks)
 
 
@@ -210,30 +238,38 @@ def write_draft(
     fitted: Fitted,
     networks: Sequence[Network],
     experts: Experts,
+    links: Sequence[Network] = (),
 ) -> None:
-    """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest."""
+    """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest.
+
+    Beside it what links are judged by: the networks before fine-tuning, if they learned any.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     fitted.write(folder)
+    _write_networks(networks, folder / MODEL, folder / MEMORY)
+    if links:
+        _write_networks(links, folder / LINKS_MODEL, folder / LINKS_MEMORY)
+    for name, tasks in experts.items():
+        for place, task in enumerate(config.tasks):
+            (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")
+    write_json(folder / STACK, dict.fromkeys(config.tasks, EVEN) if experts else {})
+    write_json(folder / CALIBRATION, {})
+
+
+def _write_networks(networks: Sequence[Network], model: Path, memory: Path) -> None:
     weights = {
         f"{_member(number)}/{key}": value.contiguous().cpu()
         for number, network in enumerate(networks)
         for key, value in network.model.state_dict().items()
     }
-    save_file(weights, folder / MODEL)
+    save_file(weights, model)
     memories = {
         _member(number): network.memory.to(torch.float16).contiguous().cpu()
         for number, network in enumerate(networks)
     }
-    save_file(memories, folder / MEMORY)
-    for name, tasks in experts.items():
-        for place, task in enumerate(config.tasks):
-            if task not in tasks:
-                continue
-            (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")
-    write_json(folder / STACK, dict.fromkeys(config.binary_tasks, EVEN) if experts else {})
-    write_json(folder / CALIBRATION, {})
+    save_file(memories, memory)
 
 
 def _portable(config: RunConfig) -> RunConfig:

@@ -177,6 +177,71 @@ def score(
 
 
 @app.command()
+def embed(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    aspect: Annotated[
+        str | None, typer.Option(help="Task or relation; else the patient's own data.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("embeddings.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Write one representation of every sample, for a task or a relation."""
+    from clinical.scoring import embed_extract
+
+    embedded = embed_extract(
+        bundle, extract, aspect=aspect, out=out, context=context, threads=threads
+    )
+    nothing = embedded["reason"].notna()
+    counts = {"samples embedded": int((~nothing).sum()), "with nothing visible": int(nothing.sum())}
+    screen.show(screen.pairs("what", "count", counts))
+    typer.echo(f"embeddings: {out}")
+
+
+@app.command()
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("explanation.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="By default every binary one.")] = None,
+    top: Annotated[int, typer.Option(help="Neighbours a sample and relation.", min=0)] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Say which relations and neighbours moved each score, by leaving each out."""
+    from clinical.scoring import explain_extract
+
+    explained = explain_extract(
+        bundle, extract, task=task, top=top, out=out, context=context, threads=threads
+    )
+    screen.show_explanation(explained)
+    typer.echo(f"explanation: {out}")
+
+
+@app.command()
+def link(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    relation: Annotated[str | None, typer.Option(help="Kind of edge, if not the only one.")] = None,
+    top: Annotated[int, typer.Option(help="Codes a sample.", min=1)] = 10,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("links.parquet"),
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Rank the diagnoses, drugs and procedures that each patient likely has and does not show."""
+    from clinical.scoring import link_extract
+
+    links = link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+    counts = {"samples": int((links["rank"] == 1).sum()), "codes ranked": len(links)}
+    screen.show(screen.pairs("what", "count", counts))
+    typer.echo(f"links: {out}")
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,
@@ -192,6 +257,27 @@ def evaluate(
     if figures is not None:
         for path in evaluation.save_figures(figures):
             typer.echo(f"picture: {path}")
+
+
+@app.command()
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    samples: Annotated[int, typer.Option(help="How many are drawn.", min=2)] = 200,
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Splits of the training, if not the extract's own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help=".json or .csv file to write.")] = None,
+) -> None:
+    """Look for leaks: what must not matter is changed; exit code 1 if a score moves."""
+    from clinical.pipeline import audit as look
+
+    found = look(bundle, extract, samples=samples, context=context, splits=splits, out=out)
+    screen.show_audit(found)
+    raise typer.Exit(DONE if found.passed else DATA_ERRORS)
 
 
 def main() -> None:

@@ -191,8 +191,6 @@ class GraphConfig(Section):
     relations: Annotated[dict[str, RelationConfig], _SWITCHABLE] = Field(default_factory=dict)
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of a relation's edges sets dropped in training, so that none is a known state."""
-    only_shown: bool = True
-    """Close relations whose neighbours tell nothing of train patients that these don't tell."""
 
 
 class ObjectiveConfig(OpenSection):
@@ -240,6 +238,9 @@ class FinetuneConfig(Section):
     was pretrained, a linear probe of its embedding teaches with them."""
     teacher_share: float = Field(default=0.5, ge=0, le=1)
     """Of a labelled sample's target; the rest is the label's."""
+    try_relations: bool = True
+    """Where the network was pretrained, try each relation on train patients first, and close those
+    whose neighbours tell nothing of a task that the patients themselves don't tell."""
     teach_unlabelled: bool = False
     """Learn the teachers' risks of train samples without a label too; for labels that are missing,
     not for those that are null because there was nothing to predict."""

@@ -20,10 +20,14 @@ from clinical.evaluation import Evaluation, evaluate, model_card, save_training_
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
+from clinical.links import learns_links
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
-from clinical.training.build import scoring_memory
+from clinical.training.build import build_model, load_pretrained, scoring_memory
+from clinical.training.checkpoint import DONE
 from clinical.training.members import members
+from clinical.training.pretrain import PretrainStage
+from clinical.training.relevance import relation_figures
 
 import logging
 import shutil
@@ -93,7 +97,14 @@ def finish(
     judged = Judged.of(config, store)
     flat = Flat.of(config, store, judged.rows)
     experts = fit_experts(config, store, flat)
-    write_draft(bundle, config=config, fitted=store.fitted, networks=networks, experts=experts)
+    write_draft(
+        bundle,
+        config=config,
+        fitted=store.fitted,
+        networks=networks,
+        experts=experts,
+        links=_pretrained(config, store),
+    )
     _stack(bundle, store)
     _calibrate(bundle, store)
     predictor = Predictor(Bundle.read(bundle, draft=True))
@@ -114,6 +125,9 @@ def finish(
             name: fit.to_json() for name, fit in predictor.bundle.named_calibrations.items()
         },
         "members": _members(predictor, store, judged.rows),
+        "relations": relation_figures(
+            config, store, [n.model for n in predictor.bundle.networks], judged.rows
+        ),
         "counts": store.counts,
         "evaluation": evaluation.to_json(),
     }
@@ -127,6 +141,23 @@ def finish(
     save_training_curves(pd.concat(curves), out / "figures" / "training.png")
     seal(bundle)
     return evaluation
+
+
+def _pretrained(config: RunConfig, store: Store) -> list[Network]:
+    """The networks before fine-tuning, by which links are judged; none if they learned none.
+
+    Fine-tuning asks nothing about links and closes relations that tell nothing of its tasks, so
+    that what the fine-tuned network says of them would be worth less the longer it was trained.
+    """
+    if not learns_links(config):
+        return []
+    networks = []
+    for member in members(config):
+        model = build_model(member.config, store)
+        load_pretrained(model, member.checkpoints / PretrainStage.name / DONE)
+        memory = scoring_memory(config, store, model, device=torch.device("cpu"))
+        networks.append(Network(model, memory))
+    return networks
 
 
 def _stack(bundle: Path, store: Store) -> None:

@@ -4,14 +4,23 @@ from clinical.answers import Answer, answers_of
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
-from clinical.encoders.encoding import Encoding
+from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.ontology import CodeEmbedding
 from clinical.fusion import FUSIONS
-from clinical.graph import AspectReadout, EmbeddingMemory, Message, MessagePassing
+from clinical.graph import (
+    AspectReadout,
+    EmbeddingMemory,
+    LinkHead,
+    Message,
+    MessagePassing,
+    link_aspect,
+    popularity,
+)
 from clinical.heads import HEADS, Head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +55,7 @@ class Outputs:
         linked: relation -> [B] bool, the sample has a neighbour (after dropout in training).
         aspects: task or relation -> [B, D].
         logits: task -> what its head makes of its aspect.
+        links: [B, V] log odds that the sample has each code; None without the modality.
     """
 
     encodings: Mapping[str, Encoding]
@@ -57,6 +67,7 @@ class Outputs:
     linked: Mapping[str, Tensor]
     aspects: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
+    links: Tensor | None
 
 
 class ClinicalModel(nn.Module):
@@ -113,8 +124,12 @@ class ClinicalModel(nn.Module):
             {name: MessagePassing(width) for name in self.relations}
         )
         self.register_buffer("is_open", torch.ones(len(self.relations), dtype=torch.bool))
+        kinds = {name: relation.kind or name for name, relation in config.graph.relations.items()}
+        self.link_aspect = link_aspect(kinds, self.modalities)
+        # A dict, since the one for links may be a relation's, or no one's.
+        aspects = dict.fromkeys((*config.tasks, *self.relations, self.link_aspect))
         self.readout = AspectReadout(
-            (*config.tasks, *self.relations),
+            [aspect for aspect in aspects if aspect is not None],
             len(encoders),
             n_relations=len(self.relations),
             width=width,
@@ -123,6 +138,26 @@ class ClinicalModel(nn.Module):
         self.heads = nn.ModuleDict(
             {name: HEADS[task.kind](width, answers[name]) for name, task in config.tasks.items()}
         )
+        self.link_head: LinkHead | None = None
+        if self.link_aspect is not None:
+            table = self._codes
+            self.link_head = LinkHead(width, table.embedding_dim, table.num_embeddings)
+
+    def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take note of what the data side learned from train, as modality -> plain values.
+
+        No part of the state dict: it is said to every new model.
+
+        Raises:
+            ValueError: it is about other vocabularies.
+        """
+        for name in self.modalities:
+            cast(Encoder, self.encoders[name]).use_statistics(statistics[name])
+        if self.link_head is not None:
+            known = popularity(statistics["codes"])
+            if known.shape != self.link_head.bias.shape:
+                raise ValueError(f"subjects: {len(known)} counts are of another vocabulary")
+            self.link_head.popularity = known.to(self.link_head.popularity.device)
 
     @property
     def open_relations(self) -> frozenset[str]:
@@ -148,16 +183,44 @@ class ClinicalModel(nn.Module):
         """Write the fused summaries [N, D] of all references, as `embed` gives them."""
         self.reference_memory.replace_all(embedding)
 
+    def find_directions(self, neighbours: Mapping[str, Neighbours], half: Tensor) -> dict[str, int]:
+        """Find on what neighbours agree with the references, by relation; how many directions hold.
+
+        Args:
+            neighbours: of every reference, in the memory's order.
+            half: [N] bool, two halves of the subjects.
+        """
+        return {
+            name: self._passing(name).find_directions(self.reference_memory, edges, half)
+            for name, edges in neighbours.items()
+        }
+
+    def directions(self, relation: str) -> Tensor:
+        """[D, R] along which a relation's neighbours agree with a patient; zero where none was
+        found."""
+        return self._passing(relation).directions
+
+    def follow_directions(self) -> None:
+        """Bring what `find_directions` found up to the memory that was just written."""
+        for name in self.relations:
+            self._passing(name).follow(self.reference_memory)
+
+    def _passing(self, relation: str) -> MessagePassing:
+        return cast(MessagePassing, self.message_passing[relation])
+
     def head(self, task: str) -> Head:
         """The head of a task."""
         return cast(Head, self.heads[task])
 
+    @property
+    def _codes(self) -> CodeEmbedding:
+        """The embeddings of the codes, as their encoder reads them."""
+        return cast(CodeEmbedding, self.encoders["codes"].code_embedding)
+
     def embedding_table(self, modality: str) -> nn.Embedding | None:
-        """What a modality's encoder looks up its words or codes in, if it says so."""
-        encoder = self.encoders[modality]
-        names = ("word_embedding", "code_embedding")
-        tables = [getattr(encoder, name, None) for name in names]
-        return next((table for table in tables if isinstance(table, nn.Embedding)), None)
+        """What a modality's encoder looks up its words in, if it says so."""
+        table = getattr(self.encoders[modality], "word_embedding", None)
+        return table if isinstance(table, nn.Embedding) else None
 
     def encode(self, batch: ClinicalBatch) -> Encoded:
         """Encode every modality by itself."""
@@ -212,7 +275,14 @@ class ClinicalModel(nn.Module):
             linked={name: message.linked for name, message in said.items()},
             aspects=aspects,
             logits={name: head(aspects[name]) for name, head in self.heads.items()},
+            links=self._link(aspects),
         )
+
+    def _link(self, aspects: Mapping[str, Tensor]) -> Tensor | None:
+        if self.link_head is None or self.link_aspect is None:
+            return None
+        links: Tensor = self.link_head(aspects[self.link_aspect], self._codes.table())
+        return links
 
     def _pass_messages(
         self, fused: Tensor, neighbours: Mapping[str, Neighbours], memory: Tensor | None
@@ -222,13 +292,17 @@ class ClinicalModel(nn.Module):
         rows = self.reference_memory
         rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
-        for name, is_open in zip(self.relations, self.is_open, strict=True):
+        open_relations = self.open_relations
+        for name in self.relations:
+            passing = self._passing(name)
+            if name not in open_relations:
+                said[name] = passing.silence(fused)
+                continue
             edges = neighbours[name]
-            unheard = ~is_open.expand(len(fused))
             if self.training:
                 draws = torch.rand(len(fused), device=fused.device)
-                unheard = unheard | (draws < self.relation_dropout)
-            said[name] = self.message_passing[name](fused, rows, edges.drop(unheard))
+                edges = edges.drop(draws < self.relation_dropout)
+            said[name] = passing(fused, rows, edges)
         return said
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extra
     from clinical.evaluation import Evaluation
     from clinical.extract.findings import Validation
     from clinical.extract.importers import ImportReport
+    from clinical.leak_audit import Audit
 
     import pandas as pd
 
@@ -213,6 +214,56 @@ def score(
     return scored.predictions
 
 
+def embed(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    aspect: str | None = None,
+    out: str | Path | None = None,
+    context: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """One representation of each sample of an extract, for what is asked.
+
+    Args:
+        bundle, extract, out, context, threads: as for `score`.
+        aspect: name of a task or of a relation; by default the summary of the patient's own data.
+
+    Returns:
+        What `Predictor.embed` does: one row a sample.
+    """
+    from clinical.scoring import embed_extract
+
+    return embed_extract(bundle, extract, aspect=aspect, out=out, context=context, threads=threads)
+
+
+def link(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    relation: str | None = None,
+    top: int | None = 10,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """Rank the codes that each sample of an extract likely has and does not show.
+
+    Args:
+        bundle: folder of a bundle that was pretrained with `edges`.
+        extract: a MEDS folder; neither splits nor labels are needed.
+        relation: the kind of edge; by default the one there is.
+        top: codes a sample; None for every candidate.
+        out: Parquet file to write, atomically.
+        threads: of torch.
+
+    Returns:
+        One row a sample and candidate, with its probability; see `Predictor.link`.
+    """
+    from clinical.scoring import link_extract
+
+    return link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+
+
 def evaluate(
     predictions: "str | Path | pd.DataFrame",
     labels: "str | Path | pd.DataFrame | None" = None,
@@ -262,3 +313,43 @@ def validate(extract: str | Path) -> "Validation":
     from clinical.extract.validate import validate as check
 
     return check(Path(extract))
+
+
+def audit(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    samples: int = 200,
+    context: str | Path | None = None,
+    splits: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> "Audit":
+    """Show on an extract that labels, the future and other patients reach no score of a bundle.
+
+    Each check changes what must not matter in a copy of some samples' records, scores it again and
+    counts the scores that moved; controls change what must matter.
+
+    Args:
+        bundle: folder of the bundle.
+        extract: a MEDS folder; it is only read.
+        samples: how many are drawn, each of another subject.
+        context: extract whose samples may serve as unlabelled contemporaries.
+        splits: file of the splits that the bundle was trained with, if not the extract's own.
+        out: .json or .csv file for the table, written atomically.
+        seed: of what is drawn.
+
+    Returns:
+        The audit, with its `table` and whether it `passed`.
+    """
+    from clinical.leak_audit import audit as look
+    from clinical.leak_audit import check_out
+    from clinical.predictor import Predictor
+
+    if out is not None:
+        check_out(Path(out))
+    predictor = Predictor.load(bundle)
+    found = look(predictor, extract, samples=samples, context=context, splits=splits, seed=seed)
+    if out is not None:
+        found.write(Path(out))
+    return found

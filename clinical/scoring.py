@@ -1,8 +1,9 @@
-"""The verb `score`: predictions of an extract, and how much of it the model knew."""
+"""The verbs that ask a finished model about an extract, and write down what it says."""
 
 from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
+from clinical.explain import TOP, explain_neighbours
 from clinical.places import check_above
 from clinical.predictor import Predictor
 from clinical.training.checkpoint import thread_limit
@@ -42,26 +43,90 @@ def score_extract(
 
     The arguments are those of `clinical.score`.
     """
-    target = None if out is None else _checked(Path(out))
+    target = _checked(out)
     with thread_limit(threads), tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary) / "store"
         predictions = Predictor.load(bundle).score(extract, context=context, work=work)
         found = recognised(Store.open(work))
     for one in found:
         _warn(extract, one)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(target.name + ".draft")
-        predictions.to_parquet(draft, index=False)
-        draft.replace(target)
+    _write(predictions, target)
     return Scored(predictions, found)
 
 
-def _checked(out: Path) -> Path:
-    if out.is_dir():
-        raise ConfigError(f"{out}: is a folder; name the Parquet file to write")
-    check_above(out, what="out")
-    return out
+def embed_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    aspect: str | None = None,
+    out: str | Path | None = None,
+    context: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """One representation a sample of an extract; the arguments are those of `clinical.embed`."""
+    target = _checked(out)
+    with thread_limit(threads):
+        embedded = Predictor.load(bundle).embed(extract, aspect=aspect, context=context)
+    _write(embedded, target)
+    return embedded
+
+
+def explain_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    task: str | None = None,
+    top: int = TOP,
+    out: str | Path | None = None,
+    context: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """What the graph did to each score; see `clinical.explain_neighbours`."""
+    target = _checked(out)
+    with thread_limit(threads):
+        explained = explain_neighbours(bundle, extract, context=context, task=task, top=top)
+    _write(explained, target)
+    return explained
+
+
+def link_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    relation: str | None = None,
+    top: int | None = 10,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Rank the codes that each sample of an extract likely has and does not show.
+
+    The arguments are those of `clinical.link`.
+    """
+    target = _checked(out)
+    with thread_limit(threads):
+        links = Predictor.load(bundle).link(extract, relation=relation, top=top)
+    _write(links, target)
+    return links
+
+
+def _checked(out: str | Path | None) -> Path | None:
+    """Before anything is asked, since that can take long."""
+    if out is None:
+        return None
+    target = Path(out)
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder; name the Parquet file to write")
+    check_above(target, what="out")
+    return target
+
+
+def _write(frame: pd.DataFrame, target: Path | None) -> None:
+    if target is None:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(target.name + ".draft")
+    frame.to_parquet(draft, index=False)
+    draft.replace(target)
 
 
 def _warn(extract: str | Path, one: Recognised) -> None:

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
     from clinical.cohort.counts import Recognised
     from clinical.evaluation import Evaluation
+    from clinical.leak_audit import Audit
 
     import pandas as pd
     from rich.table import Table
@@ -78,6 +79,63 @@ def show_recognised(found: "Sequence[Recognised]") -> None:
     show(table)
     typer.echo("visible events: once for each sample that sees them")
     typer.echo("unknown: events of codes that the model has not learned; they are not used")
+
+
+def show_explanation(explained: "pd.DataFrame") -> None:
+    """How far each relation moves most scores, a table a task."""
+    from clinical.explain import by_relation
+
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    for task, rows in by_relation(explained).groupby("task", sort=False):
+        table = Table("relation", box=SIMPLE)
+        for heading in ("with neighbours", "score moves by", "log odds move by"):
+            table.add_column(heading, justify="right")
+        for row in rows.to_dict("records"):
+            sizes = (row["median_effect"], row["median_effect_logit"])
+            moves = [f"{size:.4f}" if size == size else "–" for size in sizes]
+            table.add_row(escape(row["relation"]), f"{100 * row['with_neighbours']:.1f} %", *moves)
+        n_samples = f"{rows['samples'].max():,}"
+        typer.echo(f"\n{task}: what each relation does to the scores of {n_samples} samples")
+        show(table)
+    typer.echo("moves by: median size of the difference that leaving the relation out makes to")
+    typer.echo("samples that have neighbours by it")
+
+
+def show_audit(audit: "Audit") -> None:
+    """What was changed and what moved, the lines that failed in red."""
+    from clinical.leak_audit import BLIND, HOLDS, LEAK
+
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table("check", "changed", box=SIMPLE)
+    for heading in ("samples", "moved", "largest"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    colours = {HOLDS: "green", LEAK: "bold red", BLIND: "bold red"}
+    last = ""
+    for line in audit.lines:
+        largest = "–" if line.largest is None else f"{line.largest:.0e}"
+        colour = colours.get(line.verdict, "dim")
+        table.add_row(
+            line.check if line.check != last else "",
+            line.change,
+            f"{line.samples:,}",
+            f"{line.moved:,}",
+            largest,
+            f"[{colour}]{line.verdict}[/]",
+        )
+        last = line.check
+    show(table)
+    typer.echo("moved: scores that differ by more than 0.00001, or edges that should not be")
+    if audit.passed:
+        typer.echo("passed: nothing that must not matter moved a score")
+    else:
+        failed = dict.fromkeys(line.check for line in audit.lines if line.verdict in (LEAK, BLIND))
+        typer.echo(f"FAILED: {', '.join(failed)}; do not use these scores before you know why")
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:

@@ -76,6 +76,9 @@ def make_model(config: RunConfig | None = None, *, seed: int = 0) -> ClinicalMod
     model = ClinicalModel(config, SIZES, n_reference=N_REFERENCE)
     if config.graph.relations:
         model.set_memory(torch.randn(N_REFERENCE, model.width))
+        # As if trained: a new network hears nothing yet of what neighbours say.
+        for relation in config.graph.relations:
+            model.directions(relation).normal_()
     return model.eval()
 
 

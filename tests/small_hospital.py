@@ -3,8 +3,11 @@
 Not a test; loaded by path, since the test folders are no packages.
 """
 
+from clinical.bundle import Bundle, Network, write_draft
 from clinical.config import RunConfig
 from clinical.extract.write import write_extract
+from clinical.preparation import prepare
+from clinical.training.build import build_model, scoring_memory
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from PIL import Image
 
 FIRST = 7_000_000  # of the subjects' numbers: a string that nothing else contains
@@ -147,3 +151,17 @@ def configure(extract: Path, out: Path, **changes: Any) -> RunConfig:
         "graph": {"relations": {"similar": {"k": 4, "width": 6}, "same_unit": {"k": 3}}},
     }
     return RunConfig.model_validate({**raw, **changes})
+
+
+def untrained(config: RunConfig) -> Bundle:
+    """A bundle of networks as they are before they learn anything, prepared for in `config.out`."""
+    store = prepare(config, config.out / "store")
+    networks = []
+    for number in range(config.ensemble):
+        torch.manual_seed(number)
+        model = build_model(config.model_copy(update={"seed": number}), store).eval()
+        memory = scoring_memory(config, store, model, device=torch.device("cpu"))
+        networks.append(Network(model, memory))
+    folder = config.out / "bundle"
+    write_draft(folder, config=config, fitted=store.fitted, networks=networks, experts={})
+    return Bundle.read(folder, draft=True)

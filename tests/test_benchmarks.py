@@ -7,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -18,7 +19,7 @@ def modules() -> dict[str, ModuleType]:
     found = {}
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        for name in ("comparing", "physionet2012"):
+        for name in ("comparing", "links", "physionet2012"):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             found[name] = importlib.util.module_from_spec(spec)
             sys.modules[name] = found[name]
@@ -160,3 +161,64 @@ def test_draws_of_labels_that_differ_widen_the_interval(comparing):
         return float(np.ptp(np.quantile(values, (0.025, 0.975))))
 
     assert width((0.3, 3.0)) > 2 * width((0.6, 0.6))
+
+
+def test_a_network_costs_what_it_costs_alone_also_beside_its_ensemble(physionet2012, tmp_path):
+    labels = pd.DataFrame({"subject_id": [1, 2, 3], "boolean_value": [True, False, False]})
+    cost = {"seconds": 60.0, "core_seconds": 60.0, "peak_mb": 100.0}
+    alone = pd.DataFrame({"event_set": [0.9, 0.2, 0.1]}, index=[1, 2, 3])
+    together = alone.assign(**{"event_set, 3 networks": [0.8, 0.2, 0.2]})
+    for slug, scores, times in (("event_set", alone, 1), ("event_set-x3", together, 3)):
+        dear = scores.assign(**{name: times * value for name, value in cost.items()})
+        physionet2012.write(dear, tmp_path / "scores" / "0-0" / f"{slug}.parquet")
+    found = physionet2012.gathered(tmp_path, labels).groupby("model")
+    assert found["core_minutes"].first().to_dict() == {
+        "event_set": 1.0,
+        "event_set, 3 networks": 3.0,
+    }
+    assert (found.size() == 3).all()
+
+
+# Links
+
+
+@pytest.fixture
+def links(modules):
+    return modules["links"]
+
+
+def test_a_share_of_each_subjects_codes_is_gone_from_the_extract(links, hospital, tmp_path):
+    altered = links.hide_once(hospital, tmp_path / "hidden", share=0.2)
+    before, after = (
+        pl.read_parquet(folder / "data" / "**" / "*.parquet") for folder in (hospital, altered)
+    )
+    hidden = pl.read_parquet(altered / "hidden.parquet")
+    assert after.join(hidden, on=["subject_id", "code"]).is_empty()
+    gone = before.join(hidden, on=["subject_id", "code"], how="anti")
+    assert after.equals(gone)
+    assert hidden["code"].str.contains(r"^(ICD10CM|ATC)//").all()
+    table = pl.read_parquet(hospital / "metadata" / "codes.parquet")
+    coded = before.join(table.filter(pl.col("parent_codes").list.len() > 0), on="code")
+    counts = coded.group_by("subject_id").agg(pl.col("code").n_unique())
+    taken = hidden.group_by("subject_id").len()
+    joined = counts.join(taken, on="subject_id", how="left")
+    expected = (0.2 * joined["code"]).round().clip(lower_bound=1)
+    assert joined["len"].to_list() == expected.to_list()
+    assert links.hide_once(hospital, altered, share=0.9) == altered
+    assert pl.read_parquet(altered / "hidden.parquet").equals(hidden)
+
+
+def test_the_bayes_posterior_knows_the_hospital_better_than_popularity(links, hospital, tmp_path):
+    altered = links.hide_once(hospital, tmp_path / "hidden", share=0.2)
+    hidden = pl.read_parquet(altered / "hidden.parquet").with_columns(is_edge=pl.lit(True))
+    seen = pl.read_parquet(altered / "data" / "**" / "*.parquet").select("subject_id", "code")
+    codes = pl.concat([seen, hidden.select("subject_id", "code")])
+    codes = codes.filter(pl.col("code").str.contains(r"^(ICD10CM|ATC)//")).unique()
+    counts = codes.group_by("code").agg(train_subjects=pl.len())
+    pairs = codes.select("subject_id").unique().join(counts, how="cross")
+    pairs = pairs.join(seen, on=["subject_id", "code"], how="anti")
+    pairs = pairs.join(hidden, on=["subject_id", "code"], how="left").to_pandas()
+    pairs["is_edge"] = pairs["is_edge"].notna()
+    pairs["score"] = links.bayes_scores(altered, pairs, share=0.2)
+    rows = links.evaluate_links(pairs, resamples=2)
+    assert (rows["difference"] > [0.06, 0.3]).all()

@@ -27,6 +27,8 @@ FILES = [
     "MODEL_CARD.md",
     "calibration.json",
     "config.yaml",
+    "links_memory.safetensors",
+    "links_model.safetensors",
     "manifest.json",
     "manifest.sha256",
     "memory.safetensors",
@@ -173,6 +175,10 @@ def test_a_pickle_in_place_of_a_file_is_never_run(bundle, name):
     reseal(bundle)
     if name in ("MODEL_CARD.md", "metrics.json"):
         Bundle.read(bundle)  # for people; loading does not read them
+    elif name.startswith("links"):
+        opened = Bundle.read(bundle)
+        with pytest.raises(BundleError, match="SafetensorError"):
+            opened.link_networks()
     else:
         with pytest.raises(BundleError):
             Bundle.read(bundle)

@@ -395,6 +395,41 @@ def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
     assert "unknown: events of codes that the model has not learned" in out
 
 
+def test_embed_writes_a_representation_of_each_sample(command, finished, tmp_path):
+    arguments = (finished.bundle, finished.extract, "--out", "embedded.parquet")
+    for aspect in ("same_unit", TASK):
+        code, out, err = command("embed", *arguments, "--aspect", aspect)
+        assert code == cli.DONE, err
+        assert "samples embedded" in out
+        assert "embeddings: embedded.parquet" in out
+        found = pd.read_parquet(tmp_path / "embedded.parquet")
+        expected = clinical.embed(finished.bundle, finished.extract, aspect=aspect)
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    code, _, err = command("embed", *arguments, "--aspect", "mortality")
+    assert code == cli.USER_ERROR
+    assert f"aspect: the model has no task or relation mortality; did you mean {TASK}?" in err
+
+
+def test_explain_shows_what_each_relation_does_at_a_glance(
+    command, finished, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = command(
+        "explain", finished.bundle, finished.extract, "--context", finished.extract, "--top", 1
+    )
+    assert code == cli.DONE, err
+    assert max(len(line) for line in out.splitlines()) <= 80
+    found = pd.read_parquet(tmp_path / "explanation.parquet")
+    whole = found[found["neighbour"].isna() & (found["relation"] == "same_unit")]
+    share = 100 * (whole["n_neighbours"] > 0).mean()
+    moves = whole[whole["n_neighbours"] > 0]["effect"].abs().median()
+    assert f"{TASK}: what each relation does to the scores of {len(whole)} samples" in out
+    assert re.search(rf"^ *same_unit +{share:.1f} % +{moves:.4f} ", out, flags=re.MULTILINE)
+    assert re.search(r"^ *similar +100\.0 % ", out, flags=re.MULTILINE)
+    assert found["neighbour"].notna().sum() > len(whole)
+    assert "explanation: explanation.parquet" in out
+
+
 def test_scoring_an_extract_with_other_codes_is_told(finished, hospital_tools, tmp_path, caplog):
     foreign = hospital_tools.alter(
         finished.extract,
@@ -495,7 +530,19 @@ def test_the_help_names_every_verb_and_the_version_is_told(command):
     assert (code, out) == (0, f"clinical {clinical.__version__}\n")
     code, out, _ = command("--help")
     assert code == cli.DONE
-    for verb in ("import", "synthesize", "validate", "prepare", "pretrain", "finetune", "run"):
+    for verb in (
+        "import",
+        "synthesize",
+        "validate",
+        "prepare",
+        "pretrain",
+        "finetune",
+        "run",
+        "score",
+        "embed",
+        "explain",
+        "evaluate",
+    ):
         assert verb in out
 
 

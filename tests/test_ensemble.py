@@ -236,7 +236,7 @@ def test_the_score_of_a_sample_is_the_same_alone_and_in_batches_of_any_size(
 ):
     context = hospital if with_context else None
     expected = scores if with_context else predictor.score(hospital)
-    monkeypatch.setattr("clinical.predictor.BATCH_SIZE", 7)
+    monkeypatch.setattr("clinical.predictor.panel.BATCH_SIZE", 7)
     found = predictor.score(hospital, context=context)
     np.testing.assert_allclose(found["score"], expected["score"], rtol=0, atol=1e-5)
     one = expected[KEYS].iloc[[17]]

@@ -65,7 +65,8 @@ def test_shapes_are_those_of_the_contract(model, batch):
     assert outputs.present.shape == (8, 5)
     assert set(outputs.messages) == set(outputs.gates) == {"similar", "same_unit"}
     assert outputs.gates["similar"].shape == (8,)
-    assert list(outputs.aspects) == ["mortality", "readmission", "similar", "same_unit"]
+    assert list(outputs.aspects) == ["mortality", "readmission", "similar", "same_unit", "codes"]
+    assert outputs.links.shape == (8, 15)
     assert all(aspect.shape == (8, 16) for aspect in outputs.aspects.values())
     assert {task: tuple(logits.shape) for task, logits in outputs.logits.items()} == {
         "mortality": (8,),
@@ -139,6 +140,29 @@ def test_no_neighbour_is_a_state_of_its_own(model, batch):
     assert_same_scores(run(unfilled, nobody), outputs, slice(None))
 
 
+def test_a_closed_relation_is_as_if_nobody_had_neighbours_by_it(model, batch):
+    model = copy.deepcopy(model)
+    model.keep_open(["same_unit"])
+    assert model.open_relations == {"same_unit"}
+    expected = run(model, batch.without_relation("similar"))
+    assert_same_scores(run(model, batch), expected, slice(None))
+    assert any(moved(run(model, batch.without_relation("same_unit")), expected))
+    reopened = copy.deepcopy(model)
+    reopened.keep_open(model.relations)
+    assert any(moved(run(reopened, batch), expected))
+    reopened.load_state_dict(model.state_dict())
+    assert reopened.open_relations == {"same_unit"}
+    assert_same_scores(run(reopened, batch), expected, slice(None))
+
+
+def test_training_never_opens_what_is_closed(model, batch):
+    model = copy.deepcopy(model).train()
+    model.keep_open([])
+    outputs = model(batch)
+    assert not any(linked.any() for linked in outputs.linked.values())
+    assert not any(gate.any() for gate in outputs.gates.values())
+
+
 def test_contemporaries_behind_the_references_are_read_without_touching_the_model(
     synthetic, model, batch
 ):
@@ -185,13 +209,21 @@ def test_the_memory_gets_no_gradient_and_everything_else_does(synthetic, batch):
     assert reached == set(parts)
 
 
+def test_statistics_of_another_vocabulary_are_refused(synthetic):
+    model = synthetic.make_model()
+    statistics = {name: {} for name in MODALITIES}
+    statistics["codes"] = {"parents": [[]] * 15, "subjects": [9] * 14, "n_subjects": 20}
+    with pytest.raises(ValueError, match="14 counts are of another vocabulary"):
+        model.use_statistics(statistics)
+
+
 def test_without_relations_the_graph_has_no_parameter(synthetic, batch):
     model = synthetic.make_model(synthetic.make_config(relations=()))
     assert not list(model.message_passing.parameters())
     assert len(model.memory) == 0
     outputs = run(model, batch)
     assert outputs.messages == {}
-    assert list(outputs.aspects) == ["mortality", "readmission"]
+    assert list(outputs.aspects) == ["mortality", "readmission", "codes"]
 
 
 def test_a_modality_that_is_not_configured_is_not_read(synthetic, batch):

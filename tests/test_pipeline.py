@@ -139,6 +139,34 @@ def test_the_same_run_twice_gives_the_same_predictions(finished, read, tmp_path)
     pd.testing.assert_frame_equal(again, finished.predictions)
 
 
+def without_the_truth_of_held_out(extract: Path, copy: Path) -> Path:
+    """A copy in which every label of held_out is another one, and every number twice as large."""
+    shutil.copytree(extract, copy)
+    splits = pl.read_parquet(copy / "metadata" / "subject_splits.parquet")
+    subjects = splits.filter(pl.col("split") == "held_out")["subject_id"].to_list()
+    is_held_out = pl.col("subject_id").is_in(subjects)
+    for path in sorted([*(copy / "data").rglob("*.parquet"), *(copy / "tasks").rglob("*.parquet")]):
+        frame = pl.read_parquet(path)
+        other = pl.col("numeric_value") * 2 if "code" in frame else ~pl.col("boolean_value")
+        name = other.meta.root_names()[0]
+        changed = pl.when(is_held_out).then(other).otherwise(name).cast(frame[name].dtype)
+        frame.with_columns(changed.alias(name)).write_parquet(path)
+    return copy
+
+
+def test_nothing_of_held_out_reaches_a_model(finished, read, hospital, tmp_path):
+    other = without_the_truth_of_held_out(hospital, tmp_path / "other")
+    clinical.run(read(tmp_path / "run", extract=other))
+    found = clinical.Predictor.load(tmp_path / "run" / "bundle").score(hospital)
+    joined = finished.predictions.merge(found, on=KEYS, suffixes=("", "_found"))
+    assert len(joined) == len(finished.predictions)
+    np.testing.assert_allclose(joined["score_found"], joined["score"], rtol=0, atol=1e-5)
+    written = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
+    joined = finished.predictions.merge(written, on=KEYS, suffixes=("", "_other"))
+    assert (joined["label_other"] == 1 - joined["label"]).all()
+    assert ((joined["score_other"] - joined["score"]).abs() > 1e-5).mean() > 0.5
+
+
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     for _ in range(6000):
         if path.exists():

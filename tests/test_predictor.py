@@ -73,7 +73,7 @@ def test_the_context_matters_or_the_tests_with_it_show_nothing(scores, alone):
 def test_the_score_of_a_sample_is_the_same_in_batches_of_any_size(
     predictor, finished, scores, size, monkeypatch
 ):
-    monkeypatch.setattr("clinical.predictor.BATCH_SIZE", size)
+    monkeypatch.setattr("clinical.predictor.panel.BATCH_SIZE", size)
     assert_same_scores(predictor.score(finished.extract, context=finished.extract), scores)
 
 

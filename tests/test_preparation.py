@@ -113,6 +113,40 @@ def test_the_reference_is_train_and_edges_lead_only_there(store, config):
         assert not (whose == subject[:, None]).any()
 
 
+def test_who_is_not_in_train_teaches_nothing(store, tmp_path):
+    copy = hospital.build(tmp_path / "extract")
+    splits = pl.read_parquet(copy / "metadata" / "subject_splits.parquet")
+    others = splits.filter(pl.col("split") != "train")["subject_id"].to_list()
+    other = pl.col("subject_id").is_in(others)
+    for path in sorted((copy / "data").rglob("*.parquet")):
+        pl.read_parquet(path).with_columns(
+            numeric_value=pl.when(other).then(77.0).otherwise("numeric_value").cast(pl.Float32),
+            code=pl.when(other).then("code" + pl.lit("//NEW")).otherwise("code"),
+            text_value=pl.when(other).then(pl.lit("unheard of")).otherwise("text_value"),
+            image_path=pl.when(other).then(None).otherwise("image_path"),
+        ).write_parquet(path)
+    made = prepare(hospital.configure(copy, tmp_path), tmp_path / "store")
+    assert arrays(made.folder) != arrays(store.folder)
+    assert made.fitted.statistics == store.fitted.statistics
+    for kind in ("parameters", "reference"):
+        for relation, learned in getattr(store.fitted, kind).items():
+            for name, array in learned.items():
+                assert np.array_equal(getattr(made.fitted, kind)[relation][name], array)
+
+
+def test_labels_reach_nothing_but_their_own_column(store, tmp_path):
+    copy = hospital.build(tmp_path / "extract")
+    path = copy / "tasks" / "death" / "0.parquet"
+    pl.read_parquet(path).with_columns(~pl.col("boolean_value")).write_parquet(path)
+    made = prepare(hospital.configure(copy, tmp_path), tmp_path / "store")
+    label = "label.death"
+    assert (made.samples[label] == 1 - store.samples[label]).all()
+    assert made.samples.drop(label).equals(store.samples.drop(label))
+    found, before = arrays(made.folder), arrays(store.folder)
+    assert {name for name in before if found[name] != before[name]} == {"samples.arrow"}
+    assert made.fitted.statistics == store.fitted.statistics
+
+
 def test_edges_in_time_stay_in_the_unit_the_window_and_the_past(store):
     rows = edges(store, "same_unit")
     times = store.samples["prediction_time"].dt.epoch("us").to_numpy()

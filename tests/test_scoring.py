@@ -2,10 +2,11 @@
 
 from clinical.cohort.counts import Recognised
 from clinical.errors import ConfigError
-from clinical.scoring import score_extract
+from clinical.scoring import embed_extract, explain_extract, score_extract
 
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -67,8 +68,23 @@ def test_a_warning_says_where_most_codes_are_unknown(finished, foreign, caplog, 
     assert str(hospital_tools.FIRST)[:6] not in line
 
 
-def test_a_place_that_cannot_hold_the_predictions_is_told_before_scoring(tmp_path):
+ASKING = [score_extract, embed_extract, explain_extract]
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_place_that_cannot_hold_what_is_written_is_told_before_anything_is_asked(ask, tmp_path):
     (tmp_path / "file").write_text("mine")
     for out, words in ((tmp_path, "is a folder"), (tmp_path / "file" / "x", "file is a file")):
         with pytest.raises(ConfigError, match=words):
-            score_extract(tmp_path / "no-bundle", tmp_path / "no-extract", out=out)
+            ask(tmp_path / "no-bundle", tmp_path / "no-extract", out=out)
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_what_is_written_is_what_is_given_back_and_nothing_half_written_stays(
+    ask, finished, tmp_path
+):
+    out = tmp_path / "new" / "answer.parquet"
+    given = ask(finished.bundle, finished.extract, out=out)
+    given = given if isinstance(given, pd.DataFrame) else given.predictions
+    pd.testing.assert_frame_equal(pd.read_parquet(out), given, check_dtype=False)
+    assert [path.name for path in out.parent.iterdir()] == ["answer.parquet"]

@@ -71,6 +71,11 @@ class Answer(ABC):
         """[R] hours after the prediction time that each score is about."""
         return (None,)
 
+    @property
+    def laid_bare(self) -> Self:
+        """The same, with scores in the network's own unit instead of the task's."""
+        return self
+
     @abstractmethod
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         """[N, *shape] logits, mean over networks -> [N, R]; NaN stays NaN."""

@@ -5,7 +5,7 @@ from clinical.config import TaskConfig
 from clinical.errors import SchemaError
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, ClassVar, Self
 
@@ -47,6 +47,10 @@ class Regression(Answer):
     @property
     def learned(self) -> dict[str, Any]:
         return {"mean": self.mean, "sd": self.sd}
+
+    @property
+    def laid_bare(self) -> Self:
+        return replace(self, mean=0.0, sd=1.0)
 
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         return (self.mean + self.sd * logits)[:, None]

@@ -2,15 +2,20 @@
 
 from clinical.batch import CodeSet
 from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.ontology import CodeEmbedding
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 
 class BagEncoder(Encoder):
     """Attention over the codes, and beside it a sum in which each code counts on its own.
+
+    In both a code is itself and a case of its classes in the ontology. The codes are nodes of the
+    graph, and this is the message along the edges from them to a sample.
 
     Args:
         sizes: `codes`.
@@ -24,14 +29,19 @@ class BagEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.width = width
-        self.code_embedding = nn.Embedding(sizes["codes"], width)
+        self.code_embedding = CodeEmbedding(sizes["codes"], width)
         self.time = TimeEmbedding(width, shortest_hours=24.0, longest_hours=20 * 365.25 * 24)
         self.dropout = nn.Dropout(dropout)
         self.pool = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
         # A table of its own, since what a code adds to the outcome is not what it is alike to.
-        self.weight = nn.Embedding(sizes["codes"], width)
+        self.weight = CodeEmbedding(sizes["codes"], width)
         nn.init.normal_(self.weight.weight, std=0.02)
+
+    def use_statistics(self, statistics: Mapping[str, Any]) -> None:
+        """Read the ontology."""
+        for table in (self.code_embedding, self.weight):
+            table.ontology.set_ancestors(statistics["parents"])
 
     def forward(self, container: CodeSet) -> Encoding:
         """Encode codes."""

@@ -2,8 +2,10 @@
 
 from clinical.errors import ConfigError
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -50,6 +52,10 @@ class Encoder(nn.Module):
     """
 
     width: int
+
+    def use_statistics(self, statistics: Mapping[str, Any]) -> None:
+        """Take note of what the modality learned from train, as plain values; most need no more
+        than sizes."""
 
     def load_weights(self, path: Path) -> None:
         """Start from pretrained weights in a local file or folder.

@@ -27,7 +27,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     Args:
         config: the resolved run, as plain mappings.
         metrics: what the run writes to `metrics.json`: split, baseline, calibration and members
-            (both by task) and evaluation (`Evaluation.to_json()`).
+            (both by task), relations and evaluation (`Evaluation.to_json()`).
     """
     parts = ["# Model card", NOT_A_DEVICE, "## What it does", *_purpose(config)]
     parts += ["## How it did", f"Evaluated on: {metrics['split']}."]
@@ -37,6 +37,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
     for name, members in metrics.get("members", {}).items():
         parts += _members(name, members)
+    parts += _relations(metrics.get("relations", {}))
     parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
     parts += ["## Handle with care", PATIENT_LEVEL]
     return "\n\n".join(parts) + "\n"
@@ -108,6 +109,27 @@ def _members(task: str, members: Mapping[str, Any]) -> list[str]:
         values = (figures["auroc"], figures["auprc"])
         lines.append(_line([name, *("–" if v is None else f"{v:.3f}" for v in values)]))
     return [f"### {task}: members", f"{text}.", "\n".join(lines)]
+
+
+def _relations(relations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which relations are heard, and what they told when they were tried on train patients."""
+    if not relations:
+        return []
+    header = ["relation", "with neighbours", "open in", "mean gate", "told when tried (nats)"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for name, figures in relations.items():
+        told = [
+            f"{task} {found['gain']:+.4f} (standard error {found['error']:.4f})"
+            for task, found in figures["tried"].items()
+        ]
+        heard = f"{figures['open']} of {figures['networks']} networks"
+        cells = [name, f"{figures['linked']:.0%}", heard, f"{figures['gate']:.2f}"]
+        lines.append(_line([*cells, "; ".join(told) or "not tried"]))
+    text = (
+        "A relation is closed where its neighbours told nothing of train patients, out of fold, "
+        "that these did not tell themselves; the gate is the share of its message that is let in."
+    )
+    return ["## Relations between patients", text, "\n".join(lines)]
 
 
 def _line(cells: list[str]) -> str:

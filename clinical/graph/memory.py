@@ -50,6 +50,11 @@ class EmbeddingMemory(nn.Module):
             self.scale = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
         self.is_filled = True
 
+    def standard(self) -> Tensor:
+        """[N, D] all rows, centred and scaled as `read` gives them."""
+        assert self.is_filled, "the embedding memory was used before replace_all filled it"
+        return (self.embedding - self.center) / self.scale
+
     def read(self, rows: Tensor) -> Tensor:
         """Rows of the memory, centred and scaled, without a gradient.
 

@@ -1,6 +1,7 @@
 """One relation's message: attention over the memory rows of a sample's neighbours, gated."""
 
 from clinical.batch import Neighbours
+from clinical.graph.agreement import agreed_directions, followed
 from clinical.graph.memory import EmbeddingMemory
 
 import math
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _N_COUNTS = 2
+_N_DIRECTIONS = 4
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class MessagePassing(nn.Module):
     the others also compare the neighbours with the sample, at first hardly. Rows enter
     linearly, and the number of neighbours, on which the precision of a mean depends, is told.
 
+    What the pooled rows say along the directions on which neighbours agree with a patient
+    (`agreement.py`) has a small path of its own, which few labels suffice to learn; what they say
+    otherwise starts from nothing.
+
     Projecting the query rather than the rows keeps a step at O(B K D).
 
     Args:
@@ -44,6 +51,8 @@ class MessagePassing(nn.Module):
         heads: attention patterns, at least 1.
         dropout: on the non-linear part, in training.
     """
+
+    directions: Tensor
 
     def __init__(self, width: int, *, heads: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
@@ -54,11 +63,11 @@ class MessagePassing(nn.Module):
         nn.init.zeros_(self.query.bias)
         self.closeness = nn.Parameter(torch.ones(heads))
         self.null_logit = nn.Parameter(torch.full((heads,), math.log(4.0)))
-        pooled = heads * width + _N_COUNTS
-        self.linear = nn.Linear(pooled, width)
-        self.nonlinear = nn.Sequential(
-            nn.Linear(pooled, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )
+        self.register_buffer("directions", torch.zeros(width, _N_DIRECTIONS))
+        self._readings: Tensor | None = None
+        self.agreed = _Word(heads * _N_DIRECTIONS + _N_COUNTS, width, dropout=0.0)
+        self.whole = _Word(heads * width + _N_COUNTS, width, dropout=dropout)
+        self.whole.start_from_nothing()
         self.gate = nn.Linear(width + _N_COUNTS, 1)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
@@ -77,11 +86,46 @@ class MessagePassing(nn.Module):
         trunk = self.norm(fused)
         attention = self._attention(trunk, rows, edges.weight, linked)
         counts = _counts(edges.weight, linked)
-        pooled = torch.cat([torch.einsum("bhk,bkd->bhd", attention, rows).flatten(1), counts], 1)
-        word = self.linear(pooled) + self.nonlinear(pooled)
+        pooled = torch.einsum("bhk,bkd->bhd", attention, rows)
+        agreed = pooled @ self.directions
+        word = self.agreed(torch.cat([agreed.flatten(1), counts], 1))
+        word = word + self.whole(torch.cat([pooled.flatten(1), counts], 1))
         anyone = linked.any(1)
         gate = torch.sigmoid(self.gate(torch.cat([trunk, counts], 1))[:, 0]) * anyone
         return Message(self.no_neighbour + gate[:, None] * word, gate, anyone)
+
+    @torch.no_grad()
+    def find_directions(self, memory: EmbeddingMemory, edges: Neighbours, half: Tensor) -> int:
+        """Find on what the references' neighbours agree with them; how many directions hold.
+
+        Args:
+            memory: of the references.
+            edges: the neighbours of every reference, [N, K].
+            half: [N] bool, two halves of the subjects.
+        """
+        linked = (edges.rows >= 0).any(1)
+        own = memory.standard()
+        others = torch.zeros_like(own)
+        for some in torch.arange(len(own)).split(_BLOCK):
+            weight = edges.weight[some] * (edges.rows[some] >= 0)
+            share = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
+            others[some] = torch.einsum("bk,bkd->bd", share, memory.read(edges.rows[some]))
+        found = agreed_directions(own[linked], others[linked], half[linked], most=_N_DIRECTIONS)
+        self.directions = found.to(self.directions)
+        self._readings = own @ self.directions
+        return int(found.any(0).sum())
+
+    @torch.no_grad()
+    def follow(self, memory: EmbeddingMemory) -> None:
+        """Keep reading the same of the references after the encoders have moved their rows."""
+        if self._readings is not None:
+            found = followed(self._readings.cpu(), memory.standard().cpu())
+            self.directions = found.to(self.directions)
+
+    def silence(self, fused: Tensor) -> Message:
+        """What is heard by a relation that is closed: nobody's neighbour, for nobody [B, D]."""
+        nothing = fused.new_zeros(len(fused))
+        return Message(self.no_neighbour.expand(len(fused), -1), nothing, nothing.bool())
 
     def _attention(self, trunk: Tensor, rows: Tensor, weight: Tensor, linked: Tensor) -> Tensor:
         """[B, H, K] shares of the neighbours; with the null row's they sum to 1."""
@@ -94,6 +138,29 @@ class MessagePassing(nn.Module):
         logits = logits.masked_fill(~linked[:, None], -torch.inf)
         null = self.null_logit.expand(size, self.heads)[..., None]
         return torch.softmax(torch.cat([null, logits], 2), 2)[..., 1:]
+
+
+class _Word(nn.Module):
+    """What is read of the neighbours, made into a message: a linear part and a curved one."""
+
+    def __init__(self, n_inputs: int, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_inputs, width)
+        self.first = nn.Linear(n_inputs, width)
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(width, width)
+
+    def start_from_nothing(self) -> None:
+        """A random start would be one more thing to unlearn."""
+        for layer in (self.linear, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, read: Tensor) -> Tensor:
+        """[B, n_inputs] -> [B, D]."""
+        curved = self.last(self.dropout(F.gelu(self.first(read))))
+        word: Tensor = self.linear(read) + curved
+        return word
 
 
 def _counts(weight: Tensor, linked: Tensor) -> Tensor:

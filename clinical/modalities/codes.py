@@ -5,7 +5,7 @@ from clinical.cohort.columns import Ragged, open_columns, write_table
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +21,13 @@ FILE = "codes.arrow"
 class Codes:
     """Each code once a sample, with the hours since its newest occurrence.
 
-    The vocabulary is the codes of enough train subjects, those of the most subjects first.
+    The vocabulary is the codes that enough train subjects have, be it by a special case of them,
+    those of the most subjects first: so it holds the classes of the ontology above its codes. A
+    code outside it, rare or unseen, stands as the nearest class above it.
 
     Args:
-        min_subjects: Train subjects who must have a code.
-        max_codes: Size of the vocabulary; rarer codes are unknown.
+        min_subjects: Train subjects who must have a code or a special case of it.
+        max_codes: Size of the vocabulary.
     """
 
     def __init__(self, *, min_subjects: int = 3, max_codes: int = 5000) -> None:
@@ -38,16 +40,30 @@ class Codes:
         """Vocabulary from train, and what codes.parquet says about its ontology.
 
         Returns:
-            `vocabulary`, and `parents`: for each code the rows of all its ancestors that are in
-            the vocabulary themselves, also through parents that are not.
+            `vocabulary`; `parents`, for each code the rows of all its ancestors in the vocabulary,
+            also through parents that are not in it; `subjects`, how many train subjects have each
+            code itself, 0 for fewer than `min_subjects`; `n_subjects`, those with any code;
+            `stands_as`, the row by which each code outside the vocabulary is known.
         """
-        subjects: Counter[str] = Counter()
+        parents = _parents(codes)
+        above = _closed(parents)
+        own, any_case, n_subjects = Counter[str](), Counter[str](), 0
         for frame in shards():
-            counted = frame.group_by("code").agg(pl.col("subject").n_unique())
-            subjects.update(dict(counted.iter_rows()))
-        eligible = [code for code in subjects if subjects[code] >= self.min_subjects]
-        vocabulary = sorted(eligible, key=lambda code: (-subjects[code], code))[: self.max_codes]
-        return {"vocabulary": vocabulary, "parents": ancestors(vocabulary, _parents(codes))}
+            seen = frame.select("subject", pl.col("code").cast(pl.String)).unique()
+            classes = seen.join(above, on="code").select("subject", code="ancestor")
+            n_subjects += seen["subject"].n_unique()
+            own.update(_subjects(seen))
+            any_case.update(_subjects(pl.concat([seen, classes]).unique()))
+        eligible = [code for code, count in any_case.items() if count >= self.min_subjects]
+        eligible.sort(key=lambda code: (-any_case[code], code))
+        vocabulary = eligible[: self.max_codes]
+        return {
+            "vocabulary": vocabulary,
+            "parents": ancestors(vocabulary, parents),
+            "subjects": [own[code] if own[code] >= self.min_subjects else 0 for code in vocabulary],
+            "n_subjects": n_subjects,
+            "stands_as": nearest(vocabulary, parents),
+        }
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
         """`codes` in the vocabulary."""
@@ -66,10 +82,12 @@ class Codes:
         """Write one shard.
 
         Returns:
-            `unknown_codes`, events of codes outside the vocabulary.
+            `unknown_codes`, events of codes that neither the vocabulary nor its ontology knows.
         """
-        vocabulary = pl.Enum(statistics["vocabulary"])
-        row = pl.col("code").cast(vocabulary, strict=False).to_physical().cast(pl.Int32)
+        rows = {code: row for row, code in enumerate(statistics["vocabulary"])}
+        rows |= statistics["stands_as"]
+        known_as = pl.col("code").cast(pl.Enum(list(rows)), strict=False).to_physical()
+        row = pl.lit(pl.Series(list(rows.values()), dtype=pl.Int32)).gather(known_as)
         # A code without a time is always visible, as if it had just become available.
         hours = pl.col("hours").fill_null(0.0).cast(pl.Float32)
         known = visible.select("sample", row=row, hours=hours).filter(pl.col("row").is_not_null())
@@ -123,16 +141,44 @@ def _parents(codes: pl.DataFrame | None) -> dict[str, list[str]]:
     return {code: list(parents) for code, parents in listed.iter_rows()}
 
 
+def _closed(parents: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """`code, ancestor`: everything above each code."""
+    pairs = [(code, above) for code in parents for above in _upwards(code, parents)]
+    return pl.DataFrame(pairs, schema={"code": pl.String, "ancestor": pl.String}, orient="row")
+
+
+def _subjects(seen: pl.DataFrame) -> dict[str, int]:
+    """Subjects by code, of distinct pairs."""
+    return dict(seen.group_by("code").len().iter_rows())
+
+
+def _upwards(code: str, parents: Mapping[str, Sequence[str]]) -> list[str]:
+    """All ancestors of a code, the nearest first; a circle is walked once."""
+    found = dict.fromkeys([code])
+    waiting = deque([code])
+    while waiting:
+        for parent in sorted(parents.get(waiting.popleft(), ())):
+            if parent not in found:
+                found[parent] = None
+                waiting.append(parent)
+    return list(found)[1:]
+
+
+def nearest(vocabulary: Sequence[str], parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The row of the nearest ancestor in the vocabulary, for each code that has one outside it."""
+    row = {code: number for number, code in enumerate(vocabulary)}
+    found = {}
+    for code in sorted(parents.keys() - row.keys()):
+        known = next((above for above in _upwards(code, parents) if above in row), None)
+        if known is not None:
+            found[code] = row[known]
+    return found
+
+
 def ancestors(vocabulary: Sequence[str], parents: Mapping[str, Sequence[str]]) -> list[list[int]]:
     """Rows of the ancestors of each code of the vocabulary, ascending and without itself."""
     row = {code: number for number, code in enumerate(vocabulary)}
-    found = []
-    for code in vocabulary:
-        seen, waiting = {code}, list(parents.get(code, ()))
-        while waiting:
-            parent = waiting.pop()
-            if parent not in seen:
-                seen.add(parent)
-                waiting.extend(parents.get(parent, ()))
-        found.append(sorted(row[other] for other in seen - {code} if other in row))
-    return found
+    return [
+        sorted(row[above] for above in _upwards(code, parents) if above in row)
+        for code in vocabulary
+    ]

@@ -1,6 +1,8 @@
 """Masked code edges: hide some of a patient's codes, tell them from codes the patient lacks."""
 
 from clinical.batch import ClinicalBatch, CodeSet
+from clinical.encoders.ontology import Ontology, owned
+from clinical.graph.links import popularity
 from clinical.objectives.objective import (
     Loss,
     ModelOutputs,
@@ -9,18 +11,17 @@ from clinical.objectives.objective import (
     add_parts,
     check_share,
     container_of,
-    masked_mean,
     sizes_of,
     uniform,
 )
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 
@@ -29,143 +30,95 @@ class HiddenEdges:
     """Pairs of samples and codes to judge.
 
     Attributes:
-        code: [B, T + n] int64, hidden codes and then codes that the sample lacks.
-        exists: [B, T + n] bool, the sample has the code.
-        counts: [B, T + n] bool, the pair is judged.
+        exists: [B, V] bool, the sample has the code, and it is hidden.
+        lacking: [B, V] bool, the sample lacks the code.
     """
 
-    code: Tensor
     exists: Tensor
-    counts: Tensor
+    lacking: Tensor
 
 
 class MaskedEdges(Objective):
     """Hide codes with their descendants in the ontology, predict which existed.
 
     A hidden code that leaves its special cases visible would be no question, so they go with
-    it. The codes a sample lacks are drawn half from the codes of its batch-mates, in which a
-    code is as frequent as it is popular (so popularity alone answers little), and half from
-    the whole vocabulary. An ancestor of a code that the sample has is not called absent.
+    it. Every code that a sample lacks is judged beside those hidden from it: the siblings of its
+    codes, the common ones and those of patients like it are among them, and no choice of a few
+    has to be corrected for. An ancestor of a code that the sample has is not called absent, nor
+    is anything judged of a sample without codes.
+
+    The model's log odds are of having a code. Of the codes which are not visible a sample has one
+    with the odds of it being hidden, divided by the share that is hidden; so that share is added
+    here, and what a patient likely lacks is read off the model as it is. The loss is in units of
+    what the codes' popularity alone would have, so 1 at the start.
 
     Args:
         model: of whose sizes the decoder is.
         share: of each sample's codes hidden.
-        negatives: codes drawn per sample that it lacks.
 
     Raises:
         ConfigError: no modality `codes`, or a share outside 0 to 1.
     """
 
     hides: ClassVar[frozenset[str]] = frozenset({"codes"})
-    ancestors: Tensor
+    popularity: Tensor
+    is_code: Tensor
 
-    def __init__(self, model: SizedModel, *, share: float = 0.2, negatives: int = 16) -> None:
+    def __init__(self, model: SizedModel, *, share: float = 0.2) -> None:
         super().__init__()
         self.n_codes = sizes_of(model, "codes", objective="edges")["codes"]
         self.share = check_share("edges.share", share)
-        self.negatives = negatives
-        shared = model.embedding_table("codes")
-        width = model.width if shared is None else shared.embedding_dim
-        self.project = nn.Sequential(nn.LayerNorm(model.width), nn.Linear(model.width, width))
-        self.bias = nn.Parameter(torch.zeros(self.n_codes))
-        self.own_embedding = nn.Embedding(self.n_codes, width) if shared is None else None
-        # In a tuple, so that the encoder's table is not registered as a part of the objective.
-        self._table = (shared,)
-        none = torch.full((self.n_codes, 0), -1)
-        self.register_buffer("ancestors", none, persistent=False)
+        self.ontology = Ontology(self.n_codes)
+        known = torch.ones(self.n_codes, dtype=torch.bool)
+        self.register_buffer("is_code", known, persistent=False)
+        self.register_buffer("popularity", torch.zeros(self.n_codes), persistent=False)
 
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Read the ontology from the codes' statistics, where they have one."""
-        self.set_ontology(statistics.get("codes", {}).get("parents", [()] * self.n_codes))
-
-    def set_ontology(self, parents: Sequence[Sequence[int]]) -> None:
-        """Tell which codes are special cases of which; before, every code stands for itself.
-
-        Args:
-            parents: for every code of the vocabulary the rows of its parents (its further
-                ancestors may be among them).
-        """
-        if len(parents) != self.n_codes:
-            raise ValueError(f"parents: {len(parents)} rows for {self.n_codes} codes")
-        closed = [sorted(_ancestors(code, parents)) for code in range(self.n_codes)]
-        longest = max(map(len, closed), default=0)
-        padded = [row + [-1] * (longest - len(row)) for row in closed]
-        table = torch.tensor(padded, dtype=torch.int64).view(self.n_codes, longest)
-        self.ancestors = table.to(self.ancestors.device)
+        """Read the ontology, how common each code is, and which only stand for their cases."""
+        codes = statistics["codes"]
+        device = self.popularity.device
+        self.ontology.set_ancestors(codes["parents"])
+        self.popularity = popularity(codes).to(device)
+        self.is_code = (torch.tensor(codes["subjects"]) > 0).to(device)
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator
     ) -> tuple[ClinicalBatch, HiddenEdges]:
-        """Hide codes and draw others that the sample lacks."""
+        """Hide codes."""
         codes: CodeSet = container_of(batch, "codes", CodeSet)
         chosen = codes.mask & (uniform(tuple(codes.code.shape), generator, codes.code) < self.share)
-        hidden = codes.mask & (chosen | self._descend(codes.code, chosen))
+        below = self.ontology.below(owned(codes.code, chosen, self.n_codes))
+        hidden = codes.mask & (chosen | below.gather(1, codes.code))
         masked = codes.replace(
             code=codes.code.masked_fill(hidden, 0),
             time_hours=codes.time_hours.masked_fill(hidden, 0.0),
             mask=codes.mask & ~hidden,
         )
-        absent, is_absent = self._lacking(codes, generator)
-        judged = hidden.any(1, keepdim=True) & is_absent
+        has = owned(codes.code, codes.mask, self.n_codes)
+        asked = self.is_code & codes.present[:, None] & (self.share > 0)
         edges = HiddenEdges(
-            code=torch.cat([codes.code, absent], 1),
-            exists=torch.cat([hidden, torch.zeros_like(judged)], 1),
-            counts=torch.cat([hidden, judged], 1),
+            exists=asked & owned(codes.code, hidden, self.n_codes),
+            lacking=asked & ~(has | self.ontology.above(has)),
         )
         return batch.replace(codes=masked), edges
 
-    def _descend(self, code: Tensor, chosen: Tensor) -> Tensor:
-        """[B, T] bool: the code is a special case of one that was chosen in its sample."""
-        table = _owned(code, chosen, self.n_codes)
-        above = self.ancestors[code]
-        found = table.gather(1, above.clamp_min(0).flatten(1)).view(above.shape)
-        return (found & (above >= 0)).any(2)
-
-    def _lacking(self, codes: CodeSet, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Codes [B, n] drawn for each sample, and which of them it lacks."""
-        size, count = len(codes.mask), self.negatives if self.n_codes else 0
-        draws = uniform((size, count), generator, codes.code)
-        anywhere = (draws * self.n_codes).long().clamp_max(self.n_codes - 1)
-        popular = codes.code[codes.mask]
-        if len(popular):
-            mates = popular[(draws * len(popular)).long().clamp_max(len(popular) - 1)]
-            from_mates = torch.arange(count, device=draws.device) < math.ceil(count / 2)
-            anywhere = torch.where(from_mates, mates, anywhere)
-        above = self.ancestors[codes.code]
-        owned = _owned(codes.code, codes.mask, self.n_codes)
-        implied = _owned(above.flatten(1), (above >= 0).flatten(1), self.n_codes)
-        return anywhere, ~(owned | implied).gather(1, anywhere)
-
     def loss(self, outputs: ModelOutputs, hidden: HiddenEdges) -> Loss:
-        """Binary cross-entropy, existing and lacking codes counting alike."""
-        table = self._table[0] or self.own_embedding
-        assert table is not None
-        patient = self.project(outputs.fused) / math.sqrt(table.embedding_dim)
-        logits = torch.einsum("bd,bnd->bn", patient, table(hidden.code)) + self.bias[hidden.code]
-        surprise = binary_cross_entropy_with_logits(
-            logits, hidden.exists.to(logits.dtype), reduction="none"
-        )
+        """Binary cross-entropy over all pairs judged."""
+        assert outputs.links is not None
+        surprise = self._surprise(outputs.links, hidden)
+        expected = self._surprise(self.popularity.expand_as(outputs.links), hidden)
+        asked = hidden.exists | hidden.lacking
+        scale = torch.where(asked, expected, 0.0).sum().clamp_min(1e-6)
         return add_parts(
             {
-                "edges/existing": masked_mean(surprise, hidden.counts & hidden.exists),
-                "edges/lacking": masked_mean(surprise, hidden.counts & ~hidden.exists),
+                "edges/existing": torch.where(hidden.exists, surprise, 0.0).sum() / scale,
+                "edges/lacking": torch.where(hidden.lacking, surprise, 0.0).sum() / scale,
             }
         )
 
-
-def _owned(code: Tensor, mask: Tensor, n_codes: int) -> Tensor:
-    """[B, C] bool: which codes a sample has, of `code` [B, T] where `mask`."""
-    count = torch.zeros(len(code), n_codes, device=code.device)
-    return count.scatter_add(1, code.clamp_min(0), mask.to(count.dtype)) > 0
-
-
-def _ancestors(code: int, parents: Sequence[Sequence[int]]) -> set[int]:
-    """Everything above a code; an ontology with a circle in it is walked once."""
-    found: set[int] = set()
-    waiting = list(parents[code])
-    while waiting:
-        above = waiting.pop()
-        if above not in found and above != code:
-            found.add(above)
-            waiting.extend(parents[above])
-    return found
+    def _surprise(self, links: Tensor, hidden: HiddenEdges) -> Tensor:
+        """[B, V] nats, of log odds of having a code."""
+        of_hiding = links + math.log(self.share or 1.0)
+        return binary_cross_entropy_with_logits(
+            of_hiding, hidden.exists.to(links.dtype), reduction="none"
+        )

@@ -28,7 +28,7 @@ class SizedModel(Protocol):
         """Modality -> D of its encoder's states."""
 
     def embedding_table(self, modality: str) -> nn.Embedding | None:
-        """The table from which the encoder reads words or codes, if it has one."""
+        """The table from which the encoder reads words, if it has one."""
 
 
 class ModelOutputs(Protocol):
@@ -41,6 +41,10 @@ class ModelOutputs(Protocol):
     @property
     def fused(self) -> Tensor:
         """[B, D] the trunk before message passing."""
+
+    @property
+    def links(self) -> Tensor | None:
+        """[B, V] log odds that the sample has each code; None without the modality."""
 
 
 @dataclass(frozen=True)

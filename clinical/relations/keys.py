@@ -164,7 +164,8 @@ class Relation(Protocol):
 
     Attributes:
         in_time: It compares times of different subjects: it needs a consistent calendar and one
-            data set, and admits the samples of a context as references.
+            data set, and admits the samples of a context as references. Among its keys is `time`,
+            the prediction time.
         from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
         feeds: The modalities that its key is computed from: without one of them it has no edges.
             Pretraining that hides something of one drops the relation, or, where its edges name

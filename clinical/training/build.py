@@ -1,6 +1,6 @@
 """From a prepared store and a configuration to a trained model."""
 
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.datamodule import make_loader
@@ -15,7 +15,7 @@ from clinical.training.checkpoint import fit, is_finished
 from clinical.training.finetune import FinetuneStage
 from clinical.training.members import Member
 from clinical.training.pretrain import PretrainStage
-from clinical.training.relevance import relevances, shown
+from clinical.training.relevance import relevances, shown, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
@@ -48,6 +48,7 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
         n_reference=len(store.reference_rows),
         answers=store.fitted.answers(config),
     )
+    model.use_statistics(store.fitted.statistics)
     for name, modality in config.modalities.items():
         if modality.weights is None:
             continue
@@ -133,14 +134,18 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
 
 
 def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
-    """Relation -> rows of the code vocabulary that its key may be."""
-    vocabulary = store.fitted.statistics.get("codes", {}).get("vocabulary", [])
-    codes = pl.DataFrame({"code": vocabulary}, schema={"code": pl.String}).with_row_index("row")
+    """Relation -> rows of the code vocabulary that its key may be, or may stand as."""
+    learned = store.fitted.statistics.get("codes", {"vocabulary": [], "stands_as": {}})
+    known = {code: row for row, code in enumerate(learned["vocabulary"])} | learned["stands_as"]
+    codes = pl.DataFrame(
+        {"code": list(known), "row": list(known.values())},
+        schema={"code": pl.String, "row": pl.Int64},
+    )
     found = {}
     for name, relation in relations_of(config).items():
         if relation.codes is not None:
             is_key = matches([relation.codes], where=f"graph.relations.{name}.codes")
-            found[name] = torch.from_numpy(codes.filter(is_key)["row"].to_numpy().astype(np.int64))
+            found[name] = torch.from_numpy(codes.filter(is_key)["row"].unique().to_numpy().copy())
     return found
 
 
@@ -158,8 +163,8 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
-    if not finished:
-        _close_relations(config, store, model)
+    if not finished and config.pretrain is not None:
+        _look_around(member, store, model)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
@@ -186,21 +191,42 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
 
 
-def _close_relations(config: RunConfig, store: Store, model: ClinicalModel) -> None:
-    """Close the relations that tell nothing, as far as a pretrained network can say."""
+def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
+    """Find on what related patients agree, and close the relations that tell nothing.
+
+    A pretrained network can say both before it learns from labels.
+    """
+    config = member.config
     found = references(config, store)
-    if found is None or not config.graph.only_shown or not config.pretrain:
-        return
-    if others := config.tasks.keys() - config.binary_tasks.keys():
-        names = ", ".join(sorted(others))
-        logger.info("graph.only_shown: all stay open; nothing is known of those about %s", names)
+    if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
-    told = relevances(config, store, model)
-    for relation, tasks in told.items():
-        for task, relevance in tasks.items():
-            logger.info("graph.relations.%s: %s of %s", relation, relevance.words, task)
-    model.keep_open(shown(told))
+    edges = _reference_edges(config, store)
+    for name, n_found in model.find_directions(edges, _half_of_subjects(store)).items():
+        logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
+    if config.finetune.try_relations:
+        told = relevances(config, store, model)
+        write_relevances(member, told)
+        if others := config.tasks.keys() - config.binary_tasks.keys():
+            names = ", ".join(sorted(others))
+            logger.info("graph.relations: all stay open; none was tried for %s", names)
+        else:
+            model.keep_open(shown(told))
+
+
+def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
+    """Relation -> the neighbours of every reference."""
+    edges = {}
+    for name in config.graph.relations:
+        columns = store.neighbours(name)
+        near, weight = (columns[column].take(store.reference_rows) for column in ("rows", "weight"))
+        edges[name] = Neighbours(torch.from_numpy(near), torch.from_numpy(weight))
+    return edges
+
+
+def _half_of_subjects(store: Store) -> torch.Tensor:
+    """[N] bool: the references of one half of the subjects, by their hash."""
+    return torch.from_numpy(store.fitted.reference_subject % 2 == 0)
 
 
 def scoring_memory(

@@ -9,23 +9,36 @@ the log loss by more than chance would stays open.
 from clinical.calibration import fit_logistic
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.datamodule import make_loader
 from clinical.experts.fitting import store_labels
 from clinical.model import ClinicalModel
+from clinical.training.finetune import FinetuneStage
+from clinical.training.members import Member, members
 from clinical.training.teaching import Features, folds_of, out_of_fold_logit, teachers_of
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+logger = logging.getLogger(__name__)
+
 EXPERTS = ("additive",)
 """Who says what the patient alone tells; nothing more need be installed for it."""
-WORD_PRIOR_SD = 0.5
-"""Of what the neighbours add to a logit, before any label is seen."""
+AGREED_PRIOR_SD = 1.0
+"""Of what neighbours add to a logit, before any label is seen, by that on which they agree with
+the patient."""
+WHOLE_PRIOR_SD = 0.5
+"""By all that they say."""
 FLAT = 1e-6
 """Ridge of what is hardly held back."""
+GATES_OF = 1000
+FILE = "relations.json"
 ERRORS = 1.0
 """Standard errors that the gain must exceed."""
 
@@ -49,27 +62,21 @@ class Relevance:
         """Whether they add more than chance would."""
         return self.gain > ERRORS * self.error
 
-    @property
-    def words(self) -> str:
-        """For a log."""
-        said = "its neighbours tell something" if self.is_shown else "its neighbours tell nothing"
-        return f"{said} ({self.gain:+.4f} nats, standard error {self.error:.4f})"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"gain": self.gain, "error": self.error, "n": self.n}
+Told = Mapping[str, Mapping[str, Relevance]]
+"""By relation, then by task; without the tasks that have too few labels to tell."""
 
 
-def relevances(
-    config: RunConfig, store: Store, model: ClinicalModel
-) -> dict[str, dict[str, Relevance]]:
-    """relation -> task -> what its neighbours add; without tasks that have too few labels to tell.
+def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
+    """What the neighbours by each relation add about each binary task; nothing without one.
 
     Args:
         config: of the network, with its seed.
         store: what was prepared.
         model: pretrained, its memory up to date.
     """
+    if not config.binary_tasks:
+        return {name: {} for name in config.graph.relations}
     rows, features = store.rows("train"), Features(config, store, model)
     labels = {task: store_labels(store, task)[rows] for task in config.binary_tasks}
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
@@ -88,13 +95,14 @@ def relevances(
             continue
         asked = ~np.isnan(of_task)
         alone = out_of_fold_logit(teachers, table[asked], subject[asked])
-        for name, (word, linked) in words.items():
+        for name, (word, prior, linked) in words.items():
             some = linked[asked]
             added = _added(
                 alone[some],
                 word[asked][some],
                 of_task[asked][some],
                 subject[asked][some],
+                prior=prior,
                 seed=config.seed,
             )
             if added is not None:
@@ -102,20 +110,103 @@ def relevances(
     return found
 
 
-def shown(found: dict[str, dict[str, Relevance]]) -> frozenset[str]:
+def shown(told: Told) -> frozenset[str]:
     """Relations that tell something of at least one task."""
     return frozenset(
-        name for name, tasks in found.items() if any(r.is_shown for r in tasks.values())
+        name for name, tasks in told.items() if any(r.is_shown for r in tasks.values())
     )
+
+
+def write_relevances(member: Member, told: Told) -> None:
+    """Say what was found, and leave it beside the network's weights for `relation_figures`."""
+    for relation, tasks in told.items():
+        for task, found in tasks.items():
+            logger.info(
+                "graph.relations.%s: its neighbours tell %s of %s that the patients themselves "
+                "don't (%+.4f nats, standard error %.4f)",
+                relation,
+                "something" if found.is_shown else "nothing",
+                task,
+                found.gain,
+                found.error,
+            )
+    path = _file(member)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: {t: asdict(r) for t, r in tasks.items()} for name, tasks in told.items()}
+    path.write_text(json.dumps(plain), encoding="utf-8")
+
+
+def relation_figures(
+    config: RunConfig, store: Store, models: Sequence[ClinicalModel], rows: np.ndarray
+) -> dict[str, Any]:
+    """For each relation: in how many networks it is open, why, and how far it is let in.
+
+    Args:
+        config: of the run.
+        store: what was prepared.
+        models: the networks that score, as they were read from the bundle.
+        rows: of the store, on which the gates are read; the first `GATES_OF` of them.
+    """
+    gates = [_gates(config, store, model, rows[:GATES_OF]) for model in models]
+    tried = [_read(member) for member in members(config)]
+    figures: dict[str, Any] = {}
+    for name in config.graph.relations:
+        open_ones = [i for i, model in enumerate(models) if name in model.open_relations]
+        linked, first = gates[0][name]
+        let_in = [first, *(each[name][1] for each in gates[1:])]
+        figures[name] = {
+            "networks": len(models),
+            "open": len(open_ones),
+            "linked": linked,
+            "gate": float(np.mean([let_in[i] for i in open_ones])) if open_ones else 0.0,
+            "tried": {
+                task: _mean_relevance([told[name][task] for told in tried if task in told[name]])
+                for task in config.tasks
+                if any(task in told.get(name, {}) for told in tried)
+            },
+        }
+    return figures
+
+
+def _file(member: Member) -> Path:
+    return member.checkpoints / FinetuneStage.name / FILE
+
+
+def _read(member: Member) -> dict[str, Any]:
+    path = _file(member)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _mean_relevance(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Over the networks that tried it."""
+    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+
+
+@torch.inference_mode()
+def _gates(
+    config: RunConfig, store: Store, model: ClinicalModel, rows: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Relation -> the share of rows with a neighbour, and the mean gate of those."""
+    loader = make_loader(store.folder, config, rows, batch_size=128, workers=0, shuffle_seed=None)
+    linked = dict.fromkeys(model.relations, 0)
+    total = dict.fromkeys(model.relations, 0.0)
+    for batch in loader:
+        outputs = model(batch)
+        for name in model.relations:
+            linked[name] += int((batch.neighbours[name].rows >= 0).any(1).sum())
+            total[name] += float(outputs.gates[name].sum())
+    n = max(1, len(rows))
+    return {name: (linked[name] / n, total[name] / max(1, linked[name])) for name in linked}
 
 
 def _word(
     store: Store, model: ClinicalModel, relation: str, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the neighbours of store rows say: their mean memory row and number; and who has any.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the neighbours of store rows say: their mean memory row and their number.
 
     Returns:
-        [n, D + 1] and [n] bool.
+        [n, R + D + 1]: along the directions on which neighbours agree, and all of it; [R + D + 1]
+        ridge of each column; and [n] bool, who has a neighbour.
     """
     columns = store.neighbours(relation)
     near, weight = columns["rows"].take(rows), columns["weight"].take(rows)
@@ -124,12 +215,24 @@ def _word(
         said = model.reference_memory.read(torch.from_numpy(near)).cpu().numpy()
     total = (weight * linked).sum(1)
     mean = np.einsum("nk,nkd->nd", weight * linked, said) / np.maximum(total, 1e-9)[:, None]
-    word = np.column_stack([mean, np.log1p(linked.sum(1))]).astype(np.float64)
-    return word, np.asarray(linked.any(axis=1))
+    agreed = mean @ model.directions(relation).cpu().numpy()
+    whole = np.column_stack([mean, np.log1p(linked.sum(1))])
+    prior = [
+        np.full(part.shape[1], part.shape[1] / sd**2)
+        for part, sd in ((agreed, AGREED_PRIOR_SD), (whole, WHOLE_PRIOR_SD))
+    ]
+    word = np.hstack([agreed, whole]).astype(np.float64)
+    return word, np.concatenate(prior), np.asarray(linked.any(axis=1))
 
 
 def _added(
-    alone: np.ndarray, word: np.ndarray, labels: np.ndarray, subject: np.ndarray, *, seed: int
+    alone: np.ndarray,
+    word: np.ndarray,
+    labels: np.ndarray,
+    subject: np.ndarray,
+    *,
+    prior: np.ndarray,
+    seed: int,
 ) -> Relevance | None:
     """The gain of `word` [n, P] beside the logit `alone` [n]; None with too few subjects."""
     folds = folds_of(labels, subject, seed) if len(labels) else []
@@ -138,9 +241,9 @@ def _added(
     spread = word.std(axis=0)
     word = (word - word.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     plain = np.column_stack([np.ones(len(alone)), alone])
-    free, held_back = np.full(2, FLAT), np.full(len(word.T), len(word.T) / WORD_PRIOR_SD**2)
+    free = np.full(2, FLAT)
     without = _cross_fitted(plain, free, labels, subject, folds)
-    whole, ridge = np.column_stack([plain, word]), np.concatenate([free, held_back])
+    whole, ridge = np.column_stack([plain, word]), np.concatenate([free, prior])
     return _over_subjects(without - _cross_fitted(whole, ridge, labels, subject, folds), subject)
 
 

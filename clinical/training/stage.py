@@ -40,6 +40,7 @@ class References:
         for batch in self.loader:
             embedding[position[batch.row]] = model.embed(batch.to(device)).float().cpu()
         model.set_memory(embedding.to(device))
+        model.follow_directions()
         model.train(was_training)
 
 
@@ -101,8 +102,8 @@ class Stage(pl.LightningModule):
         self.refresh_memory()
 
     def refresh_memory(self) -> None:
-        """Bring the embedding memory up to the present weights."""
-        if self.references is not None:
+        """Bring the embedding memory up to the present weights, if anything will read it."""
+        if self.references is not None and self.model.open_relations:
             self.references.refresh(self.model, device=self.device)
 
     def on_train_end(self) -> None:

@@ -152,7 +152,7 @@ def teachers_of(
     folds = folds_of(labels, subject, config.seed)
     if not folds:
         logger.warning(
-            "%s: fewer than %d train subjects of a class, too few to hold any out of a fit",
+            "%s: fewer than %d train subjects of a class, too few to hold any out: no teachers",
             task,
             FEWEST_SUBJECTS,
         )

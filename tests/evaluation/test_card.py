@@ -14,7 +14,7 @@ CONFIG = {
 }
 
 
-def card(n=60, *, label=None, baseline=False, calibration=None, members=None):
+def card(n=60, *, label=None, baseline=False, calibration=None, members=None, relations=None):
     generator = np.random.default_rng(0)
     scores = generator.random(n)
     table = pd.DataFrame(
@@ -33,6 +33,7 @@ def card(n=60, *, label=None, baseline=False, calibration=None, members=None):
         "calibration": {"death": (calibration or Calibration()).to_json()},
         "evaluation": evaluation.to_json(),
         **({} if members is None else {"members": {"death": members}}),
+        **({} if relations is None else {"relations": relations}),
     }
     return model_card(CONFIG, metrics), evaluation
 
@@ -54,6 +55,20 @@ def test_tables_of_the_card_have_the_same_number_of_cells_in_each_row():
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert len(rows) > 5
         assert len({line.count("|") for line in rows}) == 1
+
+
+def test_the_card_tells_which_relations_are_heard_and_why():
+    told = {"death": {"gain": -0.0012, "error": 0.003, "n": 40.0}}
+    shared = {"networks": 2, "linked": 0.987}
+    text, _ = card(
+        relations={
+            "similar": {**shared, "open": 0, "gate": 0.0, "tried": told},
+            "same_unit": {**shared, "open": 2, "gate": 0.456, "tried": {}},
+        }
+    )
+    closed = "| similar | 99% | 0 of 2 networks | 0.00 | death -0.0012 (standard error 0.0030) |"
+    assert closed in text
+    assert "| same_unit | 99% | 2 of 2 networks | 0.46 | not tried |" in text
 
 
 def test_the_card_holds_no_subject_and_no_nan():

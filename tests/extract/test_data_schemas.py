@@ -17,6 +17,7 @@ TABLES = {
     "samples": SAMPLES,
     "edges": EDGES,
 }
+OUTPUTS = ("predictions", "explanations")
 
 
 def arrow_type(dtype: str) -> pa.DataType:
@@ -39,7 +40,7 @@ def test_the_description_of_a_table_is_the_table_that_is_read(name):
     assert tuple(c["name"] for c in columns if not c["nullable"]) == table.never_null
 
 
-@pytest.mark.parametrize("name", [*TABLES, "predictions"])
+@pytest.mark.parametrize("name", [*TABLES, *OUTPUTS])
 def test_every_table_and_column_is_described(name):
     content = read(name)
     assert content["table"] == name
@@ -50,4 +51,4 @@ def test_every_table_and_column_is_described(name):
 
 def test_nothing_else_lies_in_the_folder():
     files = {entry.name for entry in FOLDER.iterdir() if entry.name.endswith(".json")}
-    assert files == {f"{name}.json" for name in (*TABLES, "predictions", "variables")}
+    assert files == {f"{name}.json" for name in (*TABLES, *OUTPUTS, "variables")}

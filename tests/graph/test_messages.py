@@ -25,8 +25,8 @@ def passing() -> MessagePassing:
     module = MessagePassing(WIDTH).eval()
     # Away from the start, so that every path carries something.
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+        for tensor in (*module.parameters(), module.directions):
+            tensor.add_(0.3 * torch.randn_like(tensor))
     return module
 
 
@@ -61,9 +61,9 @@ def naive_content(passing: MessagePassing, fused: Tensor, rows: Tensor, weight: 
         shares = shares / shares.sum()
         pooled.append(sum((s * row for s, row in zip(shares[1:], rows, strict=True))))
     counts = torch.tensor([math.log1p(len(rows)) / 3, math.log1p(weight.sum()) / 3])
-    gathered = torch.cat([*pooled, counts])
+    agreed = torch.cat([*(one @ passing.directions for one in pooled), counts])
     gate = torch.sigmoid(passing.gate(torch.cat([trunk, counts])))
-    word = passing.linear(gathered) + passing.nonlinear(gathered)
+    word = passing.agreed(agreed) + passing.whole(torch.cat([*pooled, counts]))
     return passing.no_neighbour + gate * word
 
 

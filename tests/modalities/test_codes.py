@@ -51,14 +51,64 @@ def test_ancestors_are_found_through_parents_outside_the_vocabulary() -> None:
     assert ancestors(["E11.9", "E", "I10"], parents) == [[1], [], []]
 
 
-def test_parents_are_read_from_the_code_table(histories) -> None:
-    table = pl.DataFrame(
-        {"code": ["I10", "E11", "ROOT"], "parent_codes": [["ROOT"], ["I10", "ROOT"], None]}
-    )
+@pytest.fixture
+def table() -> pl.DataFrame:
+    """E11 is a case of I10, and all are of ROOT; ALONE has nothing above it."""
+    parents = [["ROOT"], ["I10", "ROOT"], None, ["E11"], ["MISSING"], None]
+    codes = ["I10", "E11", "ROOT", "UNSEEN", "RARE", "ALONE"]
+    return pl.DataFrame({"code": [*codes, "MISSING"], "parent_codes": [*parents, ["ROOT"]]})
+
+
+def test_parents_are_read_from_the_code_table(histories, table) -> None:
     statistics = Codes().fit(lambda: [histories], seed=0, codes=table)
-    assert statistics["parents"] == [[], [0]]
+    # As common as each other: ROOT is above all that I10's subjects have.
+    assert statistics["vocabulary"] == ["I10", "ROOT", "E11"]
+    assert statistics["parents"] == [[1], [], [0, 1]]
     without = Codes().fit(lambda: [histories], seed=0, codes=table.drop("parent_codes"))
+    assert without["vocabulary"] == ["I10", "E11"]
     assert without["parents"] == [[], []]
+
+
+def test_a_class_is_known_by_the_subjects_of_its_rare_cases(make_frame) -> None:
+    rows = [{"sample": s, "hours": 1.0, "code": f"CASE{s}"} for s in range(3)]
+    table = pl.DataFrame({"code": [f"CASE{s}" for s in range(3)], "parent_codes": [["CLASS"]] * 3})
+    statistics = Codes().fit(lambda: [make_frame(rows)], seed=0, codes=table)
+    assert statistics["vocabulary"] == ["CLASS"]
+    assert statistics["subjects"] == [0]
+    assert statistics["n_subjects"] == 3
+    assert statistics["stands_as"] == {"CASE0": 0, "CASE1": 0, "CASE2": 0}
+
+
+def test_subjects_are_of_the_code_itself_and_small_counts_are_not_told(histories, table) -> None:
+    statistics = Codes().fit(lambda: [histories, histories], seed=0, codes=table)
+    assert statistics["vocabulary"] == ["I10", "ROOT", "E11", "MISSING", "RARE"]
+    assert statistics["subjects"] == [8, 0, 6, 0, 4]
+    assert Codes().fit(lambda: [histories], seed=0, codes=table)["subjects"] == [4, 0, 3]
+    assert statistics["n_subjects"] == 8
+
+
+def test_a_code_outside_the_vocabulary_stands_as_the_nearest_class_above_it(
+    histories, table, make_frame, tmp_path, no_images
+) -> None:
+    modality = Codes()
+    statistics = modality.fit(lambda: [histories], seed=0, codes=table)
+    seen = ["UNSEEN", "RARE", "ALONE", "I10"]
+    frame = make_frame([{"sample": 0, "hours": 9.0 - i, "code": c} for i, c in enumerate(seen)])
+    counts = modality.write(frame, 1, statistics, tmp_path, read_image=no_images)
+    assert counts == {"unknown_codes": 1}
+    batch = modality.open([tmp_path], statistics).collate(np.array([0]))
+    assert batch.mask.all()
+    # Oldest first: UNSEEN is a case of E11, and RARE of ROOT through a class that no one has.
+    assert [statistics["vocabulary"][row] for row in batch.code[0]] == ["E11", "ROOT", "I10"]
+
+
+def test_an_empty_vocabulary_knows_nothing(make_frame, tmp_path, no_images) -> None:
+    modality = Codes()
+    frame = make_frame([{"sample": 0, "hours": 1.0, "code": "RARE"}])
+    statistics = modality.fit(lambda: [frame], seed=0)
+    counts = modality.write(frame, 1, statistics, tmp_path, read_image=no_images)
+    assert counts == {"unknown_codes": 1}
+    assert not modality.open([tmp_path], statistics).present.any()
 
 
 def test_a_size_that_makes_no_sense_is_refused() -> None:

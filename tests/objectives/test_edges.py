@@ -5,14 +5,21 @@ from clinical.batch import ClinicalBatch, CodeSet
 from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
 from clinical.objectives.edges import MaskedEdges
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 # 0 is above 1 and 2, 2 above 3, 4 above 3 too; the others stand alone.
-PARENTS = [[], [0], [0], [2, 4], [], *[[] for _ in range(10)]]
-ANCESTORS = {1: {0}, 2: {0}, 3: {0, 2, 4}}
+ANCESTORS = {1: [0], 2: [0], 3: [0, 2, 4]}
+CODES = {
+    "parents": [ANCESTORS.get(code, []) for code in range(15)],
+    "subjects": [*range(30, 58, 2), 0],
+    "n_subjects": 60,
+}
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -31,10 +38,14 @@ def owned(code: torch.Tensor, mask: torch.Tensor) -> set[int]:
     return set(code[mask].tolist())
 
 
+def marked(row: torch.Tensor) -> set[int]:
+    return set(torch.nonzero(row)[:, 0].tolist())
+
+
 @pytest.fixture(scope="module")
 def objective(synthetic) -> MaskedEdges:
     objective = MaskedEdges(synthetic.make_model(), share=0.4)
-    objective.use_statistics({"codes": {"parents": PARENTS}})
+    objective.use_statistics({"codes": CODES})
     return objective
 
 
@@ -48,26 +59,17 @@ def test_hiding_and_drawing_agree_with_sets(objective, rows, seed):
     batch = batch_of(rows)
     masked, hidden = objective.hide(batch, draws(seed))
     left = masked.inputs["codes"]
-    steps = left.mask.shape[1]
     for i, row in enumerate(rows):
         seen = owned(left.code[i], left.mask[i])
-        gone = owned(hidden.code[i], hidden.exists[i])
-        assert seen | gone == set(row)
-        assert seen.isdisjoint(gone)
-        assert gone == owned(hidden.code[i, :steps], hidden.counts[i, :steps])
-        lacking = owned(hidden.code[i, steps:], hidden.counts[i, steps:])
-        assert lacking.isdisjoint(row)
-        assert lacking.isdisjoint(set().union(*(ANCESTORS.get(code, set()) for code in row)))
-        assert gone or not lacking
+        gone = set(row) - seen
+        assert seen <= set(row)
+        implied = {above for code in row for above in ANCESTORS.get(code, [])}
+        # The last is a class that no one has as such.
+        assert marked(hidden.exists[i]) == gone - {14}
+        lacking = set(range(14)) - set(row) - implied if row else set()
+        assert marked(hidden.lacking[i]) == lacking
     assert not left.code[~left.mask].any()
     assert not left.time_hours[~left.mask].any()
-
-
-def test_a_chosen_code_takes_its_descendants_along(objective):
-    code = torch.tensor([[0, 3, 7], [2, 3, 1], [0, 2, 1]])
-    chosen = torch.tensor([[True, False, False], [True, False, False], [False, True, False]])
-    expected = [[False, True, False], [False, True, False], [False, False, False]]
-    assert objective._descend(code, chosen).tolist() == expected
 
 
 def test_no_descendant_of_a_code_hidden_by_choice_is_left(objective):
@@ -87,57 +89,55 @@ def test_no_descendant_of_a_code_hidden_by_choice_is_left(objective):
     assert hidden.exists.any()
 
 
-def test_an_ontology_with_a_circle_is_walked_once(synthetic):
-    objective = MaskedEdges(synthetic.make_model())
-    objective.set_ontology([[1], [0], [1], *[[] for _ in range(12)]])
-    above = [set(row.tolist()) - {-1} for row in objective.ancestors[:4]]
-    assert above == [{1}, {0}, {0, 1}, set()]
-
-
-def test_an_ontology_of_another_vocabulary_is_refused(synthetic):
-    with pytest.raises(ValueError, match="2 rows for 15 codes"):
-        MaskedEdges(synthetic.make_model()).set_ontology([[], [0]])
-
-
-def test_codes_without_an_ontology_stand_for_themselves(synthetic):
-    objective = MaskedEdges(synthetic.make_model())
-    objective.use_statistics({"codes": {"vocabulary": []}})
-    assert not objective._descend(torch.tensor([[0, 1]]), torch.tensor([[True, False]])).any()
-
-
-def test_half_of_the_lacking_codes_are_as_popular_as_in_the_batch(synthetic):
-    objective = MaskedEdges(synthetic.make_model(), share=1.0, negatives=40)
-    rows = [[0, 1]] * 150 + [[2, 3]] * 50
-    _, hidden = objective.hide(batch_of(rows), draws())
-    lacking = hidden.code[150:][hidden.counts[150:] & ~hidden.exists[150:]]
-    share = float((lacking <= 1).float().mean())
-    # Of the codes that the last fifty lack: 0.75 of the popular half is 0 or 1, 2/15 of the rest.
-    expected = (0.75 + 2 / 15) / (0.75 + 13 / 15)
-    assert share == pytest.approx(expected, abs=0.03)
-
-
-def test_the_loss_is_the_mean_surprise_at_existing_and_at_lacking_codes(synthetic):
+def test_the_loss_is_the_surprise_in_units_of_popularity(synthetic, objective):
     model = synthetic.make_model()
-    objective = MaskedEdges(model, share=0.5)
-    torch.nn.init.normal_(objective.bias)
     masked, hidden = objective.hide(synthetic.make_batch(), draws())
-    outputs = model(masked)
-    table = model.embedding_table("codes") or objective.own_embedding
-    surprise = {True: [], False: []}
-    for i, j in torch.nonzero(hidden.counts).tolist():
-        code, exists = hidden.code[i, j], bool(hidden.exists[i, j])
-        patient = objective.project(outputs.fused[i])
-        logit = patient @ table.weight[code] / table.embedding_dim**0.5 + objective.bias[code]
-        surprise[exists].append(-torch.nn.functional.logsigmoid(logit if exists else -logit))
-    parts = objective.loss(outputs, hidden).parts
-    torch.testing.assert_close(parts["edges/existing"], torch.stack(surprise[True]).mean())
-    torch.testing.assert_close(parts["edges/lacking"], torch.stack(surprise[False]).mean())
+    links = model(masked).links
+    share = [(30 + 2 * code + 0.5) / (30.5 - 2 * code) for code in range(14)]
+    nats = {True: [0.0, 0.0], False: [0.0, 0.0]}
+    for i, code in torch.nonzero(hidden.exists | hidden.lacking).tolist():
+        exists = bool(hidden.exists[i, code])
+        for place, odds in enumerate((links[i, code].exp().item(), share[code])):
+            # A share of 0.4 is hidden of what exists, so these are the odds of it being so.
+            chance = 0.4 * odds / (1 + 0.4 * odds)
+            nats[exists][place] -= math.log(chance if exists else 1 - chance)
+    parts = objective.loss(model(masked), hidden).parts
+    expected = nats[True][1] + nats[False][1]
+    assert float(parts["edges/existing"]) == pytest.approx(nats[True][0] / expected, rel=1e-4)
+    assert float(parts["edges/lacking"]) == pytest.approx(nats[False][0] / expected, rel=1e-4)
 
 
-def test_nothing_hidden_in_a_sample_asks_nothing_of_it(synthetic):
+def test_popularity_alone_costs_one(synthetic, objective):
+    model = synthetic.make_model()
+    masked, hidden = objective.hide(synthetic.make_batch(), draws())
+    outputs = replace(model(masked), links=objective.popularity.expand(8, 15))
+    assert float(objective.loss(outputs, hidden).total) == pytest.approx(1.0)
+
+
+def test_log_odds_of_the_truth_cost_least_whatever_the_share(synthetic):
+    """Of two kinds of patients, the one has code 1 in nine of ten cases, the other in one."""
+    generator = draws(3)
+    chance = torch.tensor([0.9, 0.1])[torch.arange(40_000) % 2]
+    has = torch.rand(40_000, generator=generator) < chance
+    code = torch.tensor([[0, 1]]).expand(40_000, 2)
+    codes = CodeSet(code, torch.zeros(code.shape), torch.stack([torch.ones_like(has), has], 1))
+    batch = ClinicalBatch(torch.arange(40_000), {"codes": codes}, {}, {})
+    objective = MaskedEdges(synthetic.make_model(), share=0.3)
+    _, hidden = objective.hide(batch, generator)
+    outputs = synthetic.make_model()(synthetic.make_batch())
+
+    def cost(shift: float) -> float:
+        links = torch.zeros(40_000, 15)
+        links[:, 1] = torch.logit(chance) + shift
+        return float(objective.loss(replace(outputs, links=links), hidden).total)
+
+    assert cost(0.0) < min(cost(-0.15), cost(0.15))
+
+
+def test_nothing_hidden_asks_nothing(synthetic):
     objective = MaskedEdges(synthetic.make_model(), share=0.0)
     _, hidden = objective.hide(synthetic.make_batch(), draws())
-    assert not hidden.counts.any()
+    assert not (hidden.exists | hidden.lacking).any()
 
 
 def test_relations_chosen_with_what_is_hidden_are_dropped(synthetic):

@@ -1,0 +1,223 @@
+"""The networks and experts of a bundle, asked about the samples of a store."""
+
+from clinical.batch import ClinicalBatch, Neighbours
+from clinical.bundle import Bundle
+from clinical.cohort.store import Store
+from clinical.config_file import likely
+from clinical.datamodule import make_loader
+from clinical.errors import ConfigError
+from clinical.experts.stack import EVEN, stacked
+from clinical.model import ClinicalModel, Encoded
+from clinical.relations.linking import relations_of
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BATCH_SIZE = 64
+GRAPH = "graph"
+NOTHING: frozenset[str] = frozenset()
+"""What is left out of a whole score."""
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What the networks and the experts of a bundle say of some samples, in logits of a task.
+
+    Attributes:
+        networks: [M, N, *shape] float64, `shape` being that of the task's answer.
+        experts: [E, N] float64; E is 0 unless the task is binary.
+    """
+
+    networks: np.ndarray
+    experts: np.ndarray
+
+    @classmethod
+    def unknown(
+        cls, n_networks: int, n_experts: int, n_samples: int, shape: tuple[int, ...] = ()
+    ) -> "Opinions":
+        """To be filled in; NaN until then."""
+        networks = np.full((n_networks, n_samples, *shape), np.nan)
+        return cls(networks, np.full((n_experts, n_samples), np.nan))
+
+    def of(self, samples: np.ndarray) -> "Opinions":
+        """Those of some samples."""
+        return Opinions(self.networks[:, samples], self.experts[:, samples])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Everybody in a bundle who has an opinion.
+
+    What can be left out is a modality, as if never recorded, or a relation, as if nobody had
+    neighbours by it; `left_out_with` says what goes with it.
+    """
+
+    bundle: Bundle
+
+    def left_out_with(self, without: Sequence[str]) -> frozenset[str]:
+        """The modalities and relations that are left out with those named.
+
+        "graph" is every relation, and a relation whose neighbours are chosen by a modality goes
+        with it.
+
+        Raises:
+            ConfigError: a name that the model does not have.
+        """
+        config = self.bundle.config
+        relations = frozenset(config.graph.relations)
+        known = {*config.modalities, *relations, GRAPH}
+        for name in without:
+            if name not in known:
+                raise ConfigError(f"without: the model has no {name}{likely(name, known)}")
+        if GRAPH in without:
+            return frozenset(without) | relations
+        fed = relations_of(config).items()
+        return frozenset(without) | {n for n, r in fed if not r.feeds.isdisjoint(without)}
+
+    def batches(self, store: Store, rows: np.ndarray) -> Iterator[ClinicalBatch]:
+        """The samples at `rows` of a store, in an order of its own; `batch.row` says which."""
+        config = self.bundle.config
+        return iter(
+            make_loader(
+                store.folder,
+                config,
+                rows,
+                batch_size=BATCH_SIZE,
+                workers=config.trainer.workers,
+                shuffle_seed=None,
+            )
+        )
+
+    def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
+        """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
+        stack = self.bundle.stack
+        return {
+            task: stacked(said.networks, said.experts, stack.get(task, EVEN))
+            for task, said in opinions.items()
+        }
+
+    def opinions(
+        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]] = (NOTHING,)
+    ) -> list[dict[str, Opinions]]:
+        """Uncalibrated logits of each network and expert by task, without each of `left_out`.
+
+        What is left out, the context lacks as well.
+        """
+        networks = self.bundle.networks
+        found = [self._unknown(store.n_samples) for _ in left_out]
+        memories = self.memories(store, left_out)
+        for batch in self.batches(store, rows):
+            at = batch.row.numpy()
+            for number, network in enumerate(networks):
+                encoded = encode(network.model, batch)
+                asked = self.answers(
+                    network.model,
+                    batch,
+                    encoded=encoded,
+                    left_out=left_out,
+                    memories=memories[number],
+                )
+                for opinions, logits in zip(found, asked, strict=True):
+                    for task, logit in logits.items():
+                        opinions[task].networks[number, at] = logit.double().numpy()
+            for opinions, without in zip(found, left_out, strict=True):
+                for task, by_expert in self.expert_logits(batch, without).items():
+                    opinions[task].experts[:, at] = by_expert
+        return [{task: said.of(rows) for task, said in each.items()} for each in found]
+
+    def _unknown(self, n_samples: int) -> dict[str, Opinions]:
+        """Opinions by task, to be filled in."""
+        n_networks, experts = len(self.bundle.networks), self.bundle.experts.values()
+        return {
+            task: Opinions.unknown(
+                n_networks, sum(task in tasks for tasks in experts), n_samples, answer.shape
+            )
+            for task, answer in self.bundle.answers.items()
+        }
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        model: ClinicalModel,
+        batch: ClinicalBatch,
+        *,
+        encoded: Encoded,
+        left_out: Sequence[frozenset[str]],
+        memories: Sequence[Tensor],
+    ) -> list[Mapping[str, Tensor]]:
+        """[B, *shape] logits of a network by task, without each of `left_out`.
+
+        Args:
+            model: of the network.
+            batch: whose neighbours are heard.
+            encoded: what the network makes of the batch's modalities; see `encode`.
+            left_out: see `left_out_with`.
+            memories: what it reads its neighbours from, for each of `left_out`; see `memories`.
+        """
+        return [
+            model.answer(
+                self._less(encoded, without), _less_relations(batch, without), memory=memory
+            ).logits
+            for without, memory in zip(left_out, memories, strict=True)
+        ]
+
+    def expert_logits(
+        self, batch: ClinicalBatch, without: frozenset[str] = NOTHING
+    ) -> dict[str, np.ndarray]:
+        """[E, B] logits of the experts by binary task; empty where there are none."""
+        experts = self.bundle.experts.values()
+        if not experts:
+            return {}
+        features = self.bundle.tabulator.features(batch, without)
+        return {
+            task: np.stack([expert[task].logit(features) for expert in experts])
+            for task in self.bundle.config.binary_tasks
+        }
+
+    def memories(
+        self, store: Store, left_out: Sequence[frozenset[str]] = (NOTHING,)
+    ) -> list[list[Tensor]]:
+        """[N + M, D] a network and `left_out`: the references' embeddings, then the context's."""
+        networks, context = self.bundle.networks, store.context
+        if context is None:
+            return [[network.memory] * len(left_out) for network in networks]
+        embeddings = [
+            torch.zeros(len(left_out), context.n_samples, network.memory.shape[1])
+            for network in networks
+        ]
+        for batch in self.batches(context, np.arange(context.n_samples)):
+            with torch.inference_mode():
+                for network, each in zip(networks, embeddings, strict=True):
+                    encoded = network.model.encode(batch)
+                    for embedding, without in zip(each, left_out, strict=True):
+                        embedding[batch.row] = network.model.fuse(self._less(encoded, without))
+        # Half precision, as the references have it in the bundle.
+        return [
+            [torch.cat([network.memory, e.to(torch.float16).float()]) for e in each]
+            for network, each in zip(networks, embeddings, strict=True)
+        ]
+
+    def of_first_network(self) -> "Panel":
+        """A panel of the first network alone, without experts."""
+        first = self.bundle.networks[:1]
+        return Panel(replace(self.bundle, networks=first, experts={}, stack={}))
+
+    def _less(self, encoded: Encoded, without: frozenset[str]) -> Encoded:
+        kept = torch.tensor([name not in without for name in self.bundle.config.modalities])
+        return replace(encoded, present=encoded.present & kept)
+
+
+@torch.inference_mode()
+def encode(model: ClinicalModel, batch: ClinicalBatch) -> Encoded:
+    """The batch's modalities as a network encodes them, without a gradient."""
+    return model.encode(batch)
+
+
+def _less_relations(batch: ClinicalBatch, without: frozenset[str]) -> Mapping[str, Neighbours]:
+    for name in without & batch.neighbours.keys():
+        batch = batch.without_relation(name)
+    return batch.neighbours
