@@ -136,7 +136,10 @@ def _as_columns(
     if truth not in labels.columns:
         raise ConfigError(f"{where}: makes no {truth}, which a {task.kind} task needs")
     if task.kind == "multiclass":
-        return labels.select(*KEYS, pl.col(truth).cast(pl.String).alias(columns[0]))
+        classes = labels.select(*KEYS, pl.col(truth).cast(pl.String).alias(columns[0]))
+        if empty := int((classes[columns[0]].str.strip_chars() == "").sum()):
+            raise SchemaError(f"{where}: {empty} labels are empty texts; name their class")
+        return classes
     value = pl.col(truth).cast(pl.Float64)
     found = labels.select(*KEYS, value.fill_nan(None).alias(columns[0]))
     if n_infinite := int(found[columns[0]].is_infinite().sum()):

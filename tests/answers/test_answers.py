@@ -134,6 +134,7 @@ def test_who_was_censored_before_a_horizon_has_no_outcome_there():
         ("multilabel", [[1.0, 1], [0, 1]], r"tasks\.t \(b\): train has 2 positive and 0"),
         ("multiclass", np.array([["a"], [None]], dtype=object), "have 1 different classes"),
         ("regression", [[2.0], [2.0]], "2 labels, all alike.*float_value"),
+        ("regression", [[36.6]] * 10, "10 labels, all alike"),  # whose deviation is not quite 0
         ("regression", [[NAN]], "0 labels, all alike"),
         ("time_to_event", [[50.0, 1], [60, 0]], "0 have the event by 48 hours"),
         ("time_to_event", [[5.0, 1], [6, 0]], "and 0 are known to have none"),

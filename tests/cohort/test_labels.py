@@ -88,6 +88,12 @@ def test_a_value_that_is_no_number_is_unknown(make):
     assert found["label.t"].to_list() == [1.5, None, None]
 
 
+def test_an_empty_text_is_no_class(make):
+    extract = make(a={"categorical_value": ["x", "", " "]})
+    with pytest.raises(SchemaError, match="tasks/a: 2 labels are empty texts"):
+        read(extract, kind="multiclass", labels="tasks/a")
+
+
 def test_a_built_in_task_of_another_kind_is_refused(make):
     with pytest.raises(ConfigError, match=r"tasks\.t\.builder: makes no float_value"):
         read(make(), kind="regression", builder="mortality", unit="days", anchor="X")
