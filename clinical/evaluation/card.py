@@ -20,6 +20,9 @@ PATIENT_LEVEL = (
     "the bundle as you treat the extract it was trained on."
 )
 
+UNCALIBRATED = ("regression", "time_to_event")
+"""Kinds of task whose scores are what the network says."""
+
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Write the card of a finished run.
@@ -37,7 +40,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
     for name, members in metrics.get("members", {}).items():
         parts += _members(name, members)
-    parts += _relations(metrics.get("relations", {}))
+    parts += _relations(metrics.get("relations", {}), config)
     parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
     parts += ["## Handle with care", PATIENT_LEVEL]
     return "\n\n".join(parts) + "\n"
@@ -111,7 +114,7 @@ def _members(task: str, members: Mapping[str, Any]) -> list[str]:
     return [f"### {task}: members", f"{text}.", "\n".join(lines)]
 
 
-def _relations(relations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _relations(relations: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Which relations are heard, and what they told when they were tried on train patients."""
     if not relations:
         return []
@@ -129,6 +132,8 @@ def _relations(relations: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "A relation is closed where its neighbours told nothing of train patients, out of fold, "
         "that these did not tell themselves; the gate is the share of its message that is let in."
     )
+    if others := [name for name, task in config["tasks"].items() if task["kind"] != "binary"]:
+        text += f" Here none is closed: what they tell of {', '.join(others)} was not tried."
     return ["## Relations between patients", text, "\n".join(lines)]
 
 
@@ -147,8 +152,13 @@ def _calibration(
 ) -> list[str]:
     if not calibration:
         return ["Scores are uncalibrated."]
-    several = {name for name, task in config["tasks"].items() if task["kind"] == "multiclass"}
-    lines = []
+    tasks = config["tasks"]
+    several = {name for name, task in tasks.items() if task["kind"] == "multiclass"}
+    lines = [
+        f"- `{name}`: uncalibrated, as every {task['kind']} task is"
+        for name, task in tasks.items()
+        if task["kind"] in UNCALIBRATED
+    ]
     for task, fit in calibration.items():
         events = "" if task in several else f"with {fit['events']:,} events "
         text = f"- `{task}`: {fit['kind']}, fitted on {fit['n']:,} samples {events}"
