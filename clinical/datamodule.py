@@ -4,7 +4,7 @@ from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.cohort.columns import Columns
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
-from clinical.config import RunConfig
+from clinical.config import RunConfig, TaskConfig
 from clinical.modalities import Reader
 from clinical.modalities.shards import modalities_of, worker_context
 
@@ -76,13 +76,17 @@ class StoreDataset(Dataset[ClinicalBatch]):
                 )
                 for name, columns in self._neighbours.items()
             },
-            targets={task: _target(labels[rows]) for task, labels in self._labels.items()},
+            targets={
+                name: _target(self._labels[name][rows], task)
+                for name, task in self._config.tasks.items()
+            },
         )
 
 
-def _target(labels: NDArray[np.float64]) -> Target:
-    """Of labels [B, n]; one column is a target [B]."""
-    labels = labels[:, 0] if labels.shape[1] == 1 else labels
+def _target(labels: NDArray[np.float64], task: TaskConfig) -> Target:
+    """Of labels [B, n]; a single column is a target [B], unless it is that of a class."""
+    if labels.shape[1] == 1 and task.kind != "multilabel":
+        labels = labels[:, 0]
     observed = ~np.isnan(labels)
     value = np.where(observed, labels, 0).astype(np.float32)
     return Target(value=torch.from_numpy(value), observed=torch.from_numpy(observed))
