@@ -3,11 +3,13 @@
 import clinical
 from clinical.bundle import Bundle
 from clinical.cohort.store import Store
-from clinical.errors import BundleError
+from clinical.errors import BundleError, ConfigError
+from clinical.leak_audit.bench import Bench
 
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +103,11 @@ def test_scores_are_probabilities_risks_and_values(predictions):
     assert (risks[100] < risks[400]).all()
 
 
-def test_every_kind_is_learned(run):
-    evaluation = run[1]
+def test_every_kind_is_learned(scores, extract):
+    # Of the tuning subjects too: held-out ones alone are too few for anything but luck.
+    splits = pd.read_parquet(extract / "metadata" / "subject_splits.parquet")
+    others = splits.loc[splits["split"] != "train", "subject_id"]
+    evaluation = clinical.evaluate(scores[scores["subject_id"].isin(others)], resamples=10)
     assert value(evaluation, "old", "AUROC") > 0.8
     assert value(evaluation, "group", "macro AUROC") > 0.75
     assert value(evaluation, "findings", "macro AUROC") > 0.8
@@ -183,6 +188,51 @@ def test_parts_can_be_left_out_of_every_kind(run, extract):
     assert years["difference"].item() < -1
 
 
+def test_a_binary_task_is_explained_and_one_of_another_kind_refused(run, extract, scores):
+    bundle = run[0].out / "bundle"
+    samples = scores[KEYS].drop_duplicates().iloc[:6]
+    told = clinical.explain_neighbours(bundle, extract, samples=samples)
+    assert set(told["task"]) == {"old"}
+    whole = told[told["neighbour"].isna()].merge(scores[scores["task"] == "old"], on=KEYS)
+    np.testing.assert_allclose(whole["score_x"], whole["score_y"], atol=1e-5)
+    with pytest.raises(ConfigError, match="no binary task years"):
+        clinical.explain_neighbours(bundle, extract, task="years")
+    predictor = clinical.Predictor.load(bundle)
+    config = predictor.bundle.config
+    tasks = {name: task for name, task in config.tasks.items() if name != "old"}
+    less = replace(predictor.bundle, config=config.model_copy(update={"tasks": tasks}))
+    with pytest.raises(ConfigError, match="is for binary tasks, and the model has none"):
+        clinical.explain_neighbours(clinical.Predictor(less), extract)
+
+
+def test_every_aspect_has_a_representation(run, extract, scores):
+    predictor = clinical.Predictor.load(run[0].out / "bundle")
+    samples = scores[KEYS].drop_duplicates().iloc[:4]
+    for task in run[0].tasks:
+        assert predictor.embed(extract, aspect=task, samples=samples).filter(like="dim_").shape == (
+            4,
+            32,
+        )
+
+
+def test_the_audit_compares_every_kind(run, extract, monkeypatch):
+    monkeypatch.setattr("clinical.leak_audit.checks.N_ALONE", 2)
+    found = clinical.audit(run[0].out / "bundle", extract, samples=16)
+    assert found.passed
+    labels = found.table[found.table["check"] == "labels"]
+    assert (labels["samples"] > 8).all()
+    predictor = clinical.Predictor.load(run[0].out / "bundle")
+    for unit in (1e-9, 1.0):
+        # Years in another unit: their scores should move the audit as much.
+        years = replace(predictor.bundle.answers["years"], mean=50 * unit, sd=20 * unit)
+        answers = {**predictor.bundle.answers, "years": years}
+        other = clinical.Predictor(replace(predictor.bundle, answers=answers))
+        bench = Bench.open(other, extract, run[0].out, context=None, samples=4, seed=0)
+        assert len(bench.excerpt.labels) == 6
+        scored = bench.predictor.score(extract, samples=bench.drawn.to_pandas())
+        assert 0.1 < scored.loc[scored["task"] == "years", "score"].std() < 10
+
+
 def test_the_card_and_the_screen_tell_of_every_task(run, capsys):
     from clinical import screen
 
@@ -190,6 +240,8 @@ def test_the_card_and_the_screen_tell_of_every_task(run, capsys):
     assert "`years`: regression (in years)" in card
     assert "`event`: time_to_event (risk by 100, 400 hours)" in card
     assert "### event by 400 h" in card
+    assert "- `years`: uncalibrated" in card
+    assert "- `event`: uncalibrated" in card
     screen.show_run(run[1], run[0].out)
     shown = capsys.readouterr().out
     for words in ("group/adult", "macro AUROC", "event by 100 h", "concordance", "Spearman"):
@@ -232,3 +284,61 @@ def test_classes_that_train_lacks_are_masked_and_told(tools, extract, run, tmp_p
     assert len(asked) == 9
     assert asked["label"].isna().all()
     assert Store.open(tmp_path / "store").samples["label.group"].max() == 2
+
+
+def keep_one_each(extract, folder, split, key):
+    """Of a folder of labels one train subject for each value of `key`, and all of other splits."""
+    path = extract / "tasks" / folder / "0.parquet"
+    labels = pd.read_parquet(path)
+    is_train = labels["subject_id"].map(split) == "train"
+    few = labels[is_train].groupby(key(labels[is_train])).head(1)
+    pd.concat([few, labels[~is_train]]).to_parquet(path)
+
+
+def test_a_handful_of_labels_and_no_binary_task_make_a_model(tools, extract, tmp_path, caplog):
+    """Two or three labels a task in train, a class that train lacks, one class of a multilabel."""
+    root = tmp_path / "extract"
+    shutil.copytree(extract, root)
+    splits = pd.read_parquet(root / "metadata" / "subject_splits.parquet")
+    split = splits.set_index("subject_id")["split"]
+    keys = {
+        "group": lambda labels: labels["categorical_value"],
+        "senior": lambda labels: labels["boolean_value"],
+        "years": lambda labels: labels["float_value"] > 50,
+        "event": lambda labels: labels["boolean_value"] & (labels["float_value"] < 400),
+    }
+    for folder, key in keys.items():
+        keep_one_each(root, folder, split, key)
+    path = root / "tasks" / "group" / "0.parquet"
+    labels = pd.read_parquet(path)
+    labels.loc[labels["subject_id"].map(split) == "held_out", "categorical_value"] = "ancient"
+    labels.to_parquet(path)
+    tasks = {name: task for name, task in tools.TASKS.items() if name != "old"}
+    tasks["findings"] = {"kind": "multilabel", "labels": ["tasks/senior"]}
+    config = tools.configure(
+        root,
+        tmp_path / "run",
+        tasks=tasks,
+        modalities={
+            "static": {"encoder": "mlp", "width": 8},
+            "codes": {"encoder": "bag", "width": 8, "window_hours": None},
+        },
+        graph={"relations": {"similar": {"k": 2}, "shares_code": {"k": 2}}},
+        pretrain={"epochs": 1, "objectives": {"edges": 1.0}},
+        finetune={"epochs": 2, "batch_size": 4},
+    )
+    with caplog.at_level("WARNING"):
+        evaluation = clinical.run(config)
+    assert "classes that no train label has; they are left out" in caplog.text
+    predictor = clinical.Predictor.load(config.out / "bundle")
+    assert "not tried" in (config.out / "bundle" / "MODEL_CARD.md").read_text()
+    assert predictor.bundle.networks[0].model.open_relations == {"similar", "shares_code"}
+    predictions = pd.read_parquet(config.out / "predictions.parquet")
+    assert predictions["score"].notna().all()
+    group = predictions[predictions["task"] == "group"]
+    assert set(group["class"]) == {"adult", "middle", "old"}
+    assert group["label"].isna().all()
+    assert np.isnan(value(evaluation, "group", "accuracy"))
+    assert value(evaluation, "years", "MAE") > 0
+    assert set(predictions.loc[predictions["task"] == "findings", "class"]) == {"senior"}
+    assert len(predictor.link(root, top=3))
