@@ -140,7 +140,7 @@ def test_alone_or_in_any_batch_a_sample_has_the_same_scores(run, extract, scores
         risk = both["kind"] != "regression"
         difference = (both["score"] - both["score_all"]).abs()
         assert difference[risk].max() < 1e-5
-        assert difference[~risk].max() < 1e-3
+        assert difference[~risk].max() < 2e-4  # of years that differ by 20
 
 
 def test_the_written_predictions_are_what_the_bundle_scores(predictions, scores):

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 INTERVALS = 10
 """Before those that the horizons cut once more."""
 MOST_EDGES = 1000
+FLOAT32 = 1e-6
+"""Hours that differ by less than this share are the same."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class TimeToEvent(Answer):
 def _by(horizon: float, labels: Array) -> Array:
     """[N] whether the event came by then; NaN if observation ended before."""
     hours, happened = labels.T
+    # Labels are float32: who was watched until 729.6 hours was so until 729.59998 of them.
+    hours = np.where(np.isclose(hours, horizon, rtol=FLOAT32, atol=0), horizon, hours)
     came = (happened == 1) & (hours <= horizon)
     stayed_away = (hours > horizon) | ((happened == 0) & (hours == horizon))
     return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+FLOAT32 = 1e-6
+"""Hours that differ by less than this share are the same: labels are float32."""
+
 
 @dataclass(frozen=True)
 class Survival:
@@ -40,12 +43,17 @@ class Survival:
     main: ClassVar[tuple[str, ...]] = names
 
     @cached_property
+    def _until(self) -> Array:
+        """[N] hours; those that are the horizon but for float32 are the horizon."""
+        is_horizon = np.isclose(self.hours, self.horizon_hours, rtol=FLOAT32, atol=0)
+        return np.where(is_horizon, self.horizon_hours, self.hours)
+
+    @cached_property
     def status(self) -> Array:
         """[N] 1 with the event by the horizon, 0 without, NaN if not known."""
-        came = self.observed & (self.hours <= self.horizon_hours)
-        stayed_away = (self.hours > self.horizon_hours) | (
-            ~self.observed & (self.hours == self.horizon_hours)
-        )
+        hours, horizon = self._until, self.horizon_hours
+        came = self.observed & (hours <= horizon)
+        stayed_away = (hours > horizon) | (~self.observed & (hours == horizon))
         return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))
 
     @cached_property
@@ -57,8 +65,8 @@ class Survival:
     def _at_horizon(self) -> tuple[NDArray[np.bool_], Scored, Array]:
         """Rows of known status, their scores, and what each counts."""
         known = ~np.isnan(self.status)
-        until = np.minimum(self.hours[known], self.horizon_hours)
-        staying = observed_until(self.hours, self.observed, until)
+        until = np.minimum(self._until[known], self.horizon_hours)
+        staying = observed_until(self._until, self.observed, until)
         return known, Scored.of(self.scores[known], self.status[known]), 1 / staying
 
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:

@@ -232,13 +232,13 @@ class Predictor:
         """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
         return self.panel.logits(opinions)
 
-    def scores(self, task: str, logits: np.ndarray) -> np.ndarray:
+    def _scores(self, task: str, logits: np.ndarray) -> np.ndarray:
         """[N, R] scores of uncalibrated logits [N, *shape], calibrated as the model card says."""
         return self.bundle.answers[task].scores(logits, self.bundle.calibration_of(task))
 
     def probability(self, task: str, logits: np.ndarray) -> np.ndarray:
         """[N] of a binary task: its scores, of which a sample has one."""
-        return self.scores(task, logits)[:, 0]
+        return self._scores(task, logits)[:, 0]
 
     def _score_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
@@ -251,7 +251,7 @@ class Predictor:
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
         config, samples = self.bundle.config, store.samples[rows]
-        scores = self.scores(task, logits)
+        scores = self._scores(task, logits)
         frame = long_frame(config, self.bundle.answers[task], task, samples, scores)
         n_each = scores.shape[1]
         reason = pd.Series(samples["reason"].to_list(), dtype="string")

@@ -127,6 +127,14 @@ def test_who_was_censored_before_a_horizon_has_no_outcome_there():
     np.testing.assert_array_equal(outcomes, expected)
 
 
+def test_an_end_of_observation_at_the_horizon_is_one_in_float32_too():
+    answer = TimeToEvent((729.6,), (729.6,))
+    hours = float(np.float32(729.6))
+    assert hours < 729.6
+    labels = np.array([[hours, 0], [hours, 1], [729.5, 0], [729.7, 1]])
+    np.testing.assert_array_equal(answer.outcomes(labels)[:, 0], [0, 1, NAN, 0])
+
+
 @pytest.mark.parametrize(
     ("kind", "labels", "words"),
     [

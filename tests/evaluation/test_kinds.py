@@ -119,6 +119,15 @@ def test_the_chance_to_stay_under_observation_by_hand():
     np.testing.assert_allclose(observed_until(hours, observed, until), expected)
 
 
+def test_who_was_watched_until_the_horizon_is_known_to_be_without_the_event():
+    hours = np.array([729.6, 729.6, 729.6, 729.5, 800.0]).astype(np.float32).astype(float)
+    observed = np.array([False, True, False, False, False])
+    found = Survival(np.full(5, 0.5), hours, observed, 729.6)
+    np.testing.assert_array_equal(found.status, [0, 1, 0, np.nan, 0])
+    _, _, counts = found._at_horizon
+    np.testing.assert_allclose(counts, 5 / 4)  # one of five left before
+
+
 def test_weights_of_the_observed_undo_censoring():
     generator = np.random.default_rng(0)
     n = 40_000
