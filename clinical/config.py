@@ -332,6 +332,11 @@ class RunConfig(Section):
         """Those that experts answer and teach."""
         return {name: task for name, task in self.tasks.items() if task.kind == "binary"}
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the networks learn anything before they see labels."""
+        return self.pretrain is not None and self.pretrain.epochs > 0
+
     def modality_window(self, name: str) -> float | None:
         """Visible hours of a modality: its own where it says so, else the run's."""
         modality = self.modalities[name]

@@ -28,10 +28,10 @@ FEWEST_SUBJECTS = 3
 
 def learns_links(config: RunConfig) -> bool:
     """Whether pretraining hides codes and predicts them."""
-    pretrain = config.pretrain
-    if pretrain is None or pretrain.epochs == 0 or "edges" not in pretrain.objectives:
+    if config.pretrain is None or not config.is_pretrained:
         return False
-    return pretrain.objectives["edges"].weight > 0
+    edges = config.pretrain.objectives.get("edges")
+    return edges is not None and edges.weight > 0
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,7 @@ class Linker:
 
         Returns:
             See `Predictor.link`.
-
-        Raises:
-            ConfigError: `top` is below 1.
         """
-        if top is not None and top < 1:
-            raise ConfigError(f"top: {top} codes a sample should be at least 1")
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
         parts = [_Ranked.of_nobody(), *(self._ranked(b, top) for b in self._batches(store, rows))]
         found = _Ranked(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

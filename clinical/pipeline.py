@@ -138,7 +138,7 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
         for member in members(config):
             _announce("fine-tuning", member.number, config)
             model = build_model(member.config, store)
-            if config.pretrain is not None and config.pretrain.epochs > 0:
+            if config.is_pretrained:
                 weights = member.checkpoints / "pretrain" / DONE
                 if not weights.exists():
                     raise ConfigError(

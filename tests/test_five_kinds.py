@@ -201,7 +201,7 @@ def test_a_binary_task_is_explained_and_one_of_another_kind_refused(run, extract
     config = predictor.bundle.config
     tasks = {name: task for name, task in config.tasks.items() if name != "old"}
     less = replace(predictor.bundle, config=config.model_copy(update={"tasks": tasks}))
-    with pytest.raises(ConfigError, match="is for binary tasks, and the model has none"):
+    with pytest.raises(ConfigError, match="the model has no binary task"):
         clinical.explain_neighbours(clinical.Predictor(less), extract)
 
 

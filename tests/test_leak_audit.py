@@ -88,6 +88,9 @@ def predictor(extract):
     )
     store = preparation.prepare(config, config.out / "store")
     model = build_model(config, store).eval()
+    torch.manual_seed(1)
+    for name in RELATIONS:  # new ones do not listen yet
+        torch.nn.init.normal_(model.directions(name))
     networks = [Network(model, scoring_memory(config, store, model, device=torch.device("cpu")))]
     folder = config.out / "bundle"
     write_draft(folder, config=config, fitted=store.fitted, networks=networks, experts={})

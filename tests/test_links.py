@@ -116,7 +116,7 @@ def test_relations_that_hidden_values_choose_are_left_out(predictor, finished, l
         model.message_passing["similar"].register_forward_hook(
             lambda _module, _args, message: heard.append(bool(message.linked.any()))
         )
-    with predictor._prepared(finished.extract, None, None, None) as store:
+    with predictor.prepared(finished.extract, samples=None, context=None, work=None) as (store, _):
         linker.rank(store, np.arange(4), top=1)
     assert heard == [False]
 

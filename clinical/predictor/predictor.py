@@ -3,7 +3,8 @@
 from clinical.bundle import Bundle
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
-from clinical.links import Linker
+from clinical.errors import ConfigError
+from clinical.links import Linker, learns_links
 from clinical.prediction_table import long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
@@ -182,8 +183,12 @@ class Predictor:
             ConfigError: the model has not learned such links.
             SchemaError: as for `score`.
         """
-        models = [network.model for network in self.bundle.link_networks()]
-        linker = Linker.of(self.bundle.config, self.bundle.fitted, models, relation=relation)
+        if top is not None and top < 1:
+            raise ConfigError(f"top: {top} codes a sample should be at least 1")
+        bundle = self.bundle
+        learned = bundle.link_networks() if learns_links(bundle.config) else ()
+        models = [network.model for network in learned]
+        linker = Linker.of(bundle.config, bundle.fitted, models, relation=relation)
         with self.prepared(extract, samples=samples, work=work) as (store, rows):
             return linker.rank(store, rows, top=top)
 
