@@ -16,7 +16,6 @@ from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.fusion import FUSIONS
-from clinical.heads import HEADS
 from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
 from clinical.predictor.panel import GRAPH
@@ -143,8 +142,6 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
     yield from _name_problems(entries)
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
-        if task.kind not in HEADS:
-            yield f"{where}.kind: there is no head for {task.kind}; known are {', '.join(HEADS)}"
         if task.builder is None:
             yield from _option_problems(where, task, [])
         else:

@@ -1,5 +1,6 @@
 """The whole model, composed: encoders, fusion, patient graph, aspects, heads."""
 
+from clinical.answers import Answer, answers_of
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
@@ -15,7 +16,7 @@ from clinical.graph import (
     link_aspect,
     popularity,
 )
-from clinical.heads import BinaryHead, build_head
+from clinical.heads import HEADS, Head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class ClinicalModel(nn.Module):
         config: of the run.
         sizes: modality -> what its encoder needs to be built.
         n_reference: rows of the embedding memory.
+        answers: of the tasks, with what train taught; may be left out where all are binary.
 
     Raises:
         ConfigError: an option that an encoder, the fusion or a head refuses.
@@ -91,7 +93,12 @@ class ClinicalModel(nn.Module):
     is_open: Tensor
 
     def __init__(
-        self, config: RunConfig, sizes: Mapping[str, Mapping[str, int]], *, n_reference: int
+        self,
+        config: RunConfig,
+        sizes: Mapping[str, Mapping[str, int]],
+        *,
+        n_reference: int,
+        answers: Mapping[str, Answer] | None = None,
     ) -> None:
         super().__init__()
         self.width = width = config.fusion.width
@@ -131,8 +138,9 @@ class ClinicalModel(nn.Module):
             n_relations=len(self.relations),
             width=width,
         )
+        answers = answers_of(config.tasks, {}) if answers is None else answers
         self.heads = nn.ModuleDict(
-            {name: build_head(task, width) for name, task in config.tasks.items()}
+            {name: HEADS[task.kind](width, answers[name]) for name, task in config.tasks.items()}
         )
         self.link_head: LinkHead | None = None
         if self.link_aspect is not None:
@@ -206,9 +214,9 @@ class ClinicalModel(nn.Module):
     def _passing(self, relation: str) -> MessagePassing:
         return cast(MessagePassing, self.message_passing[relation])
 
-    def head(self, task: str) -> BinaryHead:
+    def head(self, task: str) -> Head:
         """The head of a task."""
-        return cast(BinaryHead, self.heads[task])
+        return cast(Head, self.heads[task])
 
     @property
     def _codes(self) -> CodeEmbedding:

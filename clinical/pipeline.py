@@ -206,7 +206,7 @@ def score(
         threads: of torch.
 
     Returns:
-        The predictions, one row a sample and task.
+        The predictions, one row a sample, task, class and horizon.
     """
     from clinical.scoring import score_extract
 

@@ -4,10 +4,12 @@ A store is written beside its place and renamed when it is complete, so that not
 is ever used. One made of the same extract, samples, labels and settings is used again.
 """
 
+from clinical.answers import Answer
 from clinical.cohort.columns import write_table
 from clinical.cohort.counts import NOTHING_VISIBLE, describe, sum_counts
 from clinical.cohort.fingerprint import Identity
 from clinical.cohort.fitted import Fitted
+from clinical.cohort.labels import learn_answers, numbered
 from clinical.cohort.samples import scoring_cohort, training_cohort
 from clinical.cohort.store import (
     CONTEXT,
@@ -90,6 +92,8 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         return store
     extract.check_subjects_apart()
     cohort = training_cohort(extract, config)
+    answers = learn_answers(config, cohort)
+    cohort = numbered(cohort, answers)
     with draft_of(folder) as draft:
         shards = [
             ScratchJob(job, draft / _shard_name(number))
@@ -104,7 +108,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         salt = hashlib.blake2b(identity.made_from.encode(), digest_size=16).hexdigest()
         folders = [shard.folder for shard in shards]
         population = _populate(config, extract, cohort, statistics, folders, salt)
-        fitted, reference = _fit_reference(config, population, statistics)
+        fitted, reference = _fit_reference(config, population, statistics, answers)
         parts = _Assembly(config, population, fitted, reference, identity, counts, "train")
         parts.write(draft, context=None, where=None)
     return Store.open(folder)
@@ -139,7 +143,8 @@ def prepare_for_scoring(
     folder = Path(folder)
     scored = Extract.open(extract)
     scored.check_subjects_apart()
-    cohort = scoring_cohort(scored, config, samples=samples)
+    answers = fitted.answers(config)
+    cohort = numbered(scoring_cohort(scored, config, samples=samples), answers)
     looks_around = any(relation.in_time for relation in relations_of(config).values())
     with draft_of(folder) as draft:
         population, counts = _written(config, fitted, scored, cohort, draft)
@@ -184,6 +189,7 @@ class _Assembly:
         (folder / "neighbours").mkdir()
         relations = relations_of(self.config)
         linked: Counts = {}
+        answers = self.fitted.answers(self.config)
         for name, edges in link(
             self.config, relations, self.population, self.fitted, context=context
         ):
@@ -201,7 +207,11 @@ class _Assembly:
             "shards": [shard.name for shard in self.population.shards],
             "sizes": self.fitted.sizes(self.config),
             "context": where,
-            "counts": {**describe(self.config, samples), "neighbours": linked, **self.counts},
+            "counts": {
+                **describe(self.config, answers, samples),
+                "neighbours": linked,
+                **self.counts,
+            },
         }
         write_manifest(folder, manifest)
 
@@ -225,7 +235,8 @@ def _write_context(config: RunConfig, fitted: Fitted, extract: Extract, draft: P
     extract.check_subjects_apart()
     folder = draft / CONTEXT
     folder.mkdir()
-    population, counts = _written(config, fitted, extract, scoring_cohort(extract, config), folder)
+    cohort = numbered(scoring_cohort(extract, config), fitted.answers(config))
+    population, counts = _written(config, fitted, extract, cohort, folder)
     alone = config.model_copy(update={"graph": config.graph.model_copy(update={"relations": {}})})
     nobody = np.empty(0, dtype=np.int64)
     identity = Identity.of(config, extract, _settings(config))
@@ -280,7 +291,10 @@ def _populate(
 
 
 def _fit_reference(
-    config: RunConfig, population: Population, statistics: Mapping[str, Statistics]
+    config: RunConfig,
+    population: Population,
+    statistics: Mapping[str, Statistics],
+    answers: Mapping[str, Answer],
 ) -> tuple[Fitted, NDArray[np.int64]]:
     """What relations learn from train, and the rows of the reference."""
     is_train = (population.samples["split"] == "train").fill_null(False).to_numpy()
@@ -302,6 +316,7 @@ def _fit_reference(
         salt=population.salt,
         dataset_name=population.extract.dataset_name,
         consistent_calendar=population.extract.consistent_calendar,
+        tasks={name: answer.learned for name, answer in answers.items() if answer.learned},
     )
     return fitted, rows
 
@@ -329,6 +344,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
             "kind": task.kind,
             "labels": task.labels,
             "builder": task.builder,
+            **({"horizons": task.horizons} if task.horizons else {}),
             **(pick(task.options, TASK_BUILDERS[task.builder]) if task.builder else {}),
         }
         for name, task in config.tasks.items()

@@ -23,7 +23,7 @@ class Scored:
     """What scoring an extract gives.
 
     Attributes:
-        predictions: one row a sample and task.
+        predictions: one row a sample, task, class and horizon.
         recognised: how much of each modality of the extract the model knew.
     """
 

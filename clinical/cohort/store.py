@@ -1,7 +1,8 @@
 """The prepared store of a run: a folder of memory-mapped arrays, complete or not there.
 
 store.json         what it was made from, counts, sizes; no subject identifier
-samples.arrow      subject_id, prediction_time, split, label.<task>, present.<modality>, reason
+samples.arrow      subject_id, prediction_time, split, the columns of labels (`labels.py`),
+                   present.<modality>, reason
 shard-00000/       one folder a shard, the arrays of every modality
 reference.arrow    the samples that the graph may look at; row = row of the embedding memory
 neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]; where edges exist
@@ -106,6 +107,12 @@ class Store:
     def samples(self) -> pl.DataFrame:
         """One row a sample; see the module's list of columns."""
         return pl.read_ipc(self.folder / SAMPLES)
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """[N] something is known of the sample for at least one task."""
+        known = pl.any_horizontal(pl.col("^label\\..*$").is_not_null())
+        return self.samples.select(known).to_series().to_numpy()
 
     @property
     def n_samples(self) -> int:

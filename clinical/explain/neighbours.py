@@ -51,7 +51,7 @@ def explain_neighbours(
 
     Raises:
         BundleError, SchemaError: as for `Predictor.load` and `Predictor.score`.
-        ConfigError: the model has no relation or no such task, or `top` is negative.
+        ConfigError: the model has no relation or no such binary task, or `top` is negative.
     """
     if not isinstance(predictor, Predictor):
         predictor = Predictor.load(predictor)

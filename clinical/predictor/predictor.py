@@ -1,11 +1,11 @@
 """Scoring patients with a finished model."""
 
 from clinical.bundle import Bundle
-from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.links import Linker, learns_links
+from clinical.prediction_table import long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
@@ -71,9 +71,10 @@ class Predictor:
                 with it.
 
         Returns:
-            One row a sample and task, in the order of `samples` where given: subject_id,
-            prediction_time, task, class, horizon_hours, score (a probability, calibrated as the
-            model card says), reason (where there is no score), modalities.
+            One row a sample, task, class and horizon, in the order of `samples` where given:
+            subject_id, prediction_time, task, class, horizon_hours, score (a probability,
+            calibrated as the model card says, a risk by the horizon, or a value), label and
+            label_observed (where known), kind, reason (where there is no score), modalities.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
@@ -247,48 +248,34 @@ class Predictor:
         return self.panel.opinions(store, rows)[0]
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
-        """Uncalibrated scores, networks and experts together: task -> [N] float64."""
+        """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
         return self.panel.logits(opinions)
 
+    def _scores(self, task: str, logits: np.ndarray) -> np.ndarray:
+        """[N, R] scores of uncalibrated logits [N, *shape], calibrated as the model card says."""
+        return self.bundle.answers[task].scores(logits, self.bundle.calibration_of(task))
+
     def probability(self, task: str, logits: np.ndarray) -> np.ndarray:
-        """Scores of uncalibrated logits [N] of a task, calibrated as the model card says."""
-        calibration = self.bundle.calibration.get(task)
-        if calibration is not None:
-            return calibration.apply(logits)
-        return sigmoid(logits)
+        """[N] of a binary task: its scores, of which a sample has one."""
+        return self._scores(task, logits)[:, 0]
 
     def _score_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
     ) -> list[pd.DataFrame]:
         each = [self.logits(opinions) for opinions in self.panel.opinions(store, rows, left_out)]
         return [
-            pd.concat(
-                [self._frame(store, rows, task, logits[task]) for task in self.tasks],
-                ignore_index=True,
-            )
+            together([self._frame(store, rows, task, logits[task]) for task in self.tasks])
             for logits in each
         ]
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
-        samples = store.samples[rows]
-        score = self.probability(task, logits)
-        score[samples["reason"].is_not_null().to_numpy()] = np.nan
-        frame = pd.DataFrame(
-            {
-                "subject_id": samples["subject_id"].to_numpy(),
-                "prediction_time": samples["prediction_time"].to_numpy(),
-                "task": task,
-                # A text even where all are null, or files of predictions could not be joined.
-                "class": pd.Series([None] * len(rows), dtype="string"),
-                "horizon_hours": np.nan,
-                "score": score,
-                "reason": pd.Series(samples["reason"].to_list(), dtype="string"),
-                "modalities": _modalities(samples, list(self.bundle.config.modalities)),
-            }
-        )
-        label = f"label.{task}"
-        if label in samples.columns:
-            frame.insert(6, "label", samples[label].to_numpy().astype(np.float64))
+        config, samples = self.bundle.config, store.samples[rows]
+        scores = self._scores(task, logits)
+        frame = long_frame(config, self.bundle.answers[task], task, samples, scores)
+        n_each = scores.shape[1]
+        reason = pd.Series(samples["reason"].to_list(), dtype="string")
+        frame["reason"] = reason.repeat(n_each).reset_index(drop=True)
+        frame["modalities"] = np.repeat(_modalities(samples, list(config.modalities)), n_each)
         return frame
 
 

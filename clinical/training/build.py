@@ -17,7 +17,7 @@ from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
-from clinical.training.relevance import relevances, shown, store_edges, write_relevances
+from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
@@ -45,7 +45,12 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
         ConfigError: weights that do not fit, or for an encoder that takes none.
     """
     seed_globals(config.seed, "weights")
-    model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
+    model = ClinicalModel(
+        config,
+        store.sizes,
+        n_reference=len(store.reference_rows),
+        answers=store.fitted.answers(config),
+    )
     model.use_statistics(store.fitted.statistics)
     for name, modality in config.modalities.items():
         if modality.weights is None:
@@ -195,8 +200,7 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on what has a label or a teacher's word to learn."""
     config, settings = member.config, member.config.finetune
-    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
-    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
+    known = store.is_labelled
     train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
         select = select[known[select]]
@@ -257,8 +261,8 @@ def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
         logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
     if config.finetune.try_relations:
         told = relevances(config, store, model)
-        model.keep_open(shown(told))
         write_relevances(member, told)
+        model.keep_open(kept_open(config, told))
 
 
 def scoring_memory(

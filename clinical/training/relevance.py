@@ -72,15 +72,17 @@ Told = Mapping[str, Mapping[str, Relevance]]
 
 
 def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
-    """What the neighbours by each relation add about each task.
+    """What the neighbours by each relation add about each binary task; nothing without one.
 
     Args:
         config: of the network, with its seed.
         store: what was prepared.
         model: pretrained, its memory up to date.
     """
+    if not config.binary_tasks:
+        return {name: {} for name in config.graph.relations}
     rows, features = store.rows("train"), Features(config, store, model)
-    labels = {task: store_labels(store, task)[rows] for task in config.tasks}
+    labels = {task: store_labels(store, task)[rows] for task in config.binary_tasks}
     subject = store.samples["subject_id"].to_numpy()[rows]
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
     known = np.flatnonzero(known)
@@ -131,10 +133,21 @@ def _by_chance(subject: np.ndarray, seed: int) -> np.ndarray:
     return np.flatnonzero(kept[place])
 
 
+def kept_open(config: RunConfig, told: Told) -> frozenset[str]:
+    """Relations that are shown to tell something, or all: of other than binary tasks none is tried,
+    so that any may tell something of those."""
+    is_tried = config.tasks.keys() == config.binary_tasks.keys()
+    return shown(told) if is_tried else frozenset(told)
+
+
 def write_relevances(member: Member, told: Told) -> None:
     """Say what was found, and leave it beside the network's weights for `relation_figures`."""
+    others = sorted(member.config.tasks.keys() - member.config.binary_tasks.keys())
+    if others:
+        names = ", ".join(others)
+        logger.info("graph.relations: all stay open; none can be tried for %s", names)
     for relation, tasks in told.items():
-        if not tasks:
+        if not tasks and not others:
             logger.warning(
                 "graph.relations.%s: closed, since no task has labels enough to try it; "
                 "finetune.try_relations=false keeps it open",
