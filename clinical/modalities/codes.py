@@ -5,6 +5,7 @@ from clinical.cohort.columns import Ragged, open_columns, write_table
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -14,6 +15,8 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 FILE = "codes.arrow"
 
@@ -36,13 +39,22 @@ class Codes:
         self.min_subjects = min_subjects
         self.max_codes = max_codes
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
         """Vocabulary from train, and what codes.parquet says about its ontology.
 
         Returns:
             `vocabulary`; `parents`, for each code the rows of all its ancestors in the vocabulary,
             also through parents that are not in it; `subjects`, how many train subjects have each
-            code itself, 0 for fewer than `min_subjects`; `n_subjects`, those with any code;
+            code itself, 0 where nobody is asked about it: for fewer than `min_subjects`, and where
+            another modality shows the code or a special case of it, so that it could be read there
+            (a drug with a dose, when it is given without); `n_subjects`, those with any code;
             `stands_as`, the row by which each code outside the vocabulary is known.
         """
         parents = _parents(codes)
@@ -57,10 +69,22 @@ class Codes:
         eligible = [code for code, count in any_case.items() if count >= self.min_subjects]
         eligible.sort(key=lambda code: (-any_case[code], code))
         vocabulary = eligible[: self.max_codes]
+        shown = {above for code in elsewhere for above in (code, *_upwards(code, parents))}
+        subjects = [own[code] if own[code] >= self.min_subjects else 0 for code in vocabulary]
+        asked = [
+            0 if code in shown else count for code, count in zip(vocabulary, subjects, strict=True)
+        ]
+        if n_shown := np.count_nonzero(subjects) - np.count_nonzero(asked):
+            logger.info(
+                "codes: nobody is asked about %d of %d codes that subjects have, since other "
+                "modalities show them or special cases of them",
+                n_shown,
+                np.count_nonzero(subjects),
+            )
         return {
             "vocabulary": vocabulary,
             "parents": ancestors(vocabulary, parents),
-            "subjects": [own[code] if own[code] >= self.min_subjects else 0 for code in vocabulary],
+            "subjects": asked,
             "n_subjects": n_subjects,
             "stands_as": nearest(vocabulary, parents),
         }

@@ -44,8 +44,22 @@ class Reader(Protocol):
 class Modality(Protocol):
     """The data side of one kind of input; its keyword arguments are YAML keys."""
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """Learn vocabularies and scales from train; `codes` is metadata/codes.parquet."""
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
+        """Learn vocabularies and scales from train.
+
+        Args:
+            shards: The visible frames.
+            seed: Of what is drawn.
+            codes: metadata/codes.parquet.
+            elsewhere: The codes of train that other modalities show.
+        """
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
         """All that the encoder needs to be built."""

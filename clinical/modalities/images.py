@@ -39,7 +39,14 @@ class Images:
         self.patch = patch
         self.max_images = max_images
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
         """Nothing is learned: pixels are stored as they are. No argument is used."""
         return {"size": self.size, "patch": self.patch}
 

@@ -74,7 +74,7 @@ class MaskedEdges(Objective):
         self.register_buffer("popularity", torch.zeros(self.n_codes), persistent=False)
 
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Read the ontology, how common each code is, and which only stand for their cases."""
+        """Read the ontology, how common each code is, and which nobody is asked about."""
         codes = statistics["codes"]
         device = self.popularity.device
         self.ontology.set_ancestors(codes["parents"])

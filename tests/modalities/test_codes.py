@@ -87,6 +87,25 @@ def test_subjects_are_of_the_code_itself_and_small_counts_are_not_told(histories
     assert statistics["n_subjects"] == 8
 
 
+def test_nobody_is_asked_about_a_code_that_another_modality_shows_or_a_case_of_it(
+    histories, table, caplog
+) -> None:
+    def subjects(elsewhere):
+        found = Codes(min_subjects=2).fit(
+            lambda: [histories], seed=0, codes=table, elsewhere=frozenset(elsewhere)
+        )
+        return dict(zip(found["vocabulary"], found["subjects"], strict=True))
+
+    with caplog.at_level("INFO"):
+        assert subjects(["HR", "ALONE"]) == {"I10": 4, "ROOT": 0, "E11": 3, "MISSING": 0, "RARE": 2}
+    assert not caplog.records
+    with caplog.at_level("INFO"):
+        # No subject has UNSEEN as a code, but it is a case of E11, which is one of I10.
+        assert subjects(["UNSEEN"]) == {"I10": 0, "ROOT": 0, "E11": 0, "MISSING": 0, "RARE": 2}
+    assert "nobody is asked about 2 of 3 codes" in caplog.text
+    assert subjects(["I10"]) == {"I10": 0, "ROOT": 0, "E11": 3, "MISSING": 0, "RARE": 2}
+
+
 def test_a_code_outside_the_vocabulary_stands_as_the_nearest_class_above_it(
     histories, table, make_frame, tmp_path, no_images
 ) -> None:

@@ -147,6 +147,44 @@ def test_codes_after_the_prediction_time_and_labels_change_no_key_and_no_edge(st
             assert np.array_equal(getattr(other.fitted, kind)["shares_code"][name], array)
 
 
+def shown_elsewhere(extract):
+    """Some have OLD0 with a number, and OLD1 without a time."""
+    for path in sorted((extract / "data").rglob("*.parquet")):
+        frame = pl.read_parquet(path)
+        first = pl.int_range(pl.len()).over("subject_id", "code") == 0
+        old = pl.col("code").str.extract(r"OLD(\d)").cast(pl.Int64)
+        some = (pl.col("subject_id") % 2 == 0) & first
+        frame = frame.with_columns(
+            numeric_value=pl.when(some & (old == 0)).then(2.5).otherwise("numeric_value"),
+            time=pl.when(some & (old == 1)).then(None).otherwise("time"),
+        )
+        frame = frame.with_columns(pl.col("numeric_value").cast(pl.Float32))
+        frame.sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(path)
+    return extract
+
+
+def test_a_code_is_not_asked_about_where_a_number_or_no_time_shows_it_elsewhere(store, tmp_path):
+    extract = shown_elsewhere(build(tmp_path / "extract"))
+    config = configure(extract, tmp_path / "run", window_hours=None)
+    other = prepare(config, tmp_path / "store")
+    learned = other.fitted.statistics
+    assert "DX//OLD0" in learned["events"]["vocabulary"]
+    assert "DX//OLD1" in learned["static"]["columns"]
+
+    def asked(store, config):
+        model = build_model(config, store)
+        objective = OBJECTIVES["edges"](model, share=1.0)
+        objective.use_statistics(store.fitted.statistics)
+        batch = StoreDataset(store.folder, config)[store.rows("train")]
+        _, hidden = objective.hide(batch, torch.Generator().manual_seed(0))
+        names = np.array(store.fitted.statistics["codes"]["vocabulary"])
+        return [set(names[pairs.any(0)]) for pairs in (hidden.exists, hidden.lacking)]
+
+    for before, now in zip(asked(store, config), asked(other, config), strict=True):
+        assert {"DX//OLD0", "DX//OLD1"} <= before
+        assert before - now == {"DX//OLD0", "DX//OLD1"}
+
+
 def test_held_out_and_tuning_codes_teach_no_rarity(store, tmp_path):
     copy = build(tmp_path / "extract")
     splits = pl.read_parquet(copy / "metadata" / "subject_splits.parquet")
