@@ -63,6 +63,7 @@ class Images:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard; an unreadable image gives way to the next older one.
 

@@ -113,6 +113,7 @@ class ShardJob:
         folder: Path,
     ) -> dict[str, Counts]:
         """Write the visible frames as arrays; what each modality saw, cut or left out."""
+        codes = self.extract.codes()
         return {
             name: {"visible_events": frames[name].height}
             | modality.write(
@@ -121,6 +122,7 @@ class ShardJob:
                 statistics[name],
                 folder,
                 read_image=self.extract.image,
+                codes=codes,
             )
             for name, modality in modalities_of(self.config).items()
         }

@@ -8,11 +8,12 @@ from clinical.datamodule import StoreDataset
 from clinical.errors import BundleError, ConfigError
 from clinical.objectives import OBJECTIVES
 from clinical.preparation import prepare, prepare_for_scoring
-from clinical.training.build import build_model, scoring_memory
+from clinical.training.build import _key_codes, build_model, scoring_memory
 from clinical.training.pretrain import PretrainStage
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -183,6 +184,19 @@ def test_a_code_is_not_asked_about_where_a_number_or_no_time_shows_it_elsewhere(
     for before, now in zip(asked(store, config), asked(other, config), strict=True):
         assert {"DX//OLD0", "DX//OLD1"} <= before
         assert before - now == {"DX//OLD0", "DX//OLD1"}
+
+
+def test_a_rare_unit_may_be_a_key_under_the_class_that_it_stands_as(tmp_path):
+    extract = hospital.build(tmp_path / "extract", n_subjects=8)
+    path = extract / "metadata" / "codes.parquet"
+    is_unit = pl.col("code").str.starts_with("UNIT//")
+    parents = pl.when(is_unit).then(pl.lit(["WARD"], dtype=pl.List(pl.String)))
+    pl.read_parquet(path).with_columns(parent_codes=parents).write_parquet(path)
+    graph = {"relations": {"same_unit": {"k": 2}}}
+    codes = {"vocabulary": ["DX", "WARD", "FLOOR"], "stands_as": {"UNIT//GONE": 2}}
+    learned = SimpleNamespace(fitted=SimpleNamespace(statistics={"codes": codes}))
+    keys = _key_codes(configure(extract, tmp_path / "run", graph=graph), learned)
+    assert keys["same_unit"].tolist() == [1, 2]
 
 
 def test_held_out_and_tuning_codes_teach_no_rarity(store, tmp_path):
