@@ -34,6 +34,7 @@ class GivenEdges:
     """
 
     in_time: bool = True
+    fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = True
     feeds: ClassVar[frozenset[str]] = frozenset()
 

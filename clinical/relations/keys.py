@@ -166,6 +166,7 @@ class Relation(Protocol):
         in_time: It compares times of different subjects: it needs a consistent calendar and one
             data set, and admits the samples of a context as references. Among its keys is `time`,
             the prediction time.
+        fits_on: References that are enough to learn from, drawn evenly; None for all.
         from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
         feeds: The modalities that its key is computed from: without one of them it has no edges.
             Pretraining that hides something of one drops the relation, or, where its edges name
@@ -175,6 +176,7 @@ class Relation(Protocol):
     """
 
     in_time: bool
+    fits_on: ClassVar[int | None]
     from_table: ClassVar[bool]
     feeds: ClassVar[frozenset[str]]
     codes: str | None

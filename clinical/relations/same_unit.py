@@ -23,6 +23,7 @@ class SameUnit:
     """
 
     in_time: bool = True
+    fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = False
     # Its key is one code, which training drops by itself where an objective hides it.
     feeds: ClassVar[frozenset[str]] = frozenset()

@@ -47,6 +47,8 @@ class SharesCode:
     """
 
     in_time: bool = False
+    # Rare codes are told apart by how rare they are.
+    fits_on: ClassVar[int | None] = None
     from_table: ClassVar[bool] = False
     feeds: ClassVar[frozenset[str]] = frozenset({"codes"})
 

@@ -36,6 +36,7 @@ class Similar:
     """
 
     in_time: bool = False
+    fits_on: ClassVar[int | None] = 20_000
     from_table: ClassVar[bool] = False
     feeds: ClassVar[frozenset[str]] = frozenset({"events", "static"})
 

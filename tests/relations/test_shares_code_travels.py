@@ -8,6 +8,8 @@ from clinical.datamodule import StoreDataset
 from clinical.errors import BundleError, ConfigError
 from clinical.objectives import OBJECTIVES
 from clinical.preparation import prepare, prepare_for_scoring
+from clinical.relations.shares_code import SharesCode
+from clinical.relations.similar import Similar
 from clinical.training.build import _key_codes, build_model, scoring_memory
 from clinical.training.pretrain import PretrainStage
 
@@ -146,6 +148,29 @@ def test_codes_after_the_prediction_time_and_labels_change_no_key_and_no_edge(st
     for kind in ("parameters", "reference"):
         for name, array in getattr(store.fitted, kind)["shares_code"].items():
             assert np.array_equal(getattr(other.fitted, kind)["shares_code"][name], array)
+
+
+def test_rarity_is_counted_over_all_references(store, config, monkeypatch, tmp_path):
+    learned_from = {}
+    for relation in (Similar, SharesCode):
+
+        def watched(self, reference, fit=relation.fit):
+            learned_from[type(self)] = len(reference)
+            return fit(self, reference)
+
+        monkeypatch.setattr(relation, "fit", watched)
+    monkeypatch.setattr(Similar, "fits_on", 5)
+    other = prepare(config, tmp_path / "store")
+    assert learned_from == {Similar: 5, SharesCode: len(store.reference_rows)}
+    codes = codes_of(other, config, other.reference_rows)
+    n_with = np.array([sum(code in known for known in codes) for code in range(len(rarity(store)))])
+    expected = np.log((len(codes) + 1) / (n_with + 1))
+    counts = rarity(other) > 0
+    assert rarity(other)[counts] == pytest.approx(1e6 * expected[counts], abs=1)
+
+
+def rarity(store):
+    return store.fitted.parameters["shares_code"]["rarity"]
 
 
 def shown_elsewhere(extract):
