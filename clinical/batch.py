@@ -294,26 +294,6 @@ class Neighbours(_Tensors):
         """The same without the edges into `samples` [B] bool."""
         return self.keep(~samples[:, None].expand_as(self.rows))
 
-    def without_codes(self, codes: Tensor, hidden: Tensor) -> "Neighbours":
-        """The same without what exists through hidden codes.
-
-        An edge loses its hidden codes and their parts of the weight, and ends with the last one.
-        Codes beyond the S that are kept are not known: where any code of a sample is hidden, they
-        no longer count.
-
-        Args:
-            codes: [B, T] rows of the code vocabulary.
-            hidden: [B, T] bool, the code of the sample is hidden.
-        """
-        if self.codes is None or self.parts is None:
-            return self
-        gone = (self.codes[..., None] == codes[:, None, None]) & hidden[:, None, None]
-        left = (self.codes >= 0) & ~gone.any(3)
-        parts = self.parts.masked_fill(~left, 0.0)
-        weight = torch.where(hidden.any(1)[:, None], parts.sum(2).clamp_min(1e-6), self.weight)
-        edges = self.replace(weight=weight, codes=self.codes.masked_fill(~left, -1), parts=parts)
-        return edges.keep(left.any(2))
-
     def keep(self, edges: Tensor) -> "Neighbours":
         """Those of `edges` [B, K] bool."""
         coded = {}

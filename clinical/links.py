@@ -99,7 +99,8 @@ class Linker:
         """Candidate codes of some samples of a prepared store, the likeliest first.
 
         Candidates are codes of enough train subjects that are not visible, nor an ancestor or a
-        special case of one that is. A sample of which nothing is visible has no rows.
+        special case of one that is, and that no other modality shows. A sample of which nothing is
+        visible has no rows.
 
         Args:
             store: of the extract.
@@ -161,7 +162,7 @@ class Linker:
 
     @cached_property
     def _subjects(self) -> Tensor:
-        """[V] train subjects who have each code."""
+        """[V] train subjects who have each code; 0 for those nobody is asked about."""
         return torch.tensor(self.fitted.statistics["codes"]["subjects"], dtype=torch.int64)
 
     @cached_property

@@ -5,8 +5,9 @@ from clinical.cohort.columns import Ragged, open_columns, write_table
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 
+import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 FILE = "codes.arrow"
 
@@ -36,33 +39,58 @@ class Codes:
         self.min_subjects = min_subjects
         self.max_codes = max_codes
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
         """Vocabulary from train, and what codes.parquet says about its ontology.
 
         Returns:
             `vocabulary`; `parents`, for each code the rows of all its ancestors in the vocabulary,
             also through parents that are not in it; `subjects`, how many train subjects have each
-            code itself, 0 for fewer than `min_subjects`; `n_subjects`, those with any code;
-            `stands_as`, the row by which each code outside the vocabulary is known.
+            code itself, 0 where nobody is asked about it: for fewer than `min_subjects`, and where
+            another modality shows the code or a special case of it, so that it could be read there
+            (a drug with a dose, when it is given without); `n_subjects`, those with any code;
+            `stands_as`, the row by which each code of at least `min_subjects` that is not in the
+            vocabulary is known; for others it is read off the codes.parquet at hand (`rows_of`).
         """
         parents = _parents(codes)
-        above = _closed(parents)
+        above = dict[str, list[str]]()
         own, any_case, n_subjects = Counter[str](), Counter[str](), 0
         for frame in shards():
             seen = frame.select("subject", pl.col("code").cast(pl.String)).unique()
-            classes = seen.join(above, on="code").select("subject", code="ancestor")
+            for code in seen["code"].unique():
+                above.setdefault(code, _upwards(code, parents))
             n_subjects += seen["subject"].n_unique()
             own.update(_subjects(seen))
-            any_case.update(_subjects(pl.concat([seen, classes]).unique()))
+            any_case.update(_subjects(pl.concat([seen, _classes(seen, above)]).unique()))
         eligible = [code for code, count in any_case.items() if count >= self.min_subjects]
         eligible.sort(key=lambda code: (-any_case[code], code))
         vocabulary = eligible[: self.max_codes]
+        shown = {above for code in elsewhere for above in (code, *_upwards(code, parents))}
+        subjects = [own[code] if own[code] >= self.min_subjects else 0 for code in vocabulary]
+        asked = [
+            0 if code in shown else count for code, count in zip(vocabulary, subjects, strict=True)
+        ]
+        if n_shown := np.count_nonzero(subjects) - np.count_nonzero(asked):
+            logger.info(
+                "codes: nobody is asked about %d of %d codes that subjects have, since other "
+                "modalities show them or special cases of them",
+                n_shown,
+                np.count_nonzero(subjects),
+            )
+        # What fewer subjects have is none of a bundle's business; an extract says it of its own.
+        known = {code for code, count in own.items() if count >= self.min_subjects}
         return {
             "vocabulary": vocabulary,
             "parents": ancestors(vocabulary, parents),
-            "subjects": [own[code] if own[code] >= self.min_subjects else 0 for code in vocabulary],
+            "subjects": asked,
             "n_subjects": n_subjects,
-            "stands_as": nearest(vocabulary, parents),
+            "stands_as": nearest(vocabulary, parents, known),
         }
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
@@ -78,14 +106,14 @@ class Codes:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard.
 
         Returns:
-            `unknown_codes`, events of codes that neither the vocabulary nor its ontology knows.
+            `unknown_codes`, events of codes that neither the vocabulary nor the ontology knows.
         """
-        rows = {code: row for row, code in enumerate(statistics["vocabulary"])}
-        rows |= statistics["stands_as"]
+        rows = rows_of(visible["code"].unique().to_list(), statistics, codes)
         known_as = pl.col("code").cast(pl.Enum(list(rows)), strict=False).to_physical()
         row = pl.lit(pl.Series(list(rows.values()), dtype=pl.Int32)).gather(known_as)
         # A code without a time is always visible, as if it had just become available.
@@ -141,10 +169,13 @@ def _parents(codes: pl.DataFrame | None) -> dict[str, list[str]]:
     return {code: list(parents) for code, parents in listed.iter_rows()}
 
 
-def _closed(parents: Mapping[str, Sequence[str]]) -> pl.DataFrame:
-    """`code, ancestor`: everything above each code."""
-    pairs = [(code, above) for code in parents for above in _upwards(code, parents)]
-    return pl.DataFrame(pairs, schema={"code": pl.String, "ancestor": pl.String}, orient="row")
+def _classes(seen: pl.DataFrame, above: Mapping[str, list[str]]) -> pl.DataFrame:
+    """`subject, code`: everything above the codes that subjects have."""
+    codes = seen["code"].unique()
+    classes = pl.Series([above[code] for code in codes], dtype=pl.List(pl.String))
+    table = pl.DataFrame({"code": codes, "above": classes})
+    found = seen.join(table, on="code").explode("above").drop_nulls("above")
+    return found.select("subject", code="above")
 
 
 def _subjects(seen: pl.DataFrame) -> dict[str, int]:
@@ -164,11 +195,31 @@ def _upwards(code: str, parents: Mapping[str, Sequence[str]]) -> list[str]:
     return list(found)[1:]
 
 
-def nearest(vocabulary: Sequence[str], parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The row of the nearest ancestor in the vocabulary, for each code that has one outside it."""
+def rows_of(
+    wanted: Collection[str], statistics: Statistics, codes: pl.DataFrame | None
+) -> dict[str, int]:
+    """The row of the vocabulary by which each of some codes is known, without those unknown.
+
+    Args:
+        wanted: Any codes.
+        statistics: What was learned from train.
+        codes: metadata/codes.parquet of the extract at hand, which says what a code that train
+            hardly or never saw is a case of.
+    """
+    vocabulary = statistics["vocabulary"]
+    learned = {code: row for row, code in enumerate(vocabulary)} | statistics["stands_as"]
+    strangers = [code for code in wanted if code not in learned]
+    found = {code: learned[code] for code in wanted if code in learned}
+    return found | nearest(vocabulary, _parents(codes) if strangers else {}, strangers)
+
+
+def nearest(
+    vocabulary: Sequence[str], parents: Mapping[str, Sequence[str]], codes: Collection[str]
+) -> dict[str, int]:
+    """The row of the nearest ancestor in the vocabulary of each of `codes` outside it, if any."""
     row = {code: number for number, code in enumerate(vocabulary)}
     found = {}
-    for code in sorted(parents.keys() - row.keys()):
+    for code in sorted(set(codes) - row.keys()):
         known = next((above for above in _upwards(code, parents) if above in row), None)
         if known is not None:
             found[code] = row[known]

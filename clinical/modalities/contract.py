@@ -44,8 +44,22 @@ class Reader(Protocol):
 class Modality(Protocol):
     """The data side of one kind of input; its keyword arguments are YAML keys."""
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """Learn vocabularies and scales from train; `codes` is metadata/codes.parquet."""
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
+        """Learn vocabularies and scales from train.
+
+        Args:
+            shards: The visible frames.
+            seed: Of what is drawn.
+            codes: metadata/codes.parquet.
+            elsewhere: The codes of train that other modalities show.
+        """
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
         """All that the encoder needs to be built."""
@@ -59,8 +73,19 @@ class Modality(Protocol):
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
-        """Write one shard's samples into `folder`; `read_image` resolves an image_path."""
+        """Write one shard's samples into `folder`.
+
+        Args:
+            visible: The visible frame.
+            n_samples: Of the shard.
+            statistics: What `fit` learned, perhaps from another extract.
+            folder: Of the shard.
+            read_image: Resolves an image_path.
+            workers: Threads or processes that may be used.
+            codes: metadata/codes.parquet of the extract at hand.
+        """
 
     def open(self, folders: Sequence[Path], statistics: Statistics) -> Reader:
         """Read back what `write` left in `folders`, one a shard, as one."""

@@ -55,8 +55,15 @@ class Events:
         self.summary_variables = summary_variables
         self.quantiles = quantiles
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """Vocabulary and knots from train; `codes` is not used."""
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
+        """Vocabulary and knots from train; what codes are is not used."""
         vocabulary = self._vocabulary(shards)
         n_summaries = min(len(vocabulary), self.summary_variables)
         generator = np.random.default_rng(seed)
@@ -101,6 +108,7 @@ class Events:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard.
 

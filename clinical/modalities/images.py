@@ -39,7 +39,14 @@ class Images:
         self.patch = patch
         self.max_images = max_images
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
         """Nothing is learned: pixels are stored as they are. No argument is used."""
         return {"size": self.size, "patch": self.patch}
 
@@ -56,6 +63,7 @@ class Images:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard; an unreadable image gives way to the next older one.
 

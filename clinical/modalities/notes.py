@@ -73,8 +73,15 @@ class Notes:
         self.phrases = phrases
         self.weights = weights
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """The tokenizer, trained or read, and the phrases; `codes` is not used."""
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
+        """The tokenizer, trained or read, and the phrases; what codes are is not used."""
         if self.weights is None:
             counts = frequent_words(shards(), min_subjects=self.min_subjects)
             tokenizer = train(counts, vocabulary=self.vocabulary)
@@ -124,6 +131,7 @@ class Notes:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard.
 

@@ -17,6 +17,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TypeVar
@@ -112,6 +113,7 @@ class ShardJob:
         folder: Path,
     ) -> dict[str, Counts]:
         """Write the visible frames as arrays; what each modality saw, cut or left out."""
+        codes = self.extract.codes()
         return {
             name: {"visible_events": frames[name].height}
             | modality.write(
@@ -120,6 +122,7 @@ class ShardJob:
                 statistics[name],
                 folder,
                 read_image=self.extract.image,
+                codes=codes,
             )
             for name, modality in modalities_of(self.config).items()
         }
@@ -222,15 +225,23 @@ def fit_modalities(
         train: The train samples of each shard, as rows of it.
         codes: `metadata/codes.parquet`.
     """
+
+    def frames(name: str, *columns: pl.Expr) -> Iterator[pl.DataFrame]:
+        for shard, rows in zip(shards, train, strict=True):
+            visible_frame = pl.scan_parquet(shard.path(name))
+            mine = visible_frame.filter(pl.col("sample").is_in(rows.tolist()))
+            yield mine.select(*columns or [pl.all()]).collect()
+
+    shown = {
+        name: {code for frame in frames(name, pl.col("code").unique()) for code in frame["code"]}
+        for name in config.modalities
+    }
     statistics = {}
     for name, modality in modalities_of(config).items():
-
-        def frames(name: str = name) -> Iterator[pl.DataFrame]:
-            for shard, rows in zip(shards, train, strict=True):
-                visible_frame = pl.scan_parquet(shard.path(name))
-                yield visible_frame.filter(pl.col("sample").is_in(rows.tolist())).collect()
-
-        found = modality.fit(frames, seed=config.seed, codes=codes)
+        elsewhere = frozenset[str]().union(*(shown[other] for other in shown if other != name))
+        found = modality.fit(
+            partial(frames, name), seed=config.seed, codes=codes, elsewhere=elsewhere
+        )
         # What scoring will read back from the bundle is what training uses.
         statistics[name] = json.loads(json.dumps(found))
     return statistics

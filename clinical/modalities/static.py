@@ -41,8 +41,15 @@ class Static:
         self.max_columns = max_columns
         self.quantiles = quantiles
 
-    def fit(self, shards: Frames, *, seed: int, codes: pl.DataFrame | None = None) -> Statistics:
-        """Columns and knots from train; `codes` is not used."""
+    def fit(
+        self,
+        shards: Frames,
+        *,
+        seed: int,
+        codes: pl.DataFrame | None = None,
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> Statistics:
+        """Columns and knots from train; what codes are is not used."""
         rows: Counter[str] = Counter()
         numbers: Counter[str] = Counter()
         for frame in shards():
@@ -73,6 +80,7 @@ class Static:
         *,
         read_image: Callable[[str], Path],
         workers: int = 1,
+        codes: pl.DataFrame | None = None,
     ) -> Counts:
         """Write one shard.
 

@@ -11,6 +11,7 @@ from clinical.objectives.objective import (
     SizedModel,
 )
 from clinical.objectives.patches import MaskedPatches
+from clinical.objectives.shared_codes import without_codes
 from clinical.objectives.tokens import MaskedTokens
 from clinical.objectives.values import Values
 
@@ -69,8 +70,9 @@ def drop_edges_by_hidden_codes(
 ) -> ClinicalBatch:
     """A batch without what exists through a code which is now hidden.
 
-    An edge that names its codes loses the hidden ones, and ends with the last; of other relations,
-    a sample loses all edges if the hidden code may be its key.
+    Edges that name their codes are those of a sample that never had the hidden ones
+    (`without_codes`); of other relations, a sample loses all edges if the hidden code may be its
+    key.
 
     Args:
         batch: after `hide`.
@@ -81,7 +83,11 @@ def drop_edges_by_hidden_codes(
     if not isinstance(codes, CodeSet) or not isinstance(whole, CodeSet):
         return batch
     hidden = whole.mask & ~codes.mask
-    neighbours = {n: e.without_codes(whole.code, hidden) for n, e in batch.neighbours.items()}
+    # Of the lists as they were: one that lost an edge to another objective still was a full one.
+    neighbours = {
+        name: without_codes(before.neighbours[name], whole.code, hidden).keep(edges.rows >= 0)
+        for name, edges in batch.neighbours.items()
+    }
     for relation, rows in key_codes.items():
         is_key = torch.isin(whole.code, rows.to(whole.code.device))
         neighbours[relation] = neighbours[relation].drop((hidden & is_key).any(1))

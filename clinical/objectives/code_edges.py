@@ -60,7 +60,7 @@ class MaskedCodes(nn.Module):
         self.register_buffer("popularity", torch.zeros(self.n_codes), persistent=False)
 
     def use_statistics(self, codes: Mapping[str, Any]) -> None:
-        """Read the ontology, how common each code is, and which only stand for their cases."""
+        """Read the ontology, how common each code is, and which nobody is asked about."""
         device = self.popularity.device
         self.ontology.set_ancestors(codes["parents"])
         self.popularity = popularity(codes).to(device)

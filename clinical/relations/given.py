@@ -35,6 +35,7 @@ class GivenEdges:
 
     in_time: bool = True
     by_embedding: bool = False
+    fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = True
     feeds: frozenset[str] = frozenset()
 

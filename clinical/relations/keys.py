@@ -171,6 +171,7 @@ class Relation(Protocol):
             the prediction time.
         by_embedding: Its keys are made of `Inputs.embedding`: it has neither keys nor edges until
             a network has been pretrained.
+        fits_on: References that are enough to learn from, drawn evenly; None for all.
         from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
         feeds: The modalities that its key is computed from: without one of them it has no edges.
             Pretraining that hides something of one drops the relation, or, where its edges name
@@ -181,6 +182,7 @@ class Relation(Protocol):
 
     in_time: bool
     by_embedding: bool
+    fits_on: ClassVar[int | None]
     from_table: ClassVar[bool]
     feeds: frozenset[str]
     codes: str | None

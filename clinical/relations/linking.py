@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 _BLOCK = 256
-_FIT_ROWS = 20_000
 
 
 def relations_of(config: RunConfig) -> dict[str, Relation]:
@@ -155,7 +154,8 @@ def fit_relations(
         if has_no_times or (relation.by_embedding and population.embedding is None):
             parameters[name], keys[name] = {}, {}
             continue
-        n_fit = min(len(reference), _FIT_ROWS)
+        n_fit = len(reference) if relation.fits_on is None else relation.fits_on
+        n_fit = min(len(reference), n_fit)
         some = reference[np.linspace(0, len(reference) - 1, n_fit).astype(np.int64)]
         parameters[name] = relation.fit(population.inputs(name, some))
         keyed = population.keyed(name, relation, parameters[name], reference)

@@ -24,6 +24,7 @@ class SameUnit:
 
     in_time: bool = True
     by_embedding: bool = False
+    fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = False
     # Its key is one code, which training drops by itself where an objective hides it.
     feeds: frozenset[str] = frozenset()

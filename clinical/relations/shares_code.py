@@ -48,6 +48,8 @@ class SharesCode:
 
     in_time: bool = False
     by_embedding: bool = False
+    # Rare codes are told apart by how rare they are.
+    fits_on: ClassVar[int | None] = None
     from_table: ClassVar[bool] = False
     feeds: frozenset[str] = frozenset({"codes"})
 

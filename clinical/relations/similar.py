@@ -43,6 +43,7 @@ class Similar:
     """
 
     in_time: bool = False
+    fits_on: ClassVar[int | None] = 20_000
     from_table: ClassVar[bool] = False
 
     def __init__(

@@ -7,6 +7,8 @@ from clinical.datamodule import make_loader
 from clinical.encoders.encoding import Encoder
 from clinical.errors import ConfigError, SchemaError
 from clinical.experts.fitting import learned_rows
+from clinical.extract.schema import Extract
+from clinical.modalities.codes import rows_of
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
@@ -184,16 +186,15 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
 def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
     """Relation -> rows of the code vocabulary that its key may be, or may stand as."""
     learned = store.fitted.statistics.get("codes", {"vocabulary": [], "stands_as": {}})
-    known = {code: row for row, code in enumerate(learned["vocabulary"])} | learned["stands_as"]
-    codes = pl.DataFrame(
-        {"code": list(known), "row": list(known.values())},
-        schema={"code": pl.String, "row": pl.Int64},
-    )
+    table = Extract.open(config.extract).codes()
+    names = {*table["code"], *learned["vocabulary"], *learned["stands_as"]}
+    codes = pl.DataFrame({"code": sorted(names)}, schema={"code": pl.String})
     found = {}
     for name, relation in relations_of(config).items():
         if relation.codes is not None:
             is_key = matches([relation.codes], where=f"graph.relations.{name}.codes")
-            found[name] = torch.from_numpy(codes.filter(is_key)["row"].unique().to_numpy().copy())
+            rows = rows_of(codes.filter(is_key)["code"].to_list(), learned, table)
+            found[name] = torch.tensor(sorted(set(rows.values())), dtype=torch.int64)
     return found
 
 

@@ -1,5 +1,6 @@
 from clinical.errors import ConfigError
-from clinical.modalities.codes import Codes, ancestors
+from clinical.modalities import codes as codes_module
+from clinical.modalities.codes import Codes, ancestors, rows_of
 
 import numpy as np
 import polars as pl
@@ -76,7 +77,24 @@ def test_a_class_is_known_by_the_subjects_of_its_rare_cases(make_frame) -> None:
     assert statistics["vocabulary"] == ["CLASS"]
     assert statistics["subjects"] == [0]
     assert statistics["n_subjects"] == 3
-    assert statistics["stands_as"] == {"CASE0": 0, "CASE1": 0, "CASE2": 0}
+    assert statistics["stands_as"] == {}
+    rows = rows_of(["CASE1", "CLASS", "OTHER"], statistics, table)
+    assert rows == {"CLASS": 0, "CASE1": 0}
+    assert rows_of(["CASE1"], statistics, None) == {}
+
+
+def test_only_codes_that_enough_train_subjects_have_are_named(
+    histories, table, monkeypatch
+) -> None:
+    asked = []
+    upwards = codes_module._upwards
+    monkeypatch.setattr(codes_module, "_upwards", lambda *a: asked.append(a[0]) or upwards(*a))
+    statistics = Codes(max_codes=1).fit(lambda: [histories], seed=0, codes=table)
+    assert statistics["vocabulary"] == ["I10"]
+    # RARE has two subjects, and UNSEEN none.
+    assert statistics["stands_as"] == {"E11": 0}
+    assert set(asked) == {"I10", "E11", "RARE"}
+    assert rows_of(["E11"], statistics, None) == {"E11": 0}
 
 
 def test_subjects_are_of_the_code_itself_and_small_counts_are_not_told(histories, table) -> None:
@@ -87,6 +105,25 @@ def test_subjects_are_of_the_code_itself_and_small_counts_are_not_told(histories
     assert statistics["n_subjects"] == 8
 
 
+def test_nobody_is_asked_about_a_code_that_another_modality_shows_or_a_case_of_it(
+    histories, table, caplog
+) -> None:
+    def subjects(elsewhere):
+        found = Codes(min_subjects=2).fit(
+            lambda: [histories], seed=0, codes=table, elsewhere=frozenset(elsewhere)
+        )
+        return dict(zip(found["vocabulary"], found["subjects"], strict=True))
+
+    with caplog.at_level("INFO"):
+        assert subjects(["HR", "ALONE"]) == {"I10": 4, "ROOT": 0, "E11": 3, "MISSING": 0, "RARE": 2}
+    assert not caplog.records
+    with caplog.at_level("INFO"):
+        # No subject has UNSEEN as a code, but it is a case of E11, which is one of I10.
+        assert subjects(["UNSEEN"]) == {"I10": 0, "ROOT": 0, "E11": 0, "MISSING": 0, "RARE": 2}
+    assert "nobody is asked about 2 of 3 codes" in caplog.text
+    assert subjects(["I10"]) == {"I10": 0, "ROOT": 0, "E11": 3, "MISSING": 0, "RARE": 2}
+
+
 def test_a_code_outside_the_vocabulary_stands_as_the_nearest_class_above_it(
     histories, table, make_frame, tmp_path, no_images
 ) -> None:
@@ -94,7 +131,7 @@ def test_a_code_outside_the_vocabulary_stands_as_the_nearest_class_above_it(
     statistics = modality.fit(lambda: [histories], seed=0, codes=table)
     seen = ["UNSEEN", "RARE", "ALONE", "I10"]
     frame = make_frame([{"sample": 0, "hours": 9.0 - i, "code": c} for i, c in enumerate(seen)])
-    counts = modality.write(frame, 1, statistics, tmp_path, read_image=no_images)
+    counts = modality.write(frame, 1, statistics, tmp_path, read_image=no_images, codes=table)
     assert counts == {"unknown_codes": 1}
     batch = modality.open([tmp_path], statistics).collate(np.array([0]))
     assert batch.mask.all()

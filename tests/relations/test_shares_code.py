@@ -267,6 +267,80 @@ def test_an_edge_without_a_hidden_code_is_the_edge_of_a_sample_that_never_had_it
         assert getattr(after, name)[others].equal(before[others])
 
 
+def hidden_one_each(samples, found, seed):
+    """The edges of samples of which one code each is hidden, and which."""
+    batch, generator = batch_of(samples, found), np.random.default_rng(seed)
+    hidden = [int(generator.choice(codes)) for codes in samples]
+    own = batch.inputs["codes"]
+    masked = batch.replace(codes=own.replace(mask=own.mask & (own.code != tensor_of(hidden))))
+    return drop_edges_by_hidden_codes(masked, batch, {}).neighbours["shares_code"], hidden
+
+
+def tensor_of(codes):
+    return torch.tensor(codes)[:, None]
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("seed", range(4))
+def test_of_a_full_list_every_edge_left_is_one_of_a_sample_that_never_had_the_code(k, seed):
+    relation, references = SharesCode(max_share=1.0), crowd(60, seed=seed)
+    samples = crowd(40, seed=10 + seed)
+    found = linked(relation, samples, references, k=k)
+    after, hidden = hidden_one_each(samples, found, seed)
+    poorer = [
+        [code for code in codes if code != gone]
+        for codes, gone in zip(samples, hidden, strict=True)
+    ]
+    expected = linked(relation, poorer, references, k=k)
+    n_untouched = 0
+    for row, gone in enumerate(hidden):
+        want = dict(zip(expected.rows[row].tolist(), expected.weight[row], strict=True))
+        for place, weight in zip(after.rows[row].tolist(), after.weight[row], strict=True):
+            assert place < 0 or want[place] == pytest.approx(float(weight), abs=3e-6)
+        # What owes the code nothing stays.
+        untouched = (found.codes[row] != gone).all(1) & (found.rows[row] >= 0)
+        assert set(found.rows[row, untouched]) <= set(after.rows[row].tolist())
+        n_untouched += untouched.sum()
+    assert n_untouched > 0
+    assert (after.rows >= 0).sum() > n_untouched or k < 6
+
+
+def test_neighbours_that_are_left_have_a_hidden_code_no_oftener_than_by_chance():
+    generator = np.random.default_rng(0)
+    share = np.geomspace(0.01, 0.2, 40)
+    everyone = [np.flatnonzero(row).tolist() for row in generator.random((2400, 40)) < share]
+    references, samples = everyone[:2000], [codes for codes in everyone[2000:] if len(codes) > 1]
+    relation = SharesCode()
+    parameters = relation.fit(inputs_of(references, n_codes=40))
+    known = Keyed(
+        relation.keys(inputs_of(references, n_codes=40), parameters),
+        np.arange(2000),
+        np.arange(2000),
+    )
+
+    def neighbours(lists):
+        keys = relation.keys(inputs_of(lists, n_codes=40), parameters)
+        asked = Keyed(keys, np.arange(5000, 5000 + len(lists)), np.arange(len(lists)))
+        return relation.neighbours(asked, known, parameters, k=12)
+
+    found = neighbours(samples)
+    after, hidden = hidden_one_each(samples, found, 1)
+    share = np.array([sum(code in codes for codes in references) / 2000 for code in range(40)])
+
+    def counted(rows):
+        """Neighbours that have the hidden code, and how many would if it were by chance."""
+        pairs = [(c, p) for c, places in zip(hidden, rows.tolist(), strict=True) for p in places]
+        left = [(code, place) for code, place in pairs if place >= 0]
+        n_with = sum(code in references[place] for code, place in left)
+        return n_with, sum(share[code] for code, _ in left), len(left)
+
+    n_with, by_chance, n_left = counted(after.rows)
+    before, before_by_chance, n_before = counted(found.rows)
+    assert n_with < 1.3 * by_chance
+    assert before > 5 * before_by_chance
+    assert n_left > 0.3 * n_before
+
+
 def test_an_edge_that_exists_only_through_hidden_codes_is_dropped_and_no_other():
     relation, samples = SharesCode(max_share=1.0), [[1, 2], [1, 2]]
     batch = batch_of(samples, linked(relation, samples, REFERENCES))
@@ -284,7 +358,7 @@ def test_an_edge_that_exists_only_through_hidden_codes_is_dropped_and_no_other()
 def test_codes_that_are_not_kept_behind_an_edge_count_no_longer_once_one_is_hidden():
     everything = list(range(12))
     samples = [everything, everything]
-    found = linked(SharesCode(max_share=1.0), samples, [everything, [0]], k=1)
+    found = linked(SharesCode(max_share=1.0), samples, [everything, [0]], k=3)
     batch = batch_of(samples, found)
     kept = set(found.codes[0, 0].tolist())
     unkept = min(set(everything) - kept)

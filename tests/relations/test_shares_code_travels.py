@@ -8,11 +8,14 @@ from clinical.datamodule import StoreDataset
 from clinical.errors import BundleError, ConfigError
 from clinical.objectives import OBJECTIVES
 from clinical.preparation import prepare, prepare_for_scoring
-from clinical.training.build import build_model, scoring_memory
+from clinical.relations.shares_code import SharesCode
+from clinical.relations.similar import Similar
+from clinical.training.build import _key_codes, build_model, scoring_memory
 from clinical.training.pretrain import PretrainStage
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -145,6 +148,80 @@ def test_codes_after_the_prediction_time_and_labels_change_no_key_and_no_edge(st
     for kind in ("parameters", "reference"):
         for name, array in getattr(store.fitted, kind)["shares_code"].items():
             assert np.array_equal(getattr(other.fitted, kind)["shares_code"][name], array)
+
+
+def test_rarity_is_counted_over_all_references(store, config, monkeypatch, tmp_path):
+    learned_from = {}
+    for relation in (Similar, SharesCode):
+
+        def watched(self, reference, fit=relation.fit):
+            learned_from[type(self)] = len(reference)
+            return fit(self, reference)
+
+        monkeypatch.setattr(relation, "fit", watched)
+    monkeypatch.setattr(Similar, "fits_on", 5)
+    other = prepare(config, tmp_path / "store")
+    assert learned_from == {Similar: 5, SharesCode: len(store.reference_rows)}
+    codes = codes_of(other, config, other.reference_rows)
+    n_with = np.array([sum(code in known for known in codes) for code in range(len(rarity(store)))])
+    expected = np.log((len(codes) + 1) / (n_with + 1))
+    counts = rarity(other) > 0
+    assert rarity(other)[counts] == pytest.approx(1e6 * expected[counts], abs=1)
+
+
+def rarity(store):
+    return store.fitted.parameters["shares_code"]["rarity"]
+
+
+def shown_elsewhere(extract):
+    """Some have OLD0 with a number, and OLD1 without a time."""
+    for path in sorted((extract / "data").rglob("*.parquet")):
+        frame = pl.read_parquet(path)
+        first = pl.int_range(pl.len()).over("subject_id", "code") == 0
+        old = pl.col("code").str.extract(r"OLD(\d)").cast(pl.Int64)
+        some = (pl.col("subject_id") % 2 == 0) & first
+        frame = frame.with_columns(
+            numeric_value=pl.when(some & (old == 0)).then(2.5).otherwise("numeric_value"),
+            time=pl.when(some & (old == 1)).then(None).otherwise("time"),
+        )
+        frame = frame.with_columns(pl.col("numeric_value").cast(pl.Float32))
+        frame.sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(path)
+    return extract
+
+
+def test_a_code_is_not_asked_about_where_a_number_or_no_time_shows_it_elsewhere(store, tmp_path):
+    extract = shown_elsewhere(build(tmp_path / "extract"))
+    config = configure(extract, tmp_path / "run", window_hours=None)
+    other = prepare(config, tmp_path / "store")
+    learned = other.fitted.statistics
+    assert "DX//OLD0" in learned["events"]["vocabulary"]
+    assert "DX//OLD1" in learned["static"]["columns"]
+
+    def asked(store, config):
+        model = build_model(config, store)
+        objective = OBJECTIVES["edges"](model, share=1.0)
+        objective.use_statistics(store.fitted.statistics)
+        batch = StoreDataset(store.folder, config)[store.rows("train")]
+        _, hidden = objective.hide(batch, torch.Generator().manual_seed(0))
+        names = np.array(store.fitted.statistics["codes"]["vocabulary"])
+        return [set(names[pairs.any(0)]) for pairs in (hidden.exists, hidden.lacking)]
+
+    for before, now in zip(asked(store, config), asked(other, config), strict=True):
+        assert {"DX//OLD0", "DX//OLD1"} <= before
+        assert before - now == {"DX//OLD0", "DX//OLD1"}
+
+
+def test_a_rare_unit_may_be_a_key_under_the_class_that_it_stands_as(tmp_path):
+    extract = hospital.build(tmp_path / "extract", n_subjects=8)
+    path = extract / "metadata" / "codes.parquet"
+    is_unit = pl.col("code").str.starts_with("UNIT//")
+    parents = pl.when(is_unit).then(pl.lit(["WARD"], dtype=pl.List(pl.String)))
+    pl.read_parquet(path).with_columns(parent_codes=parents).write_parquet(path)
+    graph = {"relations": {"same_unit": {"k": 2}}}
+    codes = {"vocabulary": ["DX", "WARD", "FLOOR"], "stands_as": {"UNIT//GONE": 2}}
+    learned = SimpleNamespace(fitted=SimpleNamespace(statistics={"codes": codes}))
+    keys = _key_codes(configure(extract, tmp_path / "run", graph=graph), learned)
+    assert keys["same_unit"].tolist() == [1, 2]
 
 
 def test_held_out_and_tuning_codes_teach_no_rarity(store, tmp_path):
