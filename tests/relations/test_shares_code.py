@@ -10,6 +10,8 @@ from clinical.relations.neighbours import GRID
 from clinical.relations.overlap import heaviest_overlap, shared_codes
 from clinical.relations.shares_code import SharesCode
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -267,12 +269,15 @@ def test_an_edge_without_a_hidden_code_is_the_edge_of_a_sample_that_never_had_it
         assert getattr(after, name)[others].equal(before[others])
 
 
-def hidden_one_each(samples, found, seed):
-    """The edges of samples of which one code each is hidden, and which."""
+def hidden_one_each(samples, found, seed, *, lost=0):
+    """The edges of samples of which one code each is hidden, and which; the first `lost` gone."""
     batch, generator = batch_of(samples, found), np.random.default_rng(seed)
     hidden = [int(generator.choice(codes)) for codes in samples]
     own = batch.inputs["codes"]
     masked = batch.replace(codes=own.replace(mask=own.mask & (own.code != tensor_of(hidden))))
+    edges = batch.neighbours["shares_code"]
+    fewer = edges.keep((torch.arange(edges.rows.shape[1]) >= lost).expand_as(edges.rows))
+    masked = replace(masked, neighbours={"shares_code": fewer})
     return drop_edges_by_hidden_codes(masked, batch, {}).neighbours["shares_code"], hidden
 
 
@@ -303,6 +308,15 @@ def test_of_a_full_list_every_edge_left_is_one_of_a_sample_that_never_had_the_co
         n_untouched += untouched.sum()
     assert n_untouched > 0
     assert (after.rows >= 0).sum() > n_untouched or k < 6
+
+
+def test_a_full_list_that_lost_another_edge_besides_still_was_a_full_one():
+    relation, references, samples = SharesCode(max_share=1.0), crowd(60, seed=0), crowd(40, seed=10)
+    found = linked(relation, samples, references, k=3)
+    whole, _ = hidden_one_each(samples, found, 0)
+    after, _ = hidden_one_each(samples, found, 0, lost=1)
+    assert after.rows[:, 1:].equal(whole.rows[:, 1:])
+    assert (after.rows[:, 0] == -1).all()
 
 
 def test_neighbours_that_are_left_have_a_hidden_code_no_oftener_than_by_chance():
