@@ -174,13 +174,14 @@ class _Assembly:
         (folder / FITTED).mkdir()
         self.fitted.write(folder / FITTED)
         (folder / "neighbours").mkdir()
-        relations = relations_of(self.config)
-        linked: Counts = {}
-        for name, edges in link(
-            self.config, relations, self.population, self.fitted, context=context
-        ):
-            write_table(folder / "neighbours" / f"{name}.arrow", edges.columns)
-            linked[name] = int((edges.rows >= 0).any(1).sum())
+        linked = link(
+            self.config,
+            relations_of(self.config),
+            self.population,
+            self.fitted,
+            context=context,
+            folder=folder / "neighbours",
+        )
         manifest = {
             "format_version": FORMAT_VERSION,
             "fitted_on": self.fitted_on,
