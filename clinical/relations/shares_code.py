@@ -42,11 +42,11 @@ class SharesCode:
 
     Cost: a sample walks through all references that have one of its codes, which `max_references`
     bounds. With up to 12 codes a sample, their frequencies by a power law, that took 0.4 ms with
-    10,000 references and 1.1 ms with 1,000,000, whose lists were made in 1.5 s once, in 0.9 GB, on a
-    busy core (2026-11-23, `benchmarks/shares_code.py`). Up to 25,000 references the default of
+    10,000 references and 1.1 ms with 1,000,000, whose lists were made in 1.5 s once, in 0.9 GB, on
+    a busy core (2026-11-23, `benchmarks/shares_code.py`). Up to 25,000 references the default of
     `max_references` changes nothing; among a million it takes away the codes that more than one in
-    200 has. Keys and lists take 4 bytes a reference and code each, the edges of a sample 8 bytes for
-    each of `k` x 8 codes.
+    200 has. Keys and lists take 4 bytes a reference and code each, the edges of a sample 8 bytes
+    for each of `k` x 8 codes.
 
     Args:
         codes: Regular expression of the whole codes that count.
