@@ -315,15 +315,16 @@ class Target(_Tensors):
     """The truth of one task.
 
     Attributes:
-        value: [B] float32, 0 or 1, a class number, a value, or hours; 0 where not observed.
-        observed: [B] bool, the label is known.
+        value: float32, 0 where not observed. [B] 0 or 1, the place of a class, or a value; [B, C]
+            0 or 1 for each class; [B, 2] hours, and whether they are those of the event (1 or 0).
+        observed: bool of the same shape, the label is known.
     """
 
     value: Tensor
     observed: Tensor
 
     def __post_init__(self) -> None:
-        _check("value", self.value, (None,), floating=True)
+        _check("value", self.value, (None,) * min(max(self.value.dim(), 1), 2), floating=True)
         _check("observed", self.observed, tuple(self.value.shape), floating=False)
 
 

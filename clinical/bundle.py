@@ -1,5 +1,6 @@
 """A trained model as a folder: plain files, listed with their digests, nothing that can run."""
 
+from clinical.answers import Answer
 from clinical.calibration import Calibration
 from clinical.config import RunConfig
 from clinical.config_file import load_yaml
@@ -9,6 +10,7 @@ from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
 from clinical.model import ClinicalModel
 from clinical.preparation import Fitted
+from clinical.relations.embedded import by_embedding
 from clinical.relations.linking import check_fitted
 
 import hashlib
@@ -32,8 +34,8 @@ SEAL = "manifest.sha256"
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
 MEMORY = "memory.safetensors"
-LINKS_MODEL = "links_model.safetensors"
-LINKS_MEMORY = "links_memory.safetensors"
+PRETRAINED_MODEL = "pretrained_model.safetensors"
+PRETRAINED_MEMORY = "pretrained_memory.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
@@ -65,7 +67,8 @@ class Bundle:
         networks: the members of the ensemble.
         experts: expert -> task -> what was fitted for it.
         stack: task -> the experts' weight beside the networks; empty without experts.
-        calibration: task -> calibration, for tasks that have one.
+        calibration: task, or task/class for the classes of a multilabel one -> calibration.
+        answers: task -> how its logits become scores.
         folder: where it lies.
     """
 
@@ -75,7 +78,23 @@ class Bundle:
     experts: Experts
     stack: Mapping[str, float]
     calibration: Mapping[str, Calibration]
+    answers: Mapping[str, Answer]
     folder: Path
+
+    def calibration_of(self, task: str) -> dict[str | None, Calibration]:
+        """By class; None is the task as a whole."""
+        classes = dict.fromkeys((None, *self.answers[task].classes))
+        named = {label_class: calibration_name(task, label_class) for label_class in classes}
+        return {k: self.calibration[name] for k, name in named.items() if name in self.calibration}
+
+    @property
+    def named_calibrations(self) -> dict[str, Calibration]:
+        """In the order of the tasks."""
+        return {
+            calibration_name(task, label_class): fit
+            for task in self.answers
+            for label_class, fit in self.calibration_of(task).items()
+        }
 
     @property
     def tabulator(self) -> Tabulator:
@@ -106,24 +125,31 @@ class Bundle:
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
             check_fitted(config, fitted)
+            if by_embedding(config) and not (folder / PRETRAINED_MODEL).is_file():
+                raise ValueError("the network that chooses neighbours is missing")
             networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
-            bundle = cls(config, fitted, networks, experts, stack, calibrations, folder)
+            answers = fitted.answers(config)
+            bundle = cls(config, fitted, networks, experts, stack, calibrations, answers, folder)
             _check_width(bundle)
         return bundle
 
-    def link_networks(self) -> tuple[Network, ...]:
-        """The networks as pretraining left them, read anew; none if it learned no links.
+    def pretrained_networks(self) -> tuple[Network, ...]:
+        """The networks as pretraining left them, read anew; none if nothing asks for them.
 
         Raises:
             BundleError: they are of other sizes.
         """
-        if not (self.folder / LINKS_MODEL).is_file():
+        if not (self.folder / PRETRAINED_MODEL).is_file():
             return ()
         with _opening(self.folder):
             return _read_networks(
-                self.folder, self.config, self.fitted, model=LINKS_MODEL, memory=LINKS_MEMORY
+                self.folder,
+                self.config,
+                self.fitted,
+                model=PRETRAINED_MODEL,
+                memory=PRETRAINED_MEMORY,
             )
 
 
@@ -140,6 +166,11 @@ def _opening(folder: Path) -> Iterator[None]:
             f"{folder}: its parts do not fit together; it was written by another version "
             "of the toolkit or put together by hand. Train it again"
         ) from error
+
+
+def calibration_name(task: str, label_class: str | None) -> str:
+    """What a calibration is called in a bundle."""
+    return task if label_class is None else f"{task}/{label_class}"
 
 
 def _member(number: int) -> str:
@@ -159,7 +190,9 @@ def _read_networks(
         rows = memories[name].float()
         if config.graph.relations and len(rows) != len(fitted.reference_subject):
             raise ValueError("embeddings and keys are of other references")
-        network = ClinicalModel(config, fitted.sizes(config), n_reference=len(rows))
+        network = ClinicalModel(
+            config, fitted.sizes(config), n_reference=len(rows), answers=fitted.answers(config)
+        )
         network.use_statistics(fitted.statistics)
         own = f"{name}/"
         network.load_state_dict(
@@ -183,6 +216,7 @@ def _read_experts(folder: Path, config: RunConfig) -> Experts:
                 (folder / _expert_file(name, place)).read_text(encoding="utf-8")
             )
             for place, task in enumerate(config.tasks)
+            if task in config.binary_tasks
         }
         for name in config.experts
     }
@@ -191,7 +225,7 @@ def _read_experts(folder: Path, config: RunConfig) -> Experts:
 def _read_stack(folder: Path, config: RunConfig) -> dict[str, float]:
     stack = json.loads((folder / STACK).read_text(encoding="utf-8"))
     weights = {str(task): float(weight) for task, weight in stack.items()}
-    if set(weights) != (set(config.tasks) if config.experts else set()):
+    if set(weights) != (set(config.binary_tasks) if config.experts else set()):
         raise ValueError("there are weights of other tasks")
     if not all(0 <= weight <= 1 for weight in weights.values()):
         raise ValueError("a weight is not between 0 and 1")
@@ -211,19 +245,19 @@ def write_draft(
     fitted: Fitted,
     networks: Sequence[Network],
     experts: Experts,
-    links: Sequence[Network] = (),
+    pretrained: Sequence[Network] = (),
 ) -> None:
     """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest.
 
-    Beside it what links are judged by: the networks before fine-tuning, if they learned any.
+    Beside it the networks before fine-tuning, where links or neighbours are chosen by them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     fitted.write(folder)
     _write_networks(networks, folder / MODEL, folder / MEMORY)
-    if links:
-        _write_networks(links, folder / LINKS_MODEL, folder / LINKS_MEMORY)
+    if pretrained:
+        _write_networks(pretrained, folder / PRETRAINED_MODEL, folder / PRETRAINED_MEMORY)
     for name, tasks in experts.items():
         for place, task in enumerate(config.tasks):
             (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")
@@ -252,9 +286,7 @@ def _portable(config: RunConfig) -> RunConfig:
         for name, modality in config.modalities.items()
     }
     tasks = {
-        name: task.model_copy(update={"labels": Path(task.labels.name)})
-        if task.labels is not None and task.labels.is_absolute()
-        else task
+        name: task.model_copy(update={"labels": _portable_labels(task.labels)})
         for name, task in config.tasks.items()
     }
     return config.model_copy(
@@ -266,6 +298,12 @@ def _portable(config: RunConfig) -> RunConfig:
             "tasks": tasks,
         }
     )
+
+
+def _portable_labels(labels: Path | list[Path] | None) -> Path | list[Path] | None:
+    if isinstance(labels, list):
+        return [Path(folder.name) if folder.is_absolute() else folder for folder in labels]
+    return Path(labels.name) if labels is not None and labels.is_absolute() else labels
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -156,6 +156,38 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
     return Calibration(kind, intercept, slope_low, slope_high, n, events, losses, reason)
 
 
+def fit_temperature(logits: Array, classes: NDArray[np.int64]) -> Calibration:
+    """One factor for all logits of several classes that exclude each other (Guo et al. 2017).
+
+    It has the same prior as a slope above; `slope_low` and `slope_high` both are the factor, and
+    `events` has no meaning.
+
+    Args:
+        logits: [N, C].
+        classes: [N] the true class of each, 0 to C - 1.
+    """
+    n = len(classes)
+    if n == 0:
+        return Calibration(reason="not calibrated: no labelled sample to fit on")
+    logits = logits - logits[np.arange(n), classes][:, None]  # of the true class: 0
+    logits = logits[np.lexsort(logits.T)]  # sums do not depend on the rows' order
+    few = n < FEWEST_FOR_A_CHOICE
+    spread = SLOPE_SD_OF_FEW if few else SLOPE_SD
+
+    def steepness(factor: float) -> float:
+        """Of the loss, which is convex."""
+        risen = np.exp(factor * (logits - logits.max(axis=1, keepdims=True)))
+        mean = (risen * logits).sum(axis=1) / risen.sum(axis=1)
+        return float(mean.sum()) + (factor - 1) / spread**2
+
+    low, high = SMALLEST_SLOPE, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if steepness(middle) < 0 else (low, middle)
+    reason = f"only {n} samples: held near 1" if few else None
+    return Calibration("temperature", 0.0, high, high, n, 0, {}, reason)
+
+
 def sigmoid(logit: Array) -> Array:
     """1 / (1 + exp(-logit)) without overflow."""
     small = np.exp(-np.abs(logit))

@@ -230,12 +230,17 @@ def link(
     relation: Annotated[str | None, typer.Option(help="Kind of edge, if not the only one.")] = None,
     top: Annotated[int, typer.Option(help="Codes a sample.", min=1)] = 10,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("links.parquet"),
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
 ) -> None:
     """Rank the diagnoses, drugs and procedures that each patient likely has and does not show."""
     from clinical.scoring import link_extract
 
-    links = link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+    links = link_extract(
+        bundle, extract, relation=relation, top=top, out=out, context=context, threads=threads
+    )
     counts = {"samples": int((links["rank"] == 1).sum()), "codes ranked": len(links)}
     screen.show(screen.pairs("what", "count", counts))
     typer.echo(f"links: {out}")

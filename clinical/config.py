@@ -16,6 +16,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
@@ -62,22 +65,97 @@ class OpenSection(Section):
         return {**own, "options": {**own.get("options", {}), **rest}}
 
 
+def _one_or_list(kind: Any) -> PlainValidator:
+    """Reads a value or a list of them; of a union pydantic would tell every way to be wrong."""
+    one: TypeAdapter[Any] = TypeAdapter(kind)
+    several: TypeAdapter[Any] = TypeAdapter(list[kind])
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return (several if isinstance(value, list) else one).validate_python(value)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+
+    return PlainValidator(read)
+
+
+_Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class TaskConfig(OpenSection):
     """A target: where its labels are, or which builder makes them."""
 
     kind: TaskKind
-    labels: Path | None = None
-    """Folder of MEDS labels, relative to the extract."""
+    labels: Annotated[Path | list[Path] | None, _one_or_list(Path)] = None
+    """Folder of MEDS labels, relative to the extract; of a multilabel task one for each class."""
     builder: str | None = None
     """A built-in task that makes labels from the events."""
     unit: str | None = None
-    horizon_hours: float | None = Field(default=None, gt=0)
+    """Of a regression task's values and scores."""
+    horizon_hours: Annotated[float | list[float] | None, _one_or_list(_Hours)] = None
+    """Of a time-to-event task: the risk of the event by then is scored, one score for each."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.labels is None) == (self.builder is None):
             raise ValueError("give either labels: FOLDER or builder: NAME")
         return self
+
+    @model_validator(mode="after")
+    def _keys_of_kind(self) -> Self:
+        if problem := self._problem():
+            raise ValueError(problem)
+        return self
+
+    def _problem(self) -> str | None:
+        """What a key says that the kind doesn't understand, or lacks."""
+        if self.kind == "multilabel":
+            if not isinstance(self.labels, list) or not self.labels:
+                return "multilabel needs labels: [FOLDER, FOLDER], a binary folder for each class"
+            if len(set(self.class_names)) < len(self.labels):
+                return "labels: two folders have one name, which names the class; rename one"
+        elif isinstance(self.labels, list):
+            return f"labels: a list is for multilabel; {self.kind} takes one folder"
+        if (self.kind == "regression") != (self.unit is not None):
+            if self.unit is None:
+                return "regression needs unit:, in which float_value and scores are, such as hours"
+            return f"unit: is for regression; take it out of a {self.kind} task"
+        if (self.kind == "time_to_event") != (self.horizon_hours is not None):
+            if self.horizon_hours is None:
+                return "time_to_event needs horizon_hours:, by which the risk of the event is asked"
+            return f"horizon_hours: is for time_to_event; take it out of a {self.kind} task"
+        if self.horizon_hours is not None and not 0 < len(set(self.horizons)) == len(self.horizons):
+            return "horizon_hours: give one or more, each once"
+        return None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The label folders; none of a built-in task."""
+        if self.labels is None:
+            return ()
+        return tuple(self.labels) if isinstance(self.labels, list) else (self.labels,)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of a multilabel task."""
+        return tuple(folder.name for folder in self.folders)
+
+    def label_columns(self, name: str) -> list[str]:
+        """Of a store and its cohort: where the truth of this task, called `name`, stands."""
+        if self.kind == "multilabel":
+            return [f"label.{name}/{class_name}" for class_name in self.class_names]
+        hours = [f"label.{name}/observed"] if self.kind == "time_to_event" else []
+        return [f"label.{name}", *hours]
+
+    @property
+    def horizons(self) -> tuple[float, ...]:
+        """Of a time-to-event task, in rising order."""
+        hours = self.horizon_hours
+        if hours is None:
+            return ()
+        return tuple(sorted(hours)) if isinstance(hours, list) else (hours,)
 
 
 class ModalityConfig(OpenSection):
@@ -233,6 +311,31 @@ class RunConfig(Section):
         if self.experts and self.finetune.learn_tuning:
             raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_apart(self) -> Self:
+        columns = [c for name, task in self.tasks.items() for c in task.label_columns(name)]
+        for name in self.tasks:
+            if columns.count(f"label.{name}") > 1:
+                raise ValueError(f"tasks: {name} is also a part of another task; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _experts_have_a_task(self) -> Self:
+        key = "experts" if self.experts else "finetune.teachers"
+        if (self.experts or self.finetune.teachers) and not self.binary_tasks:
+            raise ValueError(f"{key}: are of binary tasks, and there is none; take them out")
+        return self
+
+    @property
+    def binary_tasks(self) -> dict[str, TaskConfig]:
+        """Those that experts answer and teach."""
+        return {name: task for name, task in self.tasks.items() if task.kind == "binary"}
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the networks learn anything before they see labels."""
+        return self.pretrain is not None and self.pretrain.epochs > 0
 
     def modality_window(self, name: str) -> float | None:
         """Visible hours of a modality: its own where it says so, else the run's."""

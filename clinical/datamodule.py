@@ -2,8 +2,9 @@
 
 from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.cohort.columns import Columns
+from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
-from clinical.config import RunConfig
+from clinical.config import RunConfig, TaskConfig
 from clinical.modalities import Reader
 from clinical.modalities.shards import modalities_of, worker_context
 
@@ -61,10 +62,7 @@ class StoreDataset(Dataset[ClinicalBatch]):
     @cached_property
     def _labels(self) -> dict[str, NDArray[np.float64]]:
         samples = Store.open(self._folder).samples
-        return {
-            task: samples[f"label.{task}"].fill_null(float("nan")).to_numpy()
-            for task in self._config.tasks
-        }
+        return {name: label_array(samples, name, task) for name, task in self._config.tasks.items()}
 
     def __getitem__(self, rows: NDArray[np.int64]) -> ClinicalBatch:
         """The samples at `rows` [B] of the store, in that order."""
@@ -78,11 +76,17 @@ class StoreDataset(Dataset[ClinicalBatch]):
                 )
                 for name, columns in self._neighbours.items()
             },
-            targets={task: _target(labels[rows]) for task, labels in self._labels.items()},
+            targets={
+                name: _target(self._labels[name][rows], task)
+                for name, task in self._config.tasks.items()
+            },
         )
 
 
-def _target(labels: NDArray[np.float64]) -> Target:
+def _target(labels: NDArray[np.float64], task: TaskConfig) -> Target:
+    """Of labels [B, n]; a single column is a target [B], unless it is that of a class."""
+    if labels.shape[1] == 1 and task.kind != "multilabel":
+        labels = labels[:, 0]
     observed = ~np.isnan(labels)
     value = np.where(observed, labels, 0).astype(np.float32)
     return Target(value=torch.from_numpy(value), observed=torch.from_numpy(observed))

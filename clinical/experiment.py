@@ -16,9 +16,9 @@ from clinical.encoders import ENCODERS
 from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.fusion import FUSIONS
-from clinical.heads import HEADS
 from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
+from clinical.predictor.panel import GRAPH
 from clinical.relations import RELATIONS
 
 import contextlib
@@ -139,15 +139,9 @@ def _teachers(raw: Mapping[str, Any]) -> Any:
 
 
 def _menu_problems(entries: _Entries) -> Iterator[str]:
-    for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
-        for name in names:
-            # The model keeps its parts in a module under these names.
-            if "." in name or hasattr(nn.ModuleDict, name):
-                yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
+    yield from _name_problems(entries)
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
-        if task.kind not in HEADS:
-            yield f"{where}.kind: there is no head for {task.kind}; known are {', '.join(HEADS)}"
         if task.builder is None:
             yield from _option_problems(where, task, [])
         else:
@@ -166,6 +160,19 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
     for name, objective in entries.objectives.items():
         where = f"pretrain.objectives.{name}"
         yield from _entry_problems(where, "name", name, OBJECTIVES, objective, [])
+
+
+def _name_problems(entries: _Entries) -> Iterator[str]:
+    for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
+        for name in names:
+            # The model keeps its parts in a module under these names.
+            if "." in name or hasattr(nn.ModuleDict, name):
+                yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
+            # `embed`, `link` and `leave_out` are told by name alone what is meant.
+            if name in MODALITIES or name == GRAPH:
+                yield f"{section}.{name}: means something else already; choose another name"
+    for name in entries.tasks.keys() & entries.relations.keys():
+        yield f"tasks.{name}: a relation has that name too; rename one of them"
 
 
 def _entry_problems(

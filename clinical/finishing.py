@@ -7,11 +7,12 @@ from clinical.bundle import (
     STACK,
     Bundle,
     Network,
+    calibration_name,
     seal,
     write_draft,
     write_json,
 )
-from clinical.calibration import fit_calibration
+from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.errors import ConfigError
@@ -19,13 +20,12 @@ from clinical.evaluation import Evaluation, evaluate, model_card, save_training_
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
-from clinical.links import learns_links
+from clinical.links import learns_edges
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
+from clinical.relations.embedded import by_embedding
 from clinical.training.build import build_model, load_pretrained, scoring_memory
-from clinical.training.checkpoint import DONE
 from clinical.training.members import members
-from clinical.training.pretrain import PretrainStage
 from clinical.training.relevance import relation_figures
 
 import logging
@@ -37,7 +37,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -66,8 +65,7 @@ class Judged:
             ConfigError: no held-out sample has a label, and the tuning ones are learned from.
         """
         held_out = store.rows("held_out")
-        labels = store.samples[held_out].select(pl.col("^label\\..*$").is_not_null())
-        if any(column.any() for column in labels):
+        if store.is_labelled[held_out].any():
             return cls(held_out, "held_out")
         if config.finetune.learn_tuning:
             raise ConfigError(
@@ -104,7 +102,7 @@ def finish(
         fitted=store.fitted,
         networks=networks,
         experts=experts,
-        links=_pretrained(config, store),
+        pretrained=_pretrained(config, store),
     )
     _stack(bundle, store)
     _calibrate(bundle, store)
@@ -123,7 +121,7 @@ def finish(
         "split": judged.description,
         "baseline": baseline_name(),
         "calibration": {
-            task: predictor.bundle.calibration[task].to_json() for task in config.tasks
+            name: fit.to_json() for name, fit in predictor.bundle.named_calibrations.items()
         },
         "members": _members(predictor, store, judged.rows),
         "relations": relation_figures(
@@ -145,17 +143,18 @@ def finish(
 
 
 def _pretrained(config: RunConfig, store: Store) -> list[Network]:
-    """The networks before fine-tuning, by which links are judged; none if they learned none.
+    """The networks before fine-tuning, if edges are judged or neighbours chosen by them.
 
-    Fine-tuning asks nothing about links and closes relations that tell nothing of its tasks, so
+    Fine-tuning asks nothing about edges and closes relations that tell nothing of its tasks, so
     that what the fine-tuned network says of them would be worth less the longer it was trained.
+    Neighbours are chosen before it, by a network that has seen no label.
     """
-    if not learns_links(config):
+    if not (learns_edges(config) or by_embedding(config)):
         return []
     networks = []
     for member in members(config):
         model = build_model(member.config, store)
-        load_pretrained(model, member.checkpoints / PretrainStage.name / DONE)
+        load_pretrained(member, model)
         memory = scoring_memory(config, store, model, device=torch.device("cpu"))
         networks.append(Network(model, memory))
     return networks
@@ -168,7 +167,9 @@ def _stack(bundle: Path, store: Store) -> None:
         return
     rows, prior = store.rows("select"), prior_weight(predictor.bundle.config)
     weights = {}
-    for task, said in predictor.opinions(store, rows).items():
+    opinions = predictor.opinions(store, rows)
+    for task in predictor.bundle.config.binary_tasks:
+        said = opinions[task]
         network, expert = said.networks.mean(axis=0), said.experts.mean(axis=0)
         labels = store_labels(store, task)[rows]
         known = ~np.isnan(labels) & ~np.isnan(network)
@@ -179,25 +180,27 @@ def _stack(bundle: Path, store: Store) -> None:
 def _calibrate(bundle: Path, store: Store) -> None:
     """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
-    is_spent = predictor.bundle.config.finetune.learn_tuning
+    config = predictor.bundle.config
+    is_spent = config.finetune.learn_tuning
     rows = store.rows("calibrate")[: 0 if is_spent else None]
     fitted = {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
-        labels = store_labels(store, task)[rows]
-        known = ~np.isnan(labels) & ~np.isnan(logits)
-        fitted[task] = fit_calibration(logits[known], labels[known]).to_json()
+        labels = label_array(store.samples[rows], task, config.tasks[task])
+        for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
+            fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:
-    """By task: the experts' weight, and what each member ranks by itself on the rows judged."""
+    """By binary task: the experts' weight, and what each member ranks by itself."""
     bundle = predictor.bundle
     # A sample with nothing visible has no score, so the evaluation leaves it out too.
     rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
     opinions = predictor.opinions(store, rows)
     together = predictor.logits(opinions)
     found = {}
-    for task, said in opinions.items():
+    for task in bundle.config.binary_tasks:
+        said = opinions[task]
         logits = {f"network {i}": logit for i, logit in enumerate(said.networks, start=1)}
         if len(said.networks) > 1:
             logits["networks"] = said.networks.mean(axis=0)

@@ -26,12 +26,25 @@ FEWEST_SUBJECTS = 3
 """Train subjects that a code needs for anything to be said about who else has it."""
 
 
+def learns_edges(config: RunConfig) -> bool:
+    """Whether pretraining hides edges of the graph and predicts them."""
+    if config.pretrain is None or not config.is_pretrained:
+        return False
+    edges = config.pretrain.objectives.get("edges")
+    return edges is not None and edges.weight > 0
+
+
 def learns_links(config: RunConfig) -> bool:
     """Whether pretraining hides codes and predicts them."""
-    pretrain = config.pretrain
-    if pretrain is None or pretrain.epochs == 0 or "edges" not in pretrain.objectives:
-        return False
-    return pretrain.objectives["edges"].weight > 0
+    return learns_edges(config) and "codes" in config.modalities
+
+
+def learned_relations(config: RunConfig) -> tuple[str, ...]:
+    """Relations whose own aspect has been asked for something: who is linked."""
+    if not learns_edges(config):
+        return ()
+    relations = relations_of(config).items()
+    return tuple(name for name, relation in relations if not relation.by_embedding)
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,14 @@ class Linker:
             )
         return cls(config, fitted, models)
 
-    def rank(self, store: Store, rows: np.ndarray, *, top: int | None) -> pd.DataFrame:
+    def rank(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        *,
+        top: int | None,
+        memories: Sequence[Tensor] | None = None,
+    ) -> pd.DataFrame:
         """Candidate codes of some samples of a prepared store, the likeliest first.
 
         Candidates are codes of enough train subjects that are not visible, nor an ancestor or a
@@ -86,17 +106,16 @@ class Linker:
             store: of the extract.
             rows: of the samples; their order is that of the table.
             top: codes a sample; all candidates if None.
+            memories: of each network, the rows of the references and those of the store's context
+                behind them; without a context the networks have their own.
 
         Returns:
             See `Predictor.link`.
-
-        Raises:
-            ConfigError: `top` is below 1.
         """
-        if top is not None and top < 1:
-            raise ConfigError(f"top: {top} codes a sample should be at least 1")
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
-        parts = [_Ranked.of_nobody(), *(self._ranked(b, top) for b in self._batches(store, rows))]
+        read = [None] * len(self.models) if memories is None else memories
+        batches = self._batches(store, rows)
+        parts = [_Ranked.of_nobody(), *(self._ranked(b, top, read) for b in batches)]
         found = _Ranked(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         place = np.empty(store.n_samples, dtype=np.int64)
         place[rows] = np.arange(len(rows))
@@ -116,8 +135,10 @@ class Linker:
             )
         )
 
-    def _ranked(self, batch: ClinicalBatch, top: int | None) -> "_Ranked":
-        links = self._links(batch)
+    def _ranked(
+        self, batch: ClinicalBatch, top: int | None, memories: Sequence[Tensor | None]
+    ) -> "_Ranked":
+        links = self._links(batch, memories)
         fits = (self._subjects >= FEWEST_SUBJECTS) & ~self._known(batch)
         order = links.masked_fill(~fits, -torch.inf).argsort(dim=1, descending=True, stable=True)
         order = order[:, :top]
@@ -158,10 +179,11 @@ class Linker:
         return has | self._ontology.above(has) | self._ontology.below(has)
 
     @torch.inference_mode()
-    def _links(self, batch: ClinicalBatch) -> Tensor:
+    def _links(self, batch: ClinicalBatch, memories: Sequence[Tensor | None]) -> Tensor:
         """[B, V] float64 mean log odds of having each code."""
         seen = self._as_pretrained(batch)
-        said = [model(seen).links for model in self.models]
+        asked = zip(self.models, memories, strict=True)
+        said = [model(seen, memory=memory).links for model, memory in asked]
         return torch.stack([links.double() for links in said if links is not None]).mean(0)
 
     def _as_pretrained(self, batch: ClinicalBatch) -> ClinicalBatch:

@@ -1,5 +1,6 @@
 """The whole model, composed: encoders, fusion, patient graph, aspects, heads."""
 
+from clinical.answers import Answer, answers_of
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
@@ -15,7 +16,7 @@ from clinical.graph import (
     link_aspect,
     popularity,
 )
-from clinical.heads import BinaryHead, build_head
+from clinical.heads import HEADS, Head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Outputs:
         aspects: task or relation -> [B, D].
         logits: task -> what its head makes of its aspect.
         links: [B, V] log odds that the sample has each code; None without the modality.
+        memory: what the messages were read from.
     """
 
     encodings: Mapping[str, Encoding]
@@ -67,6 +69,7 @@ class Outputs:
     aspects: Mapping[str, Tensor]
     logits: Mapping[str, Tensor]
     links: Tensor | None
+    memory: EmbeddingMemory
 
 
 class ClinicalModel(nn.Module):
@@ -81,6 +84,7 @@ class ClinicalModel(nn.Module):
         config: of the run.
         sizes: modality -> what its encoder needs to be built.
         n_reference: rows of the embedding memory.
+        answers: of the tasks, with what train taught; may be left out where all are binary.
 
     Raises:
         ConfigError: an option that an encoder, the fusion or a head refuses.
@@ -89,7 +93,12 @@ class ClinicalModel(nn.Module):
     is_open: Tensor
 
     def __init__(
-        self, config: RunConfig, sizes: Mapping[str, Mapping[str, int]], *, n_reference: int
+        self,
+        config: RunConfig,
+        sizes: Mapping[str, Mapping[str, int]],
+        *,
+        n_reference: int,
+        answers: Mapping[str, Answer] | None = None,
     ) -> None:
         super().__init__()
         self.width = width = config.fusion.width
@@ -117,8 +126,10 @@ class ClinicalModel(nn.Module):
             {name: MessagePassing(width) for name in self.relations}
         )
         self.register_buffer("is_open", torch.ones(len(self.relations), dtype=torch.bool))
-        kinds = {name: relation.kind or name for name, relation in config.graph.relations.items()}
-        self.link_aspect = link_aspect(kinds, self.modalities)
+        self.relation_kinds = {
+            name: relation.kind or name for name, relation in config.graph.relations.items()
+        }
+        self.link_aspect = link_aspect(self.relation_kinds, self.modalities)
         # A dict, since the one for links may be a relation's, or no one's.
         aspects = dict.fromkeys((*config.tasks, *self.relations, self.link_aspect))
         self.readout = AspectReadout(
@@ -127,8 +138,9 @@ class ClinicalModel(nn.Module):
             n_relations=len(self.relations),
             width=width,
         )
+        answers = answers_of(config.tasks, {}) if answers is None else answers
         self.heads = nn.ModuleDict(
-            {name: build_head(task, width) for name, task in config.tasks.items()}
+            {name: HEADS[task.kind](width, answers[name]) for name, task in config.tasks.items()}
         )
         self.link_head: LinkHead | None = None
         if self.link_aspect is not None:
@@ -175,15 +187,17 @@ class ClinicalModel(nn.Module):
         """Write the fused summaries [N, D] of all references, as `embed` gives them."""
         self.reference_memory.replace_all(embedding)
 
-    def find_directions(self, neighbours: Mapping[str, Neighbours], half: Tensor) -> dict[str, int]:
+    def find_directions(
+        self, neighbours: Mapping[str, Neighbours], subject: Tensor
+    ) -> dict[str, int]:
         """Find on what neighbours agree with the references, by relation; how many directions hold.
 
         Args:
             neighbours: of every reference, in the memory's order.
-            half: [N] bool, two halves of the subjects.
+            subject: [N] int64, whose row of the memory it is.
         """
         return {
-            name: self._passing(name).find_directions(self.reference_memory, edges, half)
+            name: self._passing(name).find_directions(self.reference_memory, edges, subject)
             for name, edges in neighbours.items()
         }
 
@@ -200,9 +214,9 @@ class ClinicalModel(nn.Module):
     def _passing(self, relation: str) -> MessagePassing:
         return cast(MessagePassing, self.message_passing[relation])
 
-    def head(self, task: str) -> BinaryHead:
+    def head(self, task: str) -> Head:
         """The head of a task."""
-        return cast(BinaryHead, self.heads[task])
+        return cast(Head, self.heads[task])
 
     @property
     def _codes(self) -> CodeEmbedding:
@@ -253,7 +267,9 @@ class ClinicalModel(nn.Module):
     ) -> Outputs:
         """What follows the encoders, so that the same encodings can be asked several things."""
         fused = self.fuse(encoded)
-        said = self._pass_messages(fused, neighbours, memory)
+        rows = self.reference_memory
+        rows = rows if memory is None else rows.holding(memory)
+        said = self._pass_messages(fused, neighbours, rows)
         messages = {name: message.content for name, message in said.items()}
         sources = list(messages.values())
         aspects = self.readout(fused, encoded.summaries, encoded.present, sources)
@@ -268,6 +284,7 @@ class ClinicalModel(nn.Module):
             aspects=aspects,
             logits={name: head(aspects[name]) for name, head in self.heads.items()},
             links=self._link(aspects),
+            memory=rows,
         )
 
     def _link(self, aspects: Mapping[str, Tensor]) -> Tensor | None:
@@ -277,12 +294,8 @@ class ClinicalModel(nn.Module):
         return links
 
     def _pass_messages(
-        self, fused: Tensor, neighbours: Mapping[str, Neighbours], memory: Tensor | None
+        self, fused: Tensor, neighbours: Mapping[str, Neighbours], rows: EmbeddingMemory
     ) -> dict[str, Message]:
-        if not self.relations:
-            return {}
-        rows = self.reference_memory
-        rows = rows if memory is None else rows.holding(memory)
         said: dict[str, Message] = {}
         open_relations = self.open_relations
         for name in self.relations:

@@ -129,23 +129,23 @@ def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
 
 def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
     from clinical.finishing import finish
-    from clinical.training.build import build_model, finetune_model, load_pretrained
-    from clinical.training.checkpoint import DONE, thread_limit
+    from clinical.training.build import (
+        build_model,
+        finetune_model,
+        load_pretrained,
+        with_edges_by_embedding,
+    )
+    from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
 
     models = []
     with thread_limit(config.trainer.threads):
+        store = with_edges_by_embedding(config, store)
         for member in members(config):
             _announce("fine-tuning", member.number, config)
             model = build_model(member.config, store)
-            if config.pretrain is not None and config.pretrain.epochs > 0:
-                weights = member.checkpoints / "pretrain" / DONE
-                if not weights.exists():
-                    raise ConfigError(
-                        f"{weights}: there are no pretrained weights; run `clinical pretrain` "
-                        "first, or set pretrain=null"
-                    )
-                load_pretrained(model, weights)
+            if config.is_pretrained:
+                load_pretrained(member, model)
             finetune_model(member, store, model, progress=progress)
             models.append(model)
         return finish(config, store, models, out=config.out)
@@ -206,7 +206,7 @@ def score(
         threads: of torch.
 
     Returns:
-        The predictions, one row a sample and task.
+        The predictions, one row a sample, task, class and horizon.
     """
     from clinical.scoring import score_extract
 
@@ -244,6 +244,7 @@ def link(
     relation: str | None = None,
     top: int | None = 10,
     out: str | Path | None = None,
+    context: str | Path | None = None,
     threads: int | None = None,
 ) -> "pd.DataFrame":
     """Rank the codes that each sample of an extract likely has and does not show.
@@ -254,6 +255,7 @@ def link(
         relation: the kind of edge; by default the one there is.
         top: codes a sample; None for every candidate.
         out: Parquet file to write, atomically.
+        context: extract whose samples may serve as unlabelled contemporaries.
         threads: of torch.
 
     Returns:
@@ -261,7 +263,9 @@ def link(
     """
     from clinical.scoring import link_extract
 
-    return link_extract(bundle, extract, relation=relation, top=top, out=out, threads=threads)
+    return link_extract(
+        bundle, extract, relation=relation, top=top, out=out, context=context, threads=threads
+    )
 
 
 def evaluate(

@@ -4,22 +4,24 @@ A store is written beside its place and renamed when it is complete, so that not
 is ever used. One made of the same extract, samples, labels and settings is used again.
 """
 
+from clinical.answers import Answer
 from clinical.cohort.columns import write_table
 from clinical.cohort.counts import NOTHING_VISIBLE, describe, sum_counts
 from clinical.cohort.fingerprint import Identity
 from clinical.cohort.fitted import Fitted
+from clinical.cohort.labels import learn_answers, numbered
 from clinical.cohort.samples import scoring_cohort, training_cohort
 from clinical.cohort.store import (
     CONTEXT,
     FITTED,
     FORMAT_VERSION,
-    MANIFEST,
     OTHER_CONTEXT,
     OWN_CONTEXT,
     REFERENCE,
     SAMPLES,
     Store,
     draft_of,
+    write_manifest,
 )
 from clinical.cohort.tasks import TASK_BUILDERS
 from clinical.config import RunConfig, pick
@@ -38,6 +40,7 @@ from clinical.modalities.shards import (
     write_from_scratch,
 )
 from clinical.relations import RELATIONS
+from clinical.relations.embedded import Embed, add_edges, by_embedding, check_pretrains
 from clinical.relations.linking import (
     Population,
     check_tables,
@@ -51,7 +54,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +75,15 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         folder: Where the store belongs; one of other data or settings is replaced.
 
     Raises:
-        ConfigError: A relation cannot work with the modalities, a label folder or the tuning
-            split is missing, or `folder` holds something else.
+        ConfigError: A relation cannot work with the modalities or without pretraining, a label
+            folder or the tuning split is missing, or `folder` holds something else.
         SchemaError: The extract, its samples, labels or splits are not usable.
     """
     folder = Path(folder)
     relations = relations_of(config)
     for relation in relations.values():
         relation.check(config.modalities)
+    check_pretrains(config)
     extract = Extract.open(config.extract)
     check_tables(extract, relations)
     identity = Identity.of(config, extract, _settings(config))
@@ -88,6 +92,8 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         return store
     extract.check_subjects_apart()
     cohort = training_cohort(extract, config)
+    answers = learn_answers(config, cohort)
+    cohort = numbered(cohort, answers)
     with draft_of(folder) as draft:
         shards = [
             ScratchJob(job, draft / _shard_name(number))
@@ -102,7 +108,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         salt = hashlib.blake2b(identity.made_from.encode(), digest_size=16).hexdigest()
         folders = [shard.folder for shard in shards]
         population = _populate(config, extract, cohort, statistics, folders, salt)
-        fitted, reference = _fit_reference(config, population, statistics)
+        fitted, reference = _fit_reference(config, population, statistics, answers)
         parts = _Assembly(config, population, fitted, reference, identity, counts, "train")
         parts.write(draft, context=None, where=None)
     return Store.open(folder)
@@ -116,6 +122,7 @@ def prepare_for_scoring(
     *,
     samples: pl.DataFrame | None = None,
     context: Path | None = None,
+    embed: Embed | None = None,
 ) -> Store:
     """The store of an extract to score, with what was learned elsewhere.
 
@@ -127,6 +134,7 @@ def prepare_for_scoring(
         samples: `subject_id, prediction_time` to score; by default those of the extract.
         context: An extract whose own samples are contemporaries for relations in time; it may be
             `extract` itself.
+        embed: What the pretrained network makes of the samples; only for relations by embedding.
 
     Raises:
         ConfigError: `folder` holds something else than a store.
@@ -135,7 +143,8 @@ def prepare_for_scoring(
     folder = Path(folder)
     scored = Extract.open(extract)
     scored.check_subjects_apart()
-    cohort = scoring_cohort(scored, config, samples=samples)
+    answers = fitted.answers(config)
+    cohort = numbered(scoring_cohort(scored, config, samples=samples), answers)
     looks_around = any(relation.in_time for relation in relations_of(config).values())
     with draft_of(folder) as draft:
         population, counts = _written(config, fitted, scored, cohort, draft)
@@ -151,6 +160,10 @@ def prepare_for_scoring(
         identity = Identity.of(config, scored, _settings(config))
         parts = _Assembly(config, population, fitted, nobody, identity, counts, "elsewhere")
         parts.write(draft, context=others, where=where)
+        if by_embedding(config):
+            assert embed is not None, "edges by embedding need a network"
+            population = replace(population, embedding=embed(Store.open(draft)))
+            add_edges(config, draft, population, fitted)
     return Store.open(folder)
 
 
@@ -182,6 +195,7 @@ class _Assembly:
             context=context,
             folder=folder / "neighbours",
         )
+        answers = self.fitted.answers(self.config)
         manifest = {
             "format_version": FORMAT_VERSION,
             "fitted_on": self.fitted_on,
@@ -194,10 +208,13 @@ class _Assembly:
             "shards": [shard.name for shard in self.population.shards],
             "sizes": self.fitted.sizes(self.config),
             "context": where,
-            "counts": {**describe(self.config, samples), "neighbours": linked, **self.counts},
+            "counts": {
+                **describe(self.config, answers, samples),
+                "neighbours": linked,
+                **self.counts,
+            },
         }
-        text = json.dumps(manifest, ensure_ascii=False, indent=1)
-        (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        write_manifest(folder, manifest)
 
 
 def _written(
@@ -219,7 +236,8 @@ def _write_context(config: RunConfig, fitted: Fitted, extract: Extract, draft: P
     extract.check_subjects_apart()
     folder = draft / CONTEXT
     folder.mkdir()
-    population, counts = _written(config, fitted, extract, scoring_cohort(extract, config), folder)
+    cohort = numbered(scoring_cohort(extract, config), fitted.answers(config))
+    population, counts = _written(config, fitted, extract, cohort, folder)
     alone = config.model_copy(update={"graph": config.graph.model_copy(update={"relations": {}})})
     nobody = np.empty(0, dtype=np.int64)
     identity = Identity.of(config, extract, _settings(config))
@@ -274,7 +292,10 @@ def _populate(
 
 
 def _fit_reference(
-    config: RunConfig, population: Population, statistics: Mapping[str, Statistics]
+    config: RunConfig,
+    population: Population,
+    statistics: Mapping[str, Statistics],
+    answers: Mapping[str, Answer],
 ) -> tuple[Fitted, NDArray[np.int64]]:
     """What relations learn from train, and the rows of the reference."""
     is_train = (population.samples["split"] == "train").fill_null(False).to_numpy()
@@ -296,6 +317,7 @@ def _fit_reference(
         salt=population.salt,
         dataset_name=population.extract.dataset_name,
         consistent_calendar=population.extract.consistent_calendar,
+        tasks={name: answer.learned for name, answer in answers.items() if answer.learned},
     )
     return fitted, rows
 
@@ -323,6 +345,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
             "kind": task.kind,
             "labels": task.labels,
             "builder": task.builder,
+            **({"horizons": task.horizons} if task.horizons else {}),
             **(pick(task.options, TASK_BUILDERS[task.builder]) if task.builder else {}),
         }
         for name, task in config.tasks.items()

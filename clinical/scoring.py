@@ -23,7 +23,7 @@ class Scored:
     """What scoring an extract gives.
 
     Attributes:
-        predictions: one row a sample and task.
+        predictions: one row a sample, task, class and horizon.
         recognised: how much of each modality of the extract the model knew.
     """
 
@@ -96,6 +96,7 @@ def link_extract(
     relation: str | None = None,
     top: int | None = 10,
     out: str | Path | None = None,
+    context: str | Path | None = None,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """Rank the codes that each sample of an extract likely has and does not show.
@@ -104,7 +105,8 @@ def link_extract(
     """
     target = _checked(out)
     with thread_limit(threads):
-        links = Predictor.load(bundle).link(extract, relation=relation, top=top)
+        predictor = Predictor.load(bundle)
+        links = predictor.link(extract, relation=relation, top=top, context=context)
     _write(links, target)
     return links
 

@@ -141,7 +141,7 @@ def show_audit(audit: "Audit") -> None:
 def show_evaluation(evaluation: "Evaluation") -> None:
     """The metrics of each task, and what each part is worth where the predictions say."""
     shown = evaluation.display_table()
-    heads = [name for name in ("task", "class") if name in shown]
+    heads = [name for name in ("task", "class", "horizon_hours") if name in shown]
     tables = shown.groupby(heads, sort=False, dropna=False)
     for headline, (_, rows) in zip(evaluation.headlines, tables, strict=True):
         typer.echo(f"\n{headline}\n95 % intervals below the values")
@@ -172,6 +172,7 @@ def _show_metrics(rows: "pd.DataFrame") -> None:
 
 def _show_costs(rows: "pd.DataFrame") -> None:
     """What each part of one task's model is worth, by the first of the metrics."""
+    import pandas as pd
     from rich.box import SIMPLE
     from rich.markup import escape
     from rich.table import Table
@@ -188,7 +189,8 @@ def _show_costs(rows: "pd.DataFrame") -> None:
         # Compared on its own rows: the difference is not to the first line's value.
         rest = "" if n == n_most else f"\n(of {n:,} rows)"
         table.add_row(escape(f"{part}{rest}"), *cells)
-    task = " ".join(str(rows[name].iloc[0]) for name in ("task", "class") if name in rows)
+    heads = [rows[name].iloc[0] for name in ("task", "class", "horizon_hours") if name in rows]
+    task = " ".join(str(head) for head in heads if pd.notna(head))
     typer.echo(f"\n{task}: without each part\nbelow: whole − without, and its 95 % interval")
     show(table)
 

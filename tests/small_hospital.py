@@ -6,6 +6,7 @@ Not a test; loaded by path, since the test folders are no packages.
 from clinical.bundle import Bundle, Network, write_draft
 from clinical.config import RunConfig
 from clinical.extract.write import write_extract
+from clinical.links import learns_edges
 from clinical.preparation import prepare
 from clinical.training.build import build_model, scoring_memory
 
@@ -160,8 +161,17 @@ def untrained(config: RunConfig) -> Bundle:
     for number in range(config.ensemble):
         torch.manual_seed(number)
         model = build_model(config.model_copy(update={"seed": number}), store).eval()
+        for name in config.graph.relations:  # new ones do not listen yet
+            torch.nn.init.normal_(model.directions(name))
         memory = scoring_memory(config, store, model, device=torch.device("cpu"))
         networks.append(Network(model, memory))
     folder = config.out / "bundle"
-    write_draft(folder, config=config, fitted=store.fitted, networks=networks, experts={})
+    write_draft(
+        folder,
+        config=config,
+        fitted=store.fitted,
+        networks=networks,
+        experts={},
+        pretrained=networks[::-1] if learns_edges(config) else (),
+    )
     return Bundle.read(folder, draft=True)

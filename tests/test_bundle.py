@@ -27,13 +27,13 @@ FILES = [
     "MODEL_CARD.md",
     "calibration.json",
     "config.yaml",
-    "links_memory.safetensors",
-    "links_model.safetensors",
     "manifest.json",
     "manifest.sha256",
     "memory.safetensors",
     "metrics.json",
     "model.safetensors",
+    "pretrained_memory.safetensors",
+    "pretrained_model.safetensors",
     "reference.safetensors",
     "stack.json",
     "statistics.json",
@@ -175,10 +175,10 @@ def test_a_pickle_in_place_of_a_file_is_never_run(bundle, name):
     reseal(bundle)
     if name in ("MODEL_CARD.md", "metrics.json"):
         Bundle.read(bundle)  # for people; loading does not read them
-    elif name.startswith("links"):
+    elif name.startswith("pretrained"):
         opened = Bundle.read(bundle)
         with pytest.raises(BundleError, match="SafetensorError"):
-            opened.link_networks()
+            opened.pretrained_networks()
     else:
         with pytest.raises(BundleError):
             Bundle.read(bundle)

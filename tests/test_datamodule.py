@@ -129,7 +129,7 @@ def test_targets_are_the_labels_and_unknown_ones_are_masked(store, config, monke
     assert batch.targets["death"].value.tolist() == labels.tolist()
     assert batch.targets["death"].observed.all()
     labels[2] = np.nan
-    monkeypatch.setitem(dataset.__dict__, "_labels", {"death": labels})
+    monkeypatch.setitem(dataset.__dict__, "_labels", {"death": labels[:, None]})
     masked = dataset[np.array([1, 2])].targets["death"]
     assert masked.observed.tolist() == [True, False]
     assert masked.value[1] == 0

@@ -154,7 +154,42 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
             {"tasks": {"x": {"kind": "binary", "builder": "mortalty"}}},
             "tasks.x.builder: there is no mortalty; did you mean mortality?",
         ),
-        ({"tasks": {"x": {"kind": "multiclass", "labels": "x"}}}, "there is no head for"),
+        (
+            {"tasks": {"x": {"kind": "regression", "labels": "x"}}},
+            "tasks.x: regression needs unit:",
+        ),
+        ({"tasks": {"x": {"kind": "time_to_event", "labels": "x"}}}, "needs horizon_hours:"),
+        ({"tasks": {"x": {"kind": "multilabel", "labels": "x"}}}, "labels: [FOLDER, FOLDER]"),
+        (
+            {"tasks": {"x": {"kind": "multilabel", "labels": ["a/x", "b/x"]}}},
+            "two folders have one name",
+        ),
+        ({"tasks": {"x": {"kind": "multiclass", "labels": ["x"]}}}, "a list is for multilabel"),
+        ({"tasks": {"x": {"kind": "binary", "labels": "x", "unit": "kg"}}}, "unit: is for regress"),
+        (
+            {"tasks": {"x": {"kind": "binary", "labels": "x", "horizon_hours": 3}}},
+            "horizon_hours: is for time_to_event",
+        ),
+        (
+            {"tasks": {"x": {"kind": "time_to_event", "labels": "x", "horizon_hours": [2, -2]}}},
+            "tasks.x.horizon_hours: input should be greater than 0",
+        ),
+        (
+            {
+                "tasks": {"x": {"kind": "multiclass", "labels": "x"}},
+                "finetune": {"teachers": ["additive"]},
+            },
+            "finetune.teachers: are of binary tasks, and there is none",
+        ),
+        (
+            {
+                "tasks": {
+                    "x": {"kind": "multilabel", "labels": ["a", "b"]},
+                    "x/a": {"kind": "binary", "labels": "c"},
+                }
+            },
+            "x/a is also a part of another task",
+        ),
         ({"tasks": {"x": {"kind": "binary"}}}, "give either labels: FOLDER or builder: NAME"),
         ({"ensemble": 0}, "ensemble: input should be greater than or equal to 1 (given: 0)"),
         ({"experts": ["lightgmb"]}, "experts.0: there is no lightgmb; did you mean lightgbm?"),
@@ -297,3 +332,18 @@ def test_a_number_that_yaml_reads_as_text_arrives_as_a_number(raw):
 def test_a_task_cannot_be_named_as_the_model_keeps_its_own_parts(raw, name):
     raw["tasks"] = {name: {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
     assert f"tasks.{name}: cannot be a name here" in message(raw)
+
+
+@pytest.mark.parametrize("name", ["codes", "graph"])
+def test_a_name_that_means_a_part_of_the_model_is_no_tasks_and_no_relations(raw, name):
+    labelled = {"kind": "binary", "labels": "tasks/in_hospital_mortality"}
+    told = message(raw | {"tasks": {name: labelled}})
+    assert f"tasks.{name}: means something else already" in told
+    told = message(raw | {"graph": {"relations": {name: {"kind": "similar"}}}})
+    assert f"graph.relations.{name}: means something else already" in told
+
+
+def test_a_task_and_a_relation_need_names_of_their_own(raw):
+    raw["tasks"] = {"similar": {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
+    raw["graph"] = {"relations": {"similar": {"k": 2}}}
+    assert "tasks.similar: a relation has that name too" in message(raw)

@@ -95,7 +95,7 @@ def test_a_sample_has_the_same_links_alone_in_the_order_asked(predictor, finishe
 
 def test_the_networks_are_those_of_pretraining(finished):
     own = load_file(finished.out / "checkpoints" / "member-0" / "pretrain" / "model.safetensors")
-    kept = load_file(finished.bundle / "links_model.safetensors")
+    kept = load_file(finished.bundle / "pretrained_model.safetensors")
     tuned = load_file(finished.bundle / "model.safetensors")
     assert {name.removeprefix("member-0/") for name in kept} == set(own)
     assert all(torch.equal(kept[f"member-0/{name}"], own[name]) for name in own)
@@ -109,7 +109,7 @@ def test_common_codes_are_likely(links):
 
 def test_relations_that_hidden_values_choose_are_left_out(predictor, finished, links):
     bundle = predictor.bundle
-    models = [network.model for network in bundle.link_networks()]
+    models = [network.model for network in bundle.pretrained_networks()]
     linker = Linker.of(bundle.config, bundle.fitted, models, relation=None)
     heard = []
     for model in models:
@@ -119,6 +119,29 @@ def test_relations_that_hidden_values_choose_are_left_out(predictor, finished, l
     with predictor.prepared(finished.extract, samples=None, context=None, work=None) as (store, _):
         linker.rank(store, np.arange(4), top=1)
     assert heard == [False]
+
+
+def test_contemporaries_of_a_context_are_heard_by_those_who_have_some(predictor, finished, links):
+    around = {"context": finished.extract}
+    found = predictor.link(finished.extract, top=None, **around)
+    both = found.merge(links, on=[*KEYS, "code"], suffixes=("", "_without"))
+    assert len(both) == len(found) == len(links)
+    both["moved"] = (both["score"] - both["score_without"]).abs()
+    moved = both.groupby(KEYS)["moved"].max()
+    n_reference = len(predictor.bundle.fitted.reference_subject)
+    with predictor.prepared(finished.extract, **around) as (store, rows):
+        edges = store.neighbours("same_unit")["rows"].take(rows)
+        keys = store.samples[rows].select(KEYS).to_pandas()
+    keys["looks around"] = (edges >= n_reference).any(axis=1)
+    looks_around = keys.set_index(KEYS)["looks around"].loc[moved.index]
+    assert looks_around.any()
+    assert (moved[looks_around] > 1e-6).mean() > 0.5
+    assert (moved[~looks_around] <= 1e-6).all()
+    asked = links[KEYS].drop_duplicates().sample(2, random_state=1)
+    alone = predictor.link(finished.extract, samples=asked, top=None, **around)
+    joined = alone.merge(found, on=[*KEYS, "code"], suffixes=("", "_all"))
+    assert len(joined) == len(alone) > 0
+    np.testing.assert_allclose(joined["score"], joined["score_all"], rtol=0, atol=1e-5)
 
 
 def test_another_relation_is_refused_by_name(predictor, finished):
@@ -133,7 +156,7 @@ def test_a_model_without_links_says_what_to_train(finished, predictor, tmp_path)
 
     folder = tmp_path / "bundle"
     shutil.copytree(finished.bundle, folder)
-    for name in ("links_model.safetensors", "links_memory.safetensors"):
+    for name in ("pretrained_model.safetensors", "pretrained_memory.safetensors"):
         (folder / name).unlink()
     seal(folder)
     with pytest.raises(ConfigError, match=r"edges among pretrain\.objectives"):
@@ -148,6 +171,7 @@ def test_a_model_without_links_says_what_to_train(finished, predictor, tmp_path)
         ("pretrain.epochs=0", False),
         ("pretrain.objectives.edges=0", False),
         ("pretrain.objectives.edges=null", False),
+        ("modalities.codes=null", False),
     ],
 )
 def test_links_are_learned_where_codes_are_hidden(override, learns, finished, hospital_tools):
@@ -173,3 +197,11 @@ def test_the_command_writes_what_the_function_gives(command, finished, links, tm
     expected = links[links["rank"] <= 2].reset_index(drop=True)
     assert written.drop(columns="score").equals(expected.drop(columns="score"))
     np.testing.assert_allclose(written["score"], expected["score"], rtol=0, atol=1e-5)
+
+
+def test_the_command_takes_a_context(command, predictor, finished, tmp_path):
+    context = ("--context", finished.extract, "--out", "l.pq")
+    assert command("link", finished.bundle, finished.extract, *context)[0] == 0
+    expected = predictor.link(finished.extract, context=finished.extract)
+    written = pd.read_parquet(tmp_path / "l.pq")
+    np.testing.assert_allclose(written["score"], expected["score"], rtol=0, atol=1e-7)

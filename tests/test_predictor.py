@@ -342,6 +342,7 @@ def test_predictions_have_the_documented_columns(alone):
         "horizon_hours",
         "score",
         "label",
+        "kind",
         "reason",
         "modalities",
     ]

@@ -1,5 +1,7 @@
 """What a preparation met, as counts for the user's eyes, and what their names mean."""
 
+from clinical.answers import Answer, known
+from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 
@@ -16,7 +18,7 @@ NOTHING_VISIBLE = "nothing visible"
 
 CAPTIONS = {
     "samples": "samples of the cohort, by split",
-    "labels": "samples with a label, and those labelled 1",
+    "labels": "samples with a label, and those labelled 1 or of a class",
     "modalities": "samples, by what is visible of them",
     "neighbours": "samples with at least one neighbour, by relation",
 }
@@ -89,20 +91,34 @@ def sum_counts(counts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
     return {name: dict(sorted(found.items())) for name, found in total.items()}
 
 
-def describe(config: RunConfig, samples: pl.DataFrame) -> dict[str, Counts]:
+def describe(
+    config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
+) -> dict[str, Counts]:
     """Samples by split, by combination of present modalities, and labels by class."""
     names = list(config.modalities)
     parts = [pl.when(f"present.{name}").then(pl.lit(name)) for name in names]
     together = samples.select(pl.concat_str(parts, separator="+", ignore_nulls=True)).to_series()
     combinations = together.replace("", NOTHING_VISIBLE).value_counts(sort=True, name="n")
     splits = samples["split"].fill_null("no split").value_counts(sort=True, name="n")
-    labels: Counts = {}
-    for task in config.tasks:
-        known = samples[f"label.{task}"].drop_nulls()
-        labels[f"{task}: labelled"] = len(known)
-        labels[f"{task}: positive"] = int((known == 1).sum())
     return {
         "samples": dict(splits.iter_rows()),
         "modalities": dict(combinations.iter_rows()),
-        "labels": labels,
+        "labels": _describe_labels(config, answers, samples),
     }
+
+
+def _describe_labels(
+    config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
+) -> Counts:
+    found: Counts = {}
+    for name, task in config.tasks.items():
+        labels, answer = label_array(samples, name, task), answers[name]
+        found[f"{name}: labelled"] = int(known(labels).sum())
+        happened = answer.happened(labels)
+        if happened is not None:
+            found[f"{name}: observed"] = int((happened == 1).sum())
+        elif task.kind != "regression":
+            positive = (answer.truth(labels) == 1).sum(axis=0).tolist()
+            for label_class, count in zip(answer.classes, positive, strict=True):
+                found[f"{name}: {label_class or 'positive'}"] = count
+    return found

@@ -58,8 +58,8 @@ def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
         single.append(extract.path / EDGES_FOLDER / f"{relation}.parquet")
     yield from (path for path in single if path.is_file())
     for task in config.tasks.values():
-        if task.labels is not None:
-            yield from sorted((extract.path / task.labels).rglob("*.parquet"))
+        for folder in task.folders:
+            yield from sorted((extract.path / folder).rglob("*.parquet"))
     for modality in config.modalities.values():
         if modality.weights is not None:
             # Vocabularies and configurations are read when preparing; large weights are not.

@@ -1,5 +1,6 @@
 """What the data side learned from train: it travels in the bundle, without subject identifiers."""
 
+from clinical.answers import Answer, answers_of
 from clinical.cohort.columns import Array
 from clinical.config import RunConfig
 from clinical.errors import BundleError
@@ -7,7 +8,7 @@ from clinical.errors import BundleError
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Fitted:
         salt: Of those hashes.
         dataset_name: Of the extract that the reference comes from.
         consistent_calendar: Of the same.
+        tasks: Task -> what its labels taught, plain JSON values; see `clinical.answers`.
     """
 
     statistics: Mapping[str, dict[str, Any]]
@@ -46,6 +48,21 @@ class Fitted:
     salt: str
     dataset_name: str
     consistent_calendar: bool
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def answers(self, config: RunConfig) -> dict[str, Answer]:
+        """The answer to each task of the configuration.
+
+        Raises:
+            BundleError: They are of other tasks.
+        """
+        try:
+            return answers_of(config.tasks, self.tasks)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(
+                f"{STATISTICS_FILE}: what was learned of the tasks does not fit them; "
+                "write the bundle again"
+            ) from error
 
     def sizes(self, config: RunConfig) -> dict[str, dict[str, int]]:
         """The sizes of the configured modalities, in the configuration's order."""
@@ -60,6 +77,7 @@ class Fitted:
             "salt": self.salt,
             "dataset_name": self.dataset_name,
             "consistent_calendar": self.consistent_calendar,
+            "tasks": self.tasks,
         }
         text = json.dumps(plain, ensure_ascii=False, indent=1)
         (folder / STATISTICS_FILE).write_text(text + "\n", encoding="utf-8")
@@ -102,6 +120,7 @@ class Fitted:
                 salt=plain["salt"],
                 dataset_name=plain["dataset_name"],
                 consistent_calendar=plain["consistent_calendar"],
+                tasks=plain.get("tasks", {}),  # absent where all were binary
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise BundleError(

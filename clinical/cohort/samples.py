@@ -5,8 +5,8 @@ and settings, `calibrate` fits what turns scores into probabilities. A subject's
 stays the same when subjects are added, and for every seed.
 """
 
-from clinical.cohort.tasks import TASK_BUILDERS
-from clinical.config import RunConfig, TaskConfig, pick
+from clinical.cohort.labels import read_labels
+from clinical.config import RunConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.extract.tables import SAMPLES
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 KEYS = ["subject_id", "prediction_time"]
 HALVES = ("select", "calibrate")
 
-LABEL_COLUMNS = {"binary": "boolean_value"}
-"""Task kind -> the column of MEDS labels that holds its truth."""
-
 
 def scoring_cohort(
     extract: Extract, config: RunConfig, *, samples: pl.DataFrame | None = None
@@ -39,8 +36,9 @@ def scoring_cohort(
             with those of the labels it has.
 
     Returns:
-        `subject_id, prediction_time, shard` (row of `extract.shards`) and `label.<task>` float64
-        (null where unknown), each sample once, sorted by shard, subject and time; `split` is null.
+        `subject_id, prediction_time, shard` (row of `extract.shards`) and the columns of
+        `read_labels` (null where unknown), each sample once, sorted by shard, subject and time;
+        `split` is null.
 
     Raises:
         SchemaError: Nothing says what to score, or a label is of an unknown subject.
@@ -48,7 +46,7 @@ def scoring_cohort(
     labels = {
         name: frame
         for name, task in config.tasks.items()
-        if (frame := _labels(extract, name, task, is_optional=True)) is not None
+        if (frame := read_labels(extract, name, task, is_optional=True)) is not None
     }
     own = extract.samples() if samples is None else aligned_samples(samples)
     if own is None and not labels:
@@ -72,10 +70,9 @@ def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
 
     Raises:
         ConfigError: A label folder is missing, or the splits have no tuning subject.
-        SchemaError: There are no splits or no train samples, a label is of an unknown subject,
-            or a task has one class.
+        SchemaError: There are no splits or no train samples, or a label is of an unknown subject.
     """
-    labels = {name: _labels(extract, name, task) for name, task in config.tasks.items()}
+    labels = {name: read_labels(extract, name, task) for name, task in config.tasks.items()}
     known = {name: frame for name, frame in labels.items() if frame is not None}
     own = extract.samples()
     parts = [own] if own is not None else []
@@ -83,9 +80,6 @@ def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
     _say_sources(own, parts)
     cohort = _with_splits(_assemble(extract, config, parts, known), extract, config.splits)
     _check_splits(cohort)
-    for name, task in config.tasks.items():
-        if task.kind == "binary":
-            _check_two_classes(cohort, name)
     return cohort
 
 
@@ -120,42 +114,6 @@ def aligned_samples(samples: pl.DataFrame) -> pl.DataFrame:
     return aligned
 
 
-def _labels(
-    extract: Extract, name: str, task: TaskConfig, *, is_optional: bool = False
-) -> pl.DataFrame | None:
-    """`subject_id, prediction_time, label.<task>` of one task."""
-    column = LABEL_COLUMNS.get(task.kind)
-    if column is None:
-        supported = ", ".join(LABEL_COLUMNS)
-        raise ConfigError(f"tasks.{name}.kind: {task.kind} is not supported; give {supported}")
-    if task.builder is not None:
-        found = _built(extract, name, task)
-    elif task.labels is not None:
-        if is_optional and not any((extract.path / task.labels).rglob("*.parquet")):
-            return None
-        found = extract.labels(task.labels)
-        _check_subjects(extract, found, where=str(task.labels))
-    return found.select(*KEYS, pl.col(column).cast(pl.Float64).alias(f"label.{name}"))
-
-
-def _built(extract: Extract, name: str, task: TaskConfig) -> pl.DataFrame:
-    builder = TASK_BUILDERS.get(task.builder or "")
-    if builder is None:
-        known = ", ".join(TASK_BUILDERS)
-        raise ConfigError(f"tasks.{name}.builder: there is no {task.builder}; known: {known}")
-    options = pick(task.options, builder)
-    return pl.concat([builder(extract.read_checked(s), **options) for s in extract.shards])
-
-
-def _check_subjects(extract: Extract, labels: pl.DataFrame, *, where: str) -> None:
-    unknown = labels.join(extract.subjects(), on="subject_id", how="anti")
-    if not unknown.is_empty():
-        raise SchemaError(
-            f"{where}: {unknown.height} labels are of {unknown['subject_id'].n_unique()} subjects "
-            "that the extract does not have; check that labels and extract belong together"
-        )
-
-
 def _assemble(
     extract: Extract,
     config: RunConfig,
@@ -176,12 +134,13 @@ def _assemble(
     placed = samples.join(place, on="subject_id", how="left").with_columns(
         pl.col("shard").fill_null(0)
     )
-    for name in config.tasks:
-        column = f"label.{name}"
+    for name, task in config.tasks.items():
         if name in labels:
             placed = placed.join(labels[name], on=KEYS, how="left")
         else:
-            placed = placed.with_columns(pl.lit(None, dtype=pl.Float64).alias(column))
+            placed = placed.with_columns(
+                pl.lit(None, dtype=pl.Float64).alias(column) for column in task.label_columns(name)
+            )
     return placed.sort("shard", *KEYS)
 
 
@@ -224,14 +183,3 @@ def _check_splits(cohort: pl.DataFrame) -> None:
                 f"splits: all tuning samples fall on one half and none on {name}; give more "
                 "subjects the split tuning"
             )
-
-
-def _check_two_classes(cohort: pl.DataFrame, task: str) -> None:
-    labels = cohort.filter(pl.col("split") == "train")[f"label.{task}"].drop_nulls()
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        raise SchemaError(
-            f"tasks.{task}: train has {positives} positive and {negatives} negative labels; "
-            "a task needs both"
-        )

@@ -1,12 +1,15 @@
 """The prepared store of a run: a folder of memory-mapped arrays, complete or not there.
 
 store.json         what it was made from, counts, sizes; no subject identifier
-samples.arrow      subject_id, prediction_time, split, label.<task>, present.<modality>, reason
+samples.arrow      subject_id, prediction_time, split, the columns of labels (`labels.py`),
+                   present.<modality>, reason
 shard-00000/       one folder a shard, the arrays of every modality
 reference.arrow    the samples that the graph may look at; row = row of the embedding memory
 neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]; where edges exist
                    through codes also those and their parts of the weight, [N, K, S]
 fitted/            what was learned from train
+embedded/          a store of its own on the same shards, with the edges that a pretrained network
+                   chooses
 context/           a store of its own: unlabelled contemporaries of another extract
 """
 
@@ -16,7 +19,7 @@ from clinical.errors import ConfigError, SchemaError
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,10 +38,11 @@ __all__ = [
     "Store",
     "draft_of",
     "open_columns",
+    "write_manifest",
     "write_table",
 ]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 3
 MANIFEST = "store.json"
 SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"
@@ -105,6 +109,12 @@ class Store:
         return pl.read_ipc(self.folder / SAMPLES)
 
     @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """[N] something is known of the sample for at least one task."""
+        known = pl.any_horizontal(pl.col("^label\\..*$").is_not_null())
+        return self.samples.select(known).to_series().to_numpy()
+
+    @property
     def n_samples(self) -> int:
         """N."""
         return int(self.manifest["n_samples"])
@@ -153,6 +163,12 @@ class Store:
         if where is None:
             return None
         return self if where == OWN_CONTEXT else Store.open(self.folder / CONTEXT)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write what makes the store in a folder complete."""
+    text = json.dumps(manifest, ensure_ascii=False, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -13,12 +13,16 @@ NOT_A_DEVICE = (
 )
 PATIENT_LEVEL = (
     "Reference embeddings in this bundle are patient-level data: one vector for each training "
-    "sample; where a relation is one in time, its prediction time; where one is about shared "
-    "codes, its rarest codes, which may single a patient out. Subjects appear only as "
+    "sample and network, and another where it has learned links; where a relation is one in time, "
+    "its prediction time; where one is about shared codes, its rarest codes, which may single a "
+    "patient out. Subjects appear only as "
     "salted hashes, which are pseudonyms and not anonymous. "
     "Words and phrases that enough training subjects use can be read from its statistics. Treat "
     "the bundle as you treat the extract it was trained on."
 )
+
+UNCALIBRATED = ("regression", "time_to_event")
+"""Kinds of task whose scores are what the network says."""
 
 
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -37,14 +41,14 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
     for name, members in metrics.get("members", {}).items():
         parts += _members(name, members)
-    parts += _relations(metrics.get("relations", {}))
-    parts += ["## Calibration", *_calibration(metrics.get("calibration", {}))]
+    parts += _relations(metrics.get("relations", {}), config)
+    parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
     parts += ["## Handle with care", PATIENT_LEVEL]
     return "\n\n".join(parts) + "\n"
 
 
 def _purpose(config: Mapping[str, Any]) -> list[str]:
-    tasks = [f"- `{name}`: {task['kind']}" for name, task in config["tasks"].items()]
+    tasks = [f"- `{name}`: {task['kind']}{_about(task)}" for name, task in config["tasks"].items()]
     modalities = ", ".join(config["modalities"])
     relations = ", ".join(config["graph"]["relations"]) or "none"
     window = config["window_hours"]
@@ -60,8 +64,21 @@ def _purpose(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _about(task: Mapping[str, Any]) -> str:
+    """The unit of values, or the hours by which risks are."""
+    if task.get("unit") is not None:
+        return f" (in {task['unit']})"
+    hours = task.get("horizon_hours")
+    if hours is None:
+        return ""
+    each = hours if isinstance(hours, list) else [hours]
+    return f" (risk by {', '.join(f'{hour:g}' for hour in each)} hours)"
+
+
 def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
     name = task["task"] if task.get("class") is None else f"{task['task']}/{task['class']}"
+    if task.get("horizon_hours") is not None:
+        name += f" by {task['horizon_hours']:g} h"
     rows = list(task["metrics"].items())
     beside = any("baseline" in row for _, row in rows)
     header = ["metric", "value (95 % interval)", *(["baseline", "difference"] * beside), "note"]
@@ -76,7 +93,8 @@ def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
         for key in ("without_score", "without_label", "without_baseline")
         if task.get(key)
     ]
-    text = f"{task['n']:,} rows of {task['subjects']:,} subjects, {task['events']:,} with the event"
+    text = f"{task['n']:,} rows of {task['subjects']:,} subjects"
+    text += "" if task["events"] is None else f", {task['events']:,} with the event"
     text += f"; left out: {', '.join(left_out)}." if left_out else "."
     if beside and baseline:
         text += f" Baseline: {baseline}."
@@ -97,7 +115,7 @@ def _members(task: str, members: Mapping[str, Any]) -> list[str]:
     return [f"### {task}: members", f"{text}.", "\n".join(lines)]
 
 
-def _relations(relations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _relations(relations: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]) -> list[str]:
     """Which relations are heard, and what they told when they were tried on train patients."""
     if not relations:
         return []
@@ -115,6 +133,8 @@ def _relations(relations: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "A relation is closed where its neighbours told nothing of train patients, out of fold, "
         "that these did not tell themselves; the gate is the share of its message that is let in."
     )
+    if others := [name for name, task in config["tasks"].items() if task["kind"] != "binary"]:
+        text += f" Here none is closed: what they tell of {', '.join(others)} was not tried."
     return ["## Relations between patients", text, "\n".join(lines)]
 
 
@@ -128,12 +148,21 @@ def _cell(row: Mapping[str, Any], key: str, prefix: str) -> str:
     return format_value(value, low, high, signed=key == "difference")
 
 
-def _calibration(calibration: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _calibration(
+    calibration: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any]
+) -> list[str]:
     if not calibration:
         return ["Scores are uncalibrated."]
-    lines = []
+    tasks = config["tasks"]
+    several = {name for name, task in tasks.items() if task["kind"] == "multiclass"}
+    lines = [
+        f"- `{name}`: uncalibrated, as every {task['kind']} task is"
+        for name, task in tasks.items()
+        if task["kind"] in UNCALIBRATED
+    ]
     for task, fit in calibration.items():
-        text = f"- `{task}`: {fit['kind']}, fitted on {fit['n']:,} samples with {fit['events']:,} "
-        text += "events of the calibrate half"
+        events = "" if task in several else f"with {fit['events']:,} events "
+        text = f"- `{task}`: {fit['kind']}, fitted on {fit['n']:,} samples {events}"
+        text += "of the calibrate half"
         lines.append(text + (f" ({fit['reason']})" if fit["reason"] else ""))
     return ["\n".join(lines)]

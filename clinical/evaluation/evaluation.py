@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from clinical.config import TaskKind
 from clinical.errors import ConfigError
+from clinical.evaluation.judged import Judged
 from clinical.evaluation.metrics import Scored
 from clinical.evaluation.parts import cost_table, format_costs, split_parts
-from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc
-from clinical.evaluation.predictions import Judged, read_judged
-from clinical.evaluation.table import format_table, format_value, metric_rows
+from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc, plot_values
+from clinical.evaluation.predictions import read_judged
+from clinical.evaluation.table import HEADS, format_table, format_value, metric_rows
 from clinical.places import check_no_file
 
 import html
@@ -27,7 +29,12 @@ PLOTS: dict[str, Callable[[Sequence[Drawn], Axes], Axes]] = {
     "pr": plot_pr,
     "calibration": plot_calibration,
 }
-SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 7.0)}
+SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 7.0), "values": (5.0, 5.3)}
+FIGURES: dict[TaskKind, tuple[str, ...]] = {
+    "binary": ("roc", "pr", "calibration"),
+    "regression": ("values",),
+}
+"""Kind of what is judged -> its pictures."""
 INTERVALS = "95 % percentile bootstrap by subject"
 
 
@@ -37,9 +44,10 @@ class Evaluation:
 
     Attributes:
         table: one row a task and metric: task, metric, value, low, high (95 % interval), n,
-            events, note; a `class` column where classes were scored; with a baseline also
-            baseline and difference (model − baseline), each with `_low` and `_high`. A value
-            that is not defined is NaN, and the note says why.
+            events (null where the kind has none), note; a `class` column where classes were
+            scored, null for all together, and `horizon_hours` for time-to-event; with a baseline
+            also baseline and difference (model − baseline), each with `_low` and `_high`. A
+            value that is not defined is NaN, and the note says why.
         judged: the rows behind it, one entry a task (and class).
         resamples, seed: of the bootstrap.
         costs: where the predictions say in `left_out` what they lack, one row a task, part and
@@ -59,13 +67,14 @@ class Evaluation:
         rows = []
         for one in self.judged:
             row: dict[str, Any] = {"task": one.task, "class": one.label_class}
+            row |= {"horizon_hours": one.horizon_hours}
             row |= {"n": len(one.labels), "subjects": len(np.unique(one.subjects))}
             row |= {"events": one.events, "without_score": one.without_score}
             row |= {"without_label": one.without_label}
             if one.baseline is not None:
                 row["without_baseline"] = one.without_baseline
             rows.append(row)
-        return _drop_empty_class(pd.DataFrame(rows))
+        return _tidy(pd.DataFrame(rows))
 
     def display_table(self) -> pd.DataFrame:
         """The table as text for a screen: intervals in brackets, a dash for what is not defined."""
@@ -87,13 +96,10 @@ class Evaluation:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
         tasks = []
         for one, counts in zip(self.judged, _records(self.counts), strict=True):
-            rows = self.table[self.table["task"] == one.task]
-            if "class" in rows and one.label_class is not None:
-                rows = rows[rows["class"] == one.label_class]
             metrics = {}
-            for row in _records(rows):
+            for row in _records(self._rows_of(one)):
                 name = row.pop("metric")
-                ignored = ("task", "class", "n", "events")
+                ignored = (*HEADS, "n", "events")
                 metrics[name] = {key: cell for key, cell in row.items() if key not in ignored}
             tasks.append({**counts, "metrics": metrics})
         content = {
@@ -116,8 +122,15 @@ class Evaluation:
         """Observed frequency against predicted risk of a task, with the scores' histogram."""
         return self._plot("calibration", ax, task)
 
+    def plot_values(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
+        """True against predicted values of a regression task."""
+        return self._plot("values", ax, task)
+
     def save_figures(self, folder: Path) -> list[Path]:
-        """Write `roc.png`, `pr.png` and `calibration.png`, with the task in the name if several."""
+        """Write `roc.png` and so on, as the kind of task has them.
+
+        The name holds the task where there are several, and the class.
+        """
         check_no_file(folder, what="figures", remedy="name a folder for the pictures")
         folder.mkdir(parents=True, exist_ok=True)
         written = []
@@ -125,9 +138,9 @@ class Evaluation:
             suffix = ""
             if len(self.judged) > 1:  # the number keeps two names apart that look alike as files
                 suffix = f"_{place}_{re.sub(r'[^A-Za-z0-9_.-]+', '-', one.name)}"
-            for kind, plot in PLOTS.items():
+            for kind in FIGURES.get(one.kind, ()):
                 figure = Figure(figsize=SIZES[kind], layout="constrained")
-                axes = plot(self._drawn(one), figure.subplots())
+                axes = self._draw(kind, one, figure.subplots())
                 axes.set_title(_title(one))
                 path = folder / f"{kind}{suffix}.png"
                 figure.savefig(path, dpi=150)
@@ -143,10 +156,10 @@ class Evaluation:
             "without_baseline": "without a baseline score",
         }
         lines = []
-        for row in _records(self.counts):
-            name = row["task"] if row.get("class") is None else f"{row['task']}/{row['class']}"
-            text = f"{name}: {row['n']:,} rows of {row['subjects']:,} subjects, "
-            text += f"{row['events']:,} events"
+        for one, row in zip(self.judged, _records(self.counts), strict=True):
+            text = f"{one.name}: {row['n']:,} rows of {row['subjects']:,} subjects"
+            if row["events"] is not None:
+                text += f", {row['events']:,} events"
             absent = [f"{row[key]:,} {what}" for key, what in left_out.items() if row.get(key)]
             lines.append(text + (f"; left out: {', '.join(absent)}" if absent else ""))
         return lines
@@ -165,12 +178,28 @@ class Evaluation:
 
     def _plot(self, kind: str, ax: Axes | None, task: str | None) -> Axes:
         one = self._pick(task)
+        if kind not in (own := FIGURES.get(one.kind, ())):
+            remedy = f"plot_{' or plot_'.join(own)}" if own else "there is none for it"
+            raise ConfigError(f"task: {one.name} is {one.kind}, which has no such plot; {remedy}")
         if ax is None:
             import matplotlib.pyplot as plt  # here: only notebooks need it, and it picks a screen
 
             _, ax = plt.subplots(figsize=SIZES[kind], layout="constrained")
             ax.set_title(_title(one))
+        return self._draw(kind, one, ax)
+
+    def _draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
+        if kind == "values":
+            return plot_values(one.scores, one.labels, ax)
         return PLOTS[kind](self._drawn(one), ax)
+
+    def _rows_of(self, one: Judged) -> pd.DataFrame:
+        """Of the table."""
+        rows = self.table[self.table["task"] == one.task]
+        for head, value in (("class", one.label_class), ("horizon_hours", one.horizon_hours)):
+            if head in rows:
+                rows = rows[rows[head].isna() if value is None else rows[head] == value]
+        return rows
 
     def _pick(self, task: str | None) -> Judged:
         named = {one.name: one for one in self.judged}
@@ -182,9 +211,7 @@ class Evaluation:
         return named[task]
 
     def _drawn(self, one: Judged) -> list[Drawn]:
-        rows = self.table[self.table["task"] == one.task]
-        if one.label_class is not None:
-            rows = rows[rows["class"] == one.label_class]
+        rows = self._rows_of(one)
         sets = [("model", one.scores, ("value", "low", "high"))]
         if one.baseline is not None:
             sets.append(("baseline", one.baseline, ("baseline", "baseline_low", "baseline_high")))
@@ -210,16 +237,19 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Judge risks against what happened, with 95 % bootstrap intervals resampled by subject.
+    """Judge scores against what happened, with 95 % bootstrap intervals resampled by subject.
 
     Args:
-        predictions: columns subject_id, prediction_time, task, score (a risk in 0..1), class
-            where classes are scored (each is judged against the rest), and label (0 or 1)
-            unless `labels` is given. Rows without a score or a label are left out and counted.
+        predictions: columns subject_id, prediction_time, task, score, class where classes are
+            scored, kind (of the task, as in the configuration; without it rows with horizon_hours
+            are time_to_event and all others binary, each class against the rest), and label
+            unless `labels` is given: 0 or 1 for the row's class, the value, or hours, with
+            label_observed. Rows without a score or a label are left out and counted.
             With a column left_out, as `Predictor.leave_out` writes it, the rows where it is null
             are judged, and the others say in `Evaluation.costs` what each part is worth.
-        labels: a frame in MEDS' label schema (subject_id, prediction_time, boolean_value) that
-            takes the place of the column `label`; with a column task where there are several.
+        labels: a frame in MEDS' label schema (subject_id, prediction_time, and boolean_value or
+            what else the kind of task has) that takes the place of the column `label`; with a
+            column task where there are several.
         baseline: other scores for the same samples, in the shape of `predictions`; both are then
             judged on the rows that have both, and the difference gets a paired interval.
         resamples: bootstrap resamples.
@@ -242,17 +272,24 @@ def evaluate(
     costs = None
     if parts:
         found = cost_table(whole, parts, labels, resamples=resamples, seed=seed)
-        costs = _drop_empty_class(found)
-    table = _drop_empty_class(pd.DataFrame(rows))
+        costs = _tidy(found)
+    table = _tidy(pd.DataFrame(rows))
     return Evaluation(table, tuple(judged), resamples, seed, costs)
 
 
 def _title(one: Judged) -> str:
-    return f"{one.name}\n{len(one.labels):,} rows, {one.events:,} event{'s' * (one.events != 1)}"
+    title = f"{one.name}\n{len(one.labels):,} rows"
+    if one.events is not None:
+        title += f", {one.events:,} event{'s' * (one.events != 1)}"
+    return title
 
 
-def _drop_empty_class(table: pd.DataFrame) -> pd.DataFrame:
-    return table if table["class"].notna().any() else table.drop(columns="class")
+def _tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Without class and horizon where no row has one; events are whole numbers, null or not."""
+    empty = [head for head in HEADS if table[head].isna().all()]
+    if table["events"].isna().any():
+        table = table.astype({"events": "Int64"})
+    return table.drop(columns=empty)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

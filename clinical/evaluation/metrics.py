@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+FEW = 10  # below this many events, or non-events, the table says that intervals are wide
 SMALLEST_RISK = 1e-7  # risks are clipped to 1e-7 .. 1 - 1e-7 before a logit is taken
 
 
@@ -38,6 +39,46 @@ class Scored:
     order: NDArray[np.int64]
     ends: NDArray[np.int64]
     logit: Array
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the metrics."""
+        return NAMES
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """Those that say what a part of the model is worth."""
+        return MAIN
+
+    def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
+        """Some metrics [R] by name, for `weights [R, N]`."""
+        return compute(self, weights, metrics)
+
+    def why_undefined(self) -> str:
+        """Why a metric has no value for these scores and labels."""
+        labels = self.labels
+        if not len(labels):
+            return "no labelled scores"
+        if labels.min() == labels.max():
+            return "no negatives" if labels[0] else "no positives"
+        if np.ptp(self.logit) == 0:
+            return "all scores are equal"
+        return "a threshold on the score separates the classes"
+
+    def notes(self, metric: str) -> list[str]:
+        """What to beware of."""
+        events = int(self.labels.sum())
+        others = len(self.labels) - events
+        notes = []
+        if metric.startswith("AUPRC"):
+            notes.append(f"chance: {self.labels.mean():.3f}")
+        if events == 0 or others == 0:
+            notes.append("no negatives" if events else "no positives")
+        elif events < FEW:
+            notes.append(f"only {events} event{'s' * (events > 1)}: wide, rough interval")
+        elif others < FEW:
+            notes.append(f"only {others} non-event{'s' * (others > 1)}: wide, rough interval")
+        return notes
 
     @classmethod
     def of(cls, scores: Array, labels: Array) -> Scored:
@@ -163,6 +204,7 @@ RISK_METRICS: dict[str, Callable[[Scored, Array], Array]] = {
 
 
 NAMES = (*RANKING_METRICS, *RISK_METRICS)
+MAIN = ("AUROC", "AUPRC (average precision)", "scaled Brier", "log loss")
 
 
 def compute(scored: Scored, weights: Array, metrics: Collection[str] = NAMES) -> dict[str, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clinical.errors import SchemaError
 from clinical.evaluation.predictions import read_judged
-from clinical.evaluation.table import format_value, metric_rows
+from clinical.evaluation.table import HEADS, UNDEFINED, format_value, metric_rows
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 LEFT_OUT = "left_out"
-METRICS = ("AUROC", "AUPRC (average precision)", "scaled Brier", "log loss")
 
 
 def split_parts(
@@ -53,8 +52,8 @@ def cost_table(
     """One row a task, part and metric; every part meets the same resamples of the bootstrap.
 
     Returns:
-        task, class, left_out, metric, whole, without, difference (whole − without, paired) with
-        `_low` and `_high`, n, events, note.
+        task, class, horizon_hours, left_out, metric, whole, without, difference (whole − without,
+        paired) with `_low` and `_high`, n, events, note.
     """
     rows: list[dict[str, Any]] = []
     for part, less in parts.items():
@@ -62,7 +61,7 @@ def cost_table(
         for judged in read_judged(whole, labels, less, beside=name):
             generator = np.random.default_rng(seed)
             found = metric_rows(
-                judged, resamples=resamples, generator=generator, metrics=METRICS, beside=name
+                judged, resamples=resamples, generator=generator, only_main=True, beside=name
             )
             rows += [_as_cost(row, part) for row in found]
     table = pd.DataFrame(rows)
@@ -72,7 +71,7 @@ def cost_table(
 
 def format_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """The table as text for people, as `format_table` writes metrics."""
-    heads = [column for column in ("task", "class", LEFT_OUT, "metric") if column in costs]
+    heads = [column for column in (*HEADS, LEFT_OUT, "metric") if column in costs]
     shown = costs[heads].copy()
     for column in ("whole", "without"):
         shown[column] = [format_value(value, np.nan, np.nan) for value in costs[column]]
@@ -80,11 +79,12 @@ def format_costs(costs: pd.DataFrame) -> pd.DataFrame:
         costs["difference"], costs["difference_low"], costs["difference_high"], strict=True
     )
     shown["difference (95 % interval)"] = [format_value(*one, signed=True) for one in intervals]
-    return shown.assign(n=costs["n"], events=costs["events"], note=costs["note"])
+    events = costs["events"].astype(object).where(costs["events"].notna(), UNDEFINED)
+    return shown.assign(n=costs["n"], events=events, note=costs["note"])
 
 
 def _as_cost(row: Mapping[str, Any], part: str) -> dict[str, Any]:
-    first = {"task": row["task"], "class": row["class"], LEFT_OUT: part, "metric": row["metric"]}
+    first = {head: row[head] for head in HEADS} | {LEFT_OUT: part, "metric": row["metric"]}
     last = {
         key: row[key]
         for key in ("difference", "difference_low", "difference_high", "n", "events", "note")

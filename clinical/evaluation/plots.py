@@ -148,6 +148,19 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     return ax
 
 
+def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
+    """True against predicted values, both axes alike."""
+    ax.set(xlabel="Predicted value", ylabel="True value")
+    if not len(labels):
+        return ax
+    ends = (min(scores.min(), labels.min()), max(scores.max(), labels.max()))
+    ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="ideal")
+    ax.plot(scores, labels, linestyle="", marker="o", markersize=3, alpha=0.5, color=BLUE)
+    ax.grid(alpha=0.25)
+    _legend(ax, "upper left")
+    return ax
+
+
 def bin_frequencies(scored: Scored, subjects: NDArray[np.int64]) -> Bins:
     """Groups of about equal size by score: at most ten, of at least 20 rows where possible."""
     scores, labels = scored.scores, scored.labels

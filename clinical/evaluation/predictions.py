@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
+from clinical.config import TaskKind
 from clinical.errors import SchemaError
+from clinical.evaluation.judged import Judged
 
-from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 SAMPLE = ["subject_id", "prediction_time"]
-KEY = [*SAMPLE, "task", "class"]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The rows of one task (and class) that have a score and a label, and how many have not.
-
-    Attributes:
-        task, label_class: what is predicted; `label_class` is None unless classes are scored.
-        subjects: [N] whose row it is.
-        scores, labels: [N] risks in 0..1, and 0.0 or 1.0.
-        baseline: [N] the baseline's risks for the same rows, None without a baseline.
-        without_score, without_label, without_baseline: rows left out, each counted once, for the
-            first reason in this order.
-    """
-
-    task: str
-    label_class: str | None
-    subjects: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.float64]
-    baseline: NDArray[np.float64] | None
-    without_score: int
-    without_label: int
-    without_baseline: int
-
-    @property
-    def name(self) -> str:
-        """The task, with the class behind a slash where there is one."""
-        return self.task if self.label_class is None else f"{self.task}/{self.label_class}"
-
-    @property
-    def events(self) -> int:
-        """Rows labelled 1."""
-        return int(self.labels.sum())
+KEY = [*SAMPLE, "task", "class", "horizon_hours"]
+KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+TRUTH = {
+    "binary": ("boolean_value",),
+    "regression": ("float_value",),
+    "multiclass": ("categorical_value",),
+    "time_to_event": ("float_value", "boolean_value"),
+}
+"""Kind of task -> the columns of MEDS labels with its truth."""
 
 
 def read_judged(
@@ -55,21 +31,24 @@ def read_judged(
     *,
     beside: str = "baseline",
 ) -> list[Judged]:
-    """One `Judged` for each task and class, in the order of the predictions.
+    """One `Judged` for each task, horizon and class, in the order of the predictions.
+
+    Of several classes there is one for all together, then one for each against the rest.
 
     Args:
         predictions, labels, baseline: as for `evaluate`.
         beside: what errors call the baseline.
 
     Raises:
-        SchemaError: a column is missing or of the wrong type, a row is there twice, a score is
-            outside 0..1, a label is neither 0 nor 1, or a label has no prediction.
+        SchemaError: a column is missing or of the wrong type, a row is there twice, a score or a
+            label is none of its kind of task, or a label has no prediction.
     """
     rows = _read_scores(predictions, "predictions")
     if labels is not None:
         rows = _join_labels(rows, labels)
     elif "label" in predictions:
         rows["label"] = _numbers(predictions["label"], "predictions", "label")
+        rows["observed"] = _observed(predictions, rows["kind"] == "time_to_event")
     else:
         raise SchemaError(
             "predictions: there is no column 'label'; give --labels FILE_OR_FOLDER (in Python "
@@ -77,7 +56,8 @@ def read_judged(
         )
     if baseline is not None:
         rows = _join_baseline(rows, _read_scores(baseline, beside))
-    judged = [_judged(group) for _, group in rows.groupby(["task", "class"], sort=False)]
+    tasks = rows.groupby(["task", "horizon_hours"], sort=False, dropna=False)
+    judged = [one for _, group in tasks for one in _judged_task(group)]
     if not sum(len(part.labels) for part in judged):
         all_of = "a score, a label" + ("" if baseline is None else f" and a score in the {beside}")
         raise SchemaError(
@@ -87,26 +67,61 @@ def read_judged(
 
 
 def _read_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """`KEY` and `score` with settled types; an absent or null class is an empty text."""
+    """`KEY`, kind and score with settled types; an absent or null class is an empty text."""
     _require(table, name, [*SAMPLE, "task", "score"])
-    if "horizon_hours" in table and (timed := int(table["horizon_hours"].notna().sum())):
-        raise SchemaError(
-            f"{name}: {timed} rows have horizon_hours (time-to-event); evaluate judges risks with "
-            "a yes-or-no label; leave those rows out"
-        )
     rows = _read_samples(table, name)
     rows["task"] = _texts(table, name, "task")
     classes = table["class"] if "class" in table else pd.Series([None] * len(table))
     # As an array: the index of a user's table says nothing, and may repeat.
     rows["class"] = np.where(classes.notna(), classes.astype(str), "").astype(object)
     rows["score"] = _numbers(table["score"], name, "score")
-    outside = int(((rows["score"] < 0) | (rows["score"] > 1)).sum())
+    rows["horizon_hours"] = np.nan
+    if "horizon_hours" in table:
+        rows["horizon_hours"] = _numbers(table["horizon_hours"], name, "horizon_hours")
+    rows["kind"] = _kinds(table, rows, name)
+    is_risk = rows["kind"] != "regression"
+    outside = int((is_risk & ((rows["score"] < 0) | (rows["score"] > 1))).sum())
     if outside:
         raise SchemaError(
-            f"{name}: {outside} scores are outside 0 to 1; evaluate judges probabilities"
+            f"{name}: {outside} scores are outside 0 to 1; evaluate judges probabilities, or "
+            "values where a column kind says regression"
         )
     _refuse_repeats(rows, KEY, name)
     return rows
+
+
+def _kinds(table: pd.DataFrame, rows: pd.DataFrame, name: str) -> NDArray[np.object_]:
+    """[N] kind of each row's task; where nothing says it, from what the row has."""
+    timed = rows["horizon_hours"].notna()
+    guessed = np.where(timed, "time_to_event", "binary").astype(object)
+    if "kind" not in table:
+        return guessed
+    said = table["kind"].notna().to_numpy()
+    kinds = np.where(said, table["kind"].astype(str), guessed).astype(object)
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise SchemaError(
+            f"{name}: kind says {', '.join(unknown[:3])}; known are {', '.join(KINDS)}"
+        )
+    if wrong := int((timed != (kinds == "time_to_event")).sum()):
+        raise SchemaError(
+            f"{name}: in {wrong} rows kind and horizon_hours contradict each other; "
+            "time_to_event has a horizon, and no other kind has one"
+        )
+    if mixed := int((rows.assign(kind=kinds).groupby("task")["kind"].nunique() > 1).sum()):
+        raise SchemaError(f"{name}: {mixed} tasks have more than one kind; name them apart")
+    return kinds
+
+
+def _observed(table: pd.DataFrame, is_timed: pd.Series) -> NDArray[np.float64]:
+    """[N] 1 where the event was observed, 0 if censored; NaN where neither is asked."""
+    if "label_observed" in table:
+        return _numbers(table["label_observed"], "predictions", "label_observed")
+    if n_timed := int(is_timed.sum()):
+        raise SchemaError(
+            f"predictions: {n_timed} rows have horizon_hours (time-to-event), and there is no "
+            "column label_observed to tell events from censored rows; add it"
+        )
+    return np.full(len(table), np.nan)
 
 
 def _read_samples(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -133,13 +148,15 @@ def _read_samples(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _join_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the labels' `boolean_value` as `label`, NaN where there is none."""
-    _require(labels, "labels", [*SAMPLE, "boolean_value"])
-    if (rows["class"] != "").any():
+    """Rows with `label` and `observed` from MEDS' columns, NaN where there is none."""
+    kinds = set(rows["kind"])
+    if "multilabel" in kinds or ((rows["class"] != "") & (rows["kind"] == "binary")).any():
         raise SchemaError(
             "labels: a frame of labels can't tell classes apart; put a column 'label' (0 or 1 for "
             "the row's class) into the predictions"
         )
+    columns = sorted({column for kind in kinds for column in TRUTH[kind]})
+    _require(labels, "labels", [*SAMPLE, *columns])
     truth = _read_samples(labels, "labels")
     on = SAMPLE
     if "task" in labels:
@@ -148,38 +165,57 @@ def _join_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
         raise SchemaError(
             f"labels: the predictions hold {rows['task'].nunique()} tasks; add a column 'task'"
         )
-    truth["label"] = _numbers(labels["boolean_value"], "labels", "boolean_value")
+    for column in columns:
+        is_text = column == "categorical_value"
+        truth[column] = labels[column] if is_text else _numbers(labels[column], "labels", column)
     _refuse_repeats(truth, on, "labels")
     joined = rows.merge(truth, on=on, how="left", validate="many_to_one")
-    known = truth.merge(rows[on], on=on, how="inner")
+    known = truth.merge(rows[on].drop_duplicates(), on=on, how="inner")
     if unknown := len(truth) - len(known):
         raise SchemaError(
             f"labels: {unknown} of {len(truth)} labels are for a sample (subject_id, "
             "prediction_time) that the predictions don't hold; keep only labels of scored samples"
         )
-    return joined
+    joined["label"] = np.nan
+    joined["observed"] = np.nan
+    for kind in kinds:
+        at, first = joined["kind"] == kind, joined[TRUTH[kind][0]]
+        if kind == "multiclass":
+            # A class without a row is one that the model doesn't know.
+            pairs = set(zip(joined["task"], joined["class"], strict=True))
+            is_known = [pair in pairs for pair in zip(joined["task"], first, strict=True)]
+            first = (joined["class"] == first).astype(float).where(np.array(is_known))
+        joined.loc[at, "label"] = first[at]
+        if kind == "time_to_event":
+            joined.loc[at, "observed"] = joined.loc[at, "boolean_value"]
+    return joined.drop(columns=columns)
 
 
 def _join_baseline(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    other = baseline.rename(columns={"score": "baseline"})
+    other = baseline.rename(columns={"score": "baseline"}).drop(columns="kind")
     return rows.merge(other, on=KEY, how="left", validate="one_to_one")
 
 
-def _judged(rows: pd.DataFrame) -> Judged:
-    """The rows of one task and class that can be judged."""
-    task, label_class = str(rows["task"].iloc[0]), str(rows["class"].iloc[0])
+def _judged_task(rows: pd.DataFrame) -> list[Judged]:
+    """Of one task and horizon."""
+    kind = rows["kind"].iloc[0]
+    together = [_judged_classes(rows, kind)] if kind in ("multiclass", "multilabel") else []
+    apart = rows.groupby("class", sort=False)
+    return together + [_judged(group, "binary" if together else kind) for _, group in apart]
+
+
+def _judged(rows: pd.DataFrame, kind: TaskKind) -> Judged:
+    """The rows of one task, horizon and class that can be judged."""
+    is_timed = kind == "time_to_event"
     has_score, has_label = rows["score"].notna(), rows["label"].notna()
+    if is_timed:
+        has_label &= rows["observed"].notna()
     has_baseline = rows["baseline"].notna() if "baseline" in rows else has_score
     usable = rows[has_score & has_label & has_baseline]
-    wrong = int((~rows.loc[has_label, "label"].isin([0.0, 1.0])).sum())
-    if wrong:
-        raise SchemaError(
-            f"predictions: {wrong} labels of task {task!r} are neither 0 nor 1; evaluate judges "
-            "risks with a yes-or-no label; leave that task out"
-        )
+    _check_labels(rows.loc[has_label, "label"], kind, str(rows["task"].iloc[0]))
     return Judged(
-        task=task,
-        label_class=label_class or None,
+        task=str(rows["task"].iloc[0]),
+        label_class=str(rows["class"].iloc[0]) or None,
         subjects=usable["subject_id"].to_numpy(),
         scores=usable["score"].to_numpy(),
         labels=usable["label"].to_numpy(),
@@ -187,7 +223,61 @@ def _judged(rows: pd.DataFrame) -> Judged:
         without_score=int((~has_score).sum()),
         without_label=int((has_score & ~has_label).sum()),
         without_baseline=int((has_score & has_label & ~has_baseline).sum()),
+        kind=kind,
+        observed=usable["observed"].to_numpy() == 1 if is_timed else None,
+        horizon_hours=float(rows["horizon_hours"].iloc[0]) if is_timed else None,
     )
+
+
+def _judged_classes(rows: pd.DataFrame, kind: TaskKind) -> Judged:
+    """The samples of one task that can be judged by all their classes together."""
+    task, names = str(rows["task"].iloc[0]), list(dict.fromkeys(rows["class"]))
+    # Of many samples at once: a row a sample, a column a class.
+    wide = {
+        column: rows.pivot(index=SAMPLE, columns="class", values=column)[names].to_numpy()
+        for column in ("score", "label", "baseline")
+        if column in rows
+    }
+    subjects = rows.pivot(index=SAMPLE, columns="class", values="score").index.get_level_values(0)
+    labels = wide["label"]
+    _check_labels(rows["label"].dropna(), kind, task)
+    known = ~np.isnan(labels)
+    has_label = known.any(axis=1) if kind == "multilabel" else known.all(axis=1)
+    if kind == "multiclass" and (wrong := int((labels[has_label].sum(axis=1) != 1).sum())):
+        raise SchemaError(
+            f"predictions: {wrong} samples of task {task!r} have none or several classes labelled "
+            "1; multiclass has exactly one, multilabel any number"
+        )
+    has_score = ~np.isnan(wide["score"]).any(axis=1)
+    has_baseline = has_score
+    if "baseline" in wide:
+        has_baseline = ~np.isnan(wide["baseline"]).any(axis=1)
+    usable = has_score & has_label & has_baseline
+    return Judged(
+        task=task,
+        label_class=None,
+        subjects=subjects.to_numpy()[usable],
+        scores=wide["score"][usable],
+        labels=labels[usable],
+        baseline=wide["baseline"][usable] if "baseline" in wide else None,
+        without_score=int((~has_score).sum()),
+        without_label=int((has_score & ~has_label).sum()),
+        without_baseline=int((has_score & has_label & ~has_baseline).sum()),
+        kind=kind,
+    )
+
+
+def _check_labels(labels: pd.Series, kind: TaskKind, task: str) -> None:
+    if kind == "time_to_event" and (wrong := int((labels < 0).sum())):
+        raise SchemaError(
+            f"predictions: {wrong} labels of task {task!r} are negative hours; leave them out"
+        )
+    is_yes_or_no = kind not in ("time_to_event", "regression")
+    if is_yes_or_no and (wrong := int((~labels.isin([0.0, 1.0])).sum())):
+        raise SchemaError(
+            f"predictions: {wrong} labels of task {task!r} are neither 0 nor 1; evaluate judges "
+            "risks with a yes-or-no label, or values where a column kind says regression"
+        )
 
 
 def _require(table: pd.DataFrame, name: str, columns: list[str]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from clinical.evaluation.bootstrap import Interval, bootstrap, percentile_interval
-from clinical.evaluation.metrics import NAMES, Scored, compute
-from clinical.evaluation.predictions import Judged
+from clinical.evaluation.judged import Judged, Marked
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FEW = 10  # below this many events, or non-events, the table says that intervals are wide
 UNDEFINED = "–"
+HEADS = ("task", "class", "horizon_hours")
+"""What tells apart the groups of rows that are judged together."""
 NO_INTERVAL = Interval(np.nan, np.nan, 0)
 
 
@@ -26,7 +26,7 @@ def metric_rows(
     *,
     resamples: int,
     generator: np.random.Generator,
-    metrics: Sequence[str] = NAMES,
+    only_main: bool = False,
     beside: str = "baseline",
 ) -> list[dict[str, Any]]:
     """One row a metric for one task; with a baseline, its values and the paired difference too.
@@ -34,12 +34,13 @@ def metric_rows(
     Args:
         judged: scores and labels.
         resamples, generator: of the bootstrap.
-        metrics: which of `NAMES`.
+        only_main: leave out all metrics but those that say what a part of a model is worth.
         beside: what notes call the baseline.
     """
-    scored = [Scored.of(judged.scores, judged.labels)]
+    scored = [judged.marked(judged.scores)]
     if judged.baseline is not None:
-        scored.append(Scored.of(judged.baseline, judged.labels))
+        scored.append(judged.marked(judged.baseline))
+    metrics = scored[0].main if only_main else scored[0].names
     points, draws = _values(scored, judged.subjects, metrics, resamples, generator)
     has_subjects = len(np.unique(judged.subjects)) > 1
     rows = []
@@ -47,7 +48,8 @@ def metric_rows(
         value = float(points[0][name][0])
         interval = _interval(value, draws[0][name], has_subjects)
         notes = _notes(name, scored[0], value, interval, resamples)
-        row: dict[str, Any] = {"task": judged.task, "class": judged.label_class, "metric": name}
+        row: dict[str, Any] = {"task": judged.task, "class": judged.label_class}
+        row |= {"horizon_hours": judged.horizon_hours, "metric": name}
         row |= {"value": value, "low": interval.low, "high": interval.high}
         if len(scored) > 1:
             other = float(points[1][name][0])
@@ -57,27 +59,15 @@ def metric_rows(
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
             if np.isnan(other) and not np.isnan(value):
-                notes.append(f"{beside} not defined ({why_undefined(scored[1])})")
+                notes.append(f"{beside} not defined ({scored[1].why_undefined()})")
         row |= {"n": len(judged.labels), "events": judged.events, "note": "; ".join(notes)}
         rows.append(row)
     return rows
 
 
-def why_undefined(scored: Scored) -> str:
-    """Why a metric has no value for these scores and labels."""
-    labels = scored.labels
-    if not len(labels):
-        return "no labelled scores"
-    if labels.min() == labels.max():
-        return "no negatives" if labels[0] else "no positives"
-    if np.ptp(scored.logit) == 0:
-        return "all scores are equal"
-    return "a threshold on the score separates the classes"
-
-
 def format_table(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text for people: three decimals, intervals in brackets, no NaN."""
-    shown = table[[column for column in ("task", "class", "metric") if column in table]].copy()
+    shown = table[[column for column in HEADS if column in table]].assign(metric=table["metric"])
     for column, title in {
         "value": "value (95 % interval)",
         "baseline": "baseline",
@@ -89,7 +79,8 @@ def format_table(table: pd.DataFrame) -> pd.DataFrame:
             shown[title] = [
                 format_value(*numbers, signed=column == "difference") for numbers in parts
             ]
-    return shown.assign(n=table["n"], events=table["events"], note=table["note"])
+    events = table["events"].astype(object).where(table["events"].notna(), UNDEFINED)
+    return shown.assign(n=table["n"], events=events, note=table["note"])
 
 
 def format_value(
@@ -110,7 +101,7 @@ def format_value(
 
 
 def _values(
-    scored: list[Scored],
+    scored: list[Marked],
     subjects: NDArray[np.int64],
     metrics: Sequence[str],
     resamples: int,
@@ -122,12 +113,12 @@ def _values(
         return absent, absent
     ones = np.ones((1, len(subjects)))
     draws = bootstrap(
-        [partial(compute, one, metrics=metrics) for one in scored],
+        [partial(one.compute, metrics=metrics) for one in scored],
         subjects,
         resamples=resamples,
         generator=generator,
     )
-    return [compute(one, ones, metrics) for one in scored], draws
+    return [one.compute(ones, metrics) for one in scored], draws
 
 
 def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:
@@ -138,21 +129,11 @@ def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:
 
 
 def _notes(
-    name: str, scored: Scored, value: float, interval: Interval, resamples: int
+    name: str, scored: Marked, value: float, interval: Interval, resamples: int
 ) -> list[str]:
     if np.isnan(value):
-        return [f"not defined ({why_undefined(scored)})"]
-    events = int(scored.labels.sum())
-    others = len(scored.labels) - events
-    notes = []
-    if name.startswith("AUPRC"):
-        notes.append(f"chance: {scored.labels.mean():.3f}")
-    if events == 0 or others == 0:
-        notes.append("no negatives" if events else "no positives")
-    elif events < FEW:
-        notes.append(f"only {events} event{'s' * (events > 1)}: wide, rough interval")
-    elif others < FEW:
-        notes.append(f"only {others} non-event{'s' * (others > 1)}: wide, rough interval")
+        return [f"not defined ({scored.why_undefined()})"]
+    notes = scored.notes(name)
     if interval.low == interval.high:
         notes.append("every resample gives the same value")
     if interval == NO_INTERVAL:

@@ -1,13 +1,16 @@
 """Classical models on a prepared store: the experts of a run, and the baseline beside it."""
 
+from clinical.answers import Answer, Multiclass
 from clinical.calibration import sigmoid
+from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
 from clinical.experts import EXPERTS, Expert
-from clinical.experts.baseline import baseline_scores
+from clinical.experts.baseline import TreeKind, baseline_scores
 from clinical.experts.lightgbm import LightGBM
 from clinical.experts.tabular import Tabulator
+from clinical.prediction_table import long_frame, together
 
 import logging
 from collections.abc import Mapping
@@ -34,8 +37,7 @@ class Flat:
     @classmethod
     def of(cls, config: RunConfig, store: Store, rows: np.ndarray) -> "Flat":
         """Of the samples whose labels are learned, and of `rows`."""
-        labels = np.stack([store_labels(store, task) for task in config.tasks])
-        known = ~np.isnan(labels).all(axis=0)
+        known = store.is_labelled
         train = learned_rows(config, store)
         loader = make_loader(
             store.folder,
@@ -56,7 +58,7 @@ class Flat:
 
 
 def store_labels(store: Store, task: str) -> np.ndarray:
-    """[N] the store's labels of a task, NaN where unknown."""
+    """[N] the store's labels of a binary task, NaN where unknown."""
     labels: np.ndarray = store.samples[f"label.{task}"].to_numpy().astype(np.float64)
     return labels
 
@@ -70,12 +72,12 @@ def learned_rows(config: RunConfig, store: Store) -> np.ndarray:
 
 
 def fit_experts(config: RunConfig, store: Store, flat: Flat) -> dict[str, dict[str, Expert]]:
-    """Each expert on the samples with a label to learn, for each task."""
+    """Each expert on the samples with a label to learn, for each binary task."""
     train = learned_rows(config, store)
     fitted: dict[str, dict[str, Expert]] = {}
     for name in config.experts:
         fitted[name] = {}
-        for task in config.tasks:
+        for task in config.binary_tasks:
             labels = store_labels(store, task)
             known = train[~np.isnan(labels[train])]
             fitted[name][task] = EXPERTS[name].fit(
@@ -96,33 +98,47 @@ def baseline_predictions(
     experts: Mapping[str, Mapping[str, Expert]],
 ) -> pd.DataFrame:
     """Trees on flat features of the same inputs and labels, in the predictions' shape."""
-    train, samples = learned_rows(config, store), store.samples[rows]
+    samples, answers = store.samples[rows], store.fitted.answers(config)
     frames = []
-    for task in config.tasks:
-        labels = store_labels(store, task)
-        known = train[~np.isnan(labels[train])]
-        fitted = [tasks[task] for tasks in experts.values() if isinstance(tasks[task], LightGBM)]
-        if fitted:  # the baseline would fit the same trees, from the same seed
-            scores = sigmoid(fitted[0].logit(flat[rows]))
+    for task, answer in answers.items():
+        own = [e for tasks in experts.values() if isinstance(e := tasks.get(task), LightGBM)]
+        if own:  # the baseline would fit the same trees, from the same seed
+            scores = sigmoid(own[0].logit(flat[rows]))[:, None]
         else:
-            scores = baseline_scores(
-                flat[known],
-                labels[known],
-                flat[rows],
-                seed=config.seed,
-                threads=config.trainer.threads or 1,
-            )
-        frames.append(
-            pd.DataFrame(
-                {
-                    "subject_id": samples["subject_id"].to_numpy(),
-                    "prediction_time": samples["prediction_time"].to_numpy(),
-                    "task": task,
-                    "class": pd.Series([None] * len(rows), dtype="string"),
-                    "horizon_hours": np.nan,
-                    "score": np.where(samples["reason"].is_null().to_numpy(), scores, np.nan),
-                    "label": labels[rows],
-                }
-            )
+            scores = _baseline(config, store, rows, flat, task, answer)
+        frames.append(long_frame(config, answer, task, samples, scores))
+    return together(frames)
+
+
+def _baseline(
+    config: RunConfig, store: Store, rows: np.ndarray, flat: Flat, task: str, answer: Answer
+) -> np.ndarray:
+    """[n, R] the baseline's scores of a task for `rows`.
+
+    Yes-or-no answers get trees each: of a time-to-event task those who are known to have had the
+    event by the horizon, or not.
+    """
+    train = learned_rows(config, store)
+    labels = label_array(store.samples, task, config.tasks[task])[train]
+
+    def fit(truth: np.ndarray, kind: TreeKind) -> np.ndarray:
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) < 2:  # such as no event by the first of several horizons
+            return np.full(len(rows), truth[known].mean())
+        return baseline_scores(
+            flat[train[known]],
+            truth[known],
+            flat[rows],
+            kind=kind,
+            seed=config.seed,
+            threads=config.trainer.threads or 1,
         )
-    return pd.concat(frames, ignore_index=True)
+
+    outcomes = answer.outcomes(labels)
+    if outcomes is not None:
+        return np.stack([fit(truth, "binary") for truth in outcomes.T], axis=1)
+    if isinstance(answer, Multiclass):
+        scores = fit(labels[:, 0], "multiclass")
+        # The last classes may have no train sample with anything visible.
+        return np.pad(scores, ((0, 0), (0, len(answer.names) - scores.shape[1])))
+    return fit(labels[:, 0], "regression")[:, None]

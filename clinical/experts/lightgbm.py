@@ -5,7 +5,7 @@ from clinical.experts.trees import Trees
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,6 +19,25 @@ SUFFIX = ".txt"
 def smallest_leaf(n_samples: int) -> int:
     """Samples of a leaf; a quarter of very few, since no tree could split otherwise."""
     return min(MIN_LEAF, max(1, n_samples // 4))
+
+
+def tree_parameters(n_samples: int, *, seed: int, threads: int) -> dict[str, Any]:
+    """Of LightGBM, for yes-or-no labels."""
+    return {
+        "objective": "binary",
+        "learning_rate": LEARNING_RATE,
+        "num_leaves": 15,
+        "min_data_in_leaf": smallest_leaf(n_samples),
+        "feature_fraction": 0.3,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambda_l2": 1.0,
+        "seed": seed % 2**31,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": threads,
+        "verbosity": -1,
+    }
 
 
 @dataclass(frozen=True)
@@ -64,21 +83,7 @@ class LightGBM:
         cls.check()
         import lightgbm
 
-        parameters = {
-            "objective": "binary",
-            "learning_rate": LEARNING_RATE,
-            "num_leaves": 15,
-            "min_data_in_leaf": smallest_leaf(len(labels)),
-            "feature_fraction": 0.3,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "lambda_l2": 1.0,
-            "seed": seed % 2**31,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": threads,
-            "verbosity": -1,
-        }
+        parameters = tree_parameters(len(labels), seed=seed, threads=threads)
         data = lightgbm.Dataset(features, label=labels)
         booster = lightgbm.train(parameters, data, num_boost_round=TREES)
         return cls.read(booster.model_to_string())

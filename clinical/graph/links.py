@@ -35,6 +35,23 @@ class LinkHead(nn.Module):
         return fit + self.popularity + self.bias
 
 
+class PairHead(nn.Module):
+    """How well references fit a sample as its neighbours, as logits among candidates.
+
+    Args:
+        width: D of the aspect, and of the memory's rows.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+
+    def forward(self, aspect: Tensor, rows: Tensor) -> Tensor:
+        """[E, C], of aspects [E, D] and the candidates' rows of the memory [E, C, D]."""
+        fit = torch.einsum("ed,ecd->ec", self.project(aspect), rows)
+        return fit / math.sqrt(rows.shape[2])
+
+
 def link_aspect(relations: Mapping[str, str], modalities: Sequence[str]) -> str | None:
     """The aspect that is asked for a patient's codes.
 

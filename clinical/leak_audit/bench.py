@@ -108,7 +108,7 @@ class Bench:
         return Excerpt.of(
             self.extract,
             self.drawn,
-            labels=dict.fromkeys(task.labels for task in tasks if task.labels is not None),
+            labels=dict.fromkeys(folder for task in tasks for folder in task.folders),
             edges=[name for name, relation in self.relations.items() if relation.from_table],
         )
 
@@ -170,12 +170,14 @@ def laid_bare(predictor: Predictor) -> Predictor:
     """The same model without calibration, and without worker processes for so few samples.
 
     A calibration can be flat, and would then hide that a score moved. Without a difference before
-    it there is none behind it.
+    it there is none behind it. Values are left in standard deviations: in a unit in which all of
+    them are tiny, none would seem to move.
     """
     config = predictor.bundle.config
     trainer = config.trainer.model_copy(update={"workers": 0})
     config = config.model_copy(update={"trainer": trainer})
-    return Predictor(replace(predictor.bundle, config=config, calibration={}))
+    answers = {task: answer.laid_bare for task, answer in predictor.bundle.answers.items()}
+    return Predictor(replace(predictor.bundle, config=config, calibration={}, answers=answers))
 
 
 @contextmanager

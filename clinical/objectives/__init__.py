@@ -3,7 +3,13 @@
 from clinical.batch import ClinicalBatch, CodeSet
 from clinical.objectives.blocks import Forecast, Presence
 from clinical.objectives.edges import MaskedEdges
-from clinical.objectives.objective import Loss, ModelOutputs, Objective, SizedModel
+from clinical.objectives.objective import (
+    Loss,
+    ModelOutputs,
+    Objective,
+    ReferenceEdges,
+    SizedModel,
+)
 from clinical.objectives.patches import MaskedPatches
 from clinical.objectives.shared_codes import without_codes
 from clinical.objectives.tokens import MaskedTokens
@@ -20,6 +26,7 @@ __all__ = [
     "Loss",
     "ModelOutputs",
     "Objective",
+    "ReferenceEdges",
     "SizedModel",
     "drop_edges_by_hidden_codes",
     "drop_fed_relations",
@@ -76,8 +83,10 @@ def drop_edges_by_hidden_codes(
     if not isinstance(codes, CodeSet) or not isinstance(whole, CodeSet):
         return batch
     hidden = whole.mask & ~codes.mask
+    # Of the lists as they were: one that lost an edge to another objective still was a full one.
     neighbours = {
-        n: without_codes(edges, whole.code, hidden) for n, edges in batch.neighbours.items()
+        name: without_codes(before.neighbours[name], whole.code, hidden).keep(edges.rows >= 0)
+        for name, edges in batch.neighbours.items()
     }
     for relation, rows in key_codes.items():
         is_key = torch.isin(whole.code, rows.to(whole.code.device))

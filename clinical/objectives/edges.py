@@ -1,124 +1,92 @@
-"""Masked code edges: hide some of a patient's codes, tell them from codes the patient lacks."""
+"""Masked edges of the graph: between patients and codes, and between patients."""
 
-from clinical.batch import ClinicalBatch, CodeSet
-from clinical.encoders.ontology import Ontology, owned
-from clinical.graph.links import popularity
+from clinical.batch import ClinicalBatch
+from clinical.errors import ConfigError
+from clinical.objectives.code_edges import HiddenCodes, MaskedCodes
 from clinical.objectives.objective import (
     Loss,
     ModelOutputs,
     Objective,
+    ReferenceEdges,
     SizedModel,
     add_parts,
     check_share,
-    container_of,
     sizes_of,
-    uniform,
 )
+from clinical.objectives.patient_edges import HiddenPatients, MaskedPatients
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 @dataclass(frozen=True)
 class HiddenEdges:
-    """Pairs of samples and codes to judge.
+    """What to judge.
 
     Attributes:
-        exists: [B, V] bool, the sample has the code, and it is hidden.
-        lacking: [B, V] bool, the sample lacks the code.
+        codes: None without the modality.
+        patients: relation -> its hidden edges.
     """
 
-    exists: Tensor
-    lacking: Tensor
+    codes: HiddenCodes | None
+    patients: Mapping[str, HiddenPatients]
 
 
 class MaskedEdges(Objective):
-    """Hide codes with their descendants in the ontology, predict which existed.
+    """Hide edges that lead to a sample, predict which existed.
 
-    A hidden code that leaves its special cases visible would be no question, so they go with
-    it. Every code that a sample lacks is judged beside those hidden from it: the siblings of its
-    codes, the common ones and those of patients like it are among them, and no choice of a few
-    has to be corrected for. An ancestor of a code that the sample has is not called absent, nor
-    is anything judged of a sample without codes.
-
-    The model's log odds are of having a code. Of the codes which are not visible a sample has one
-    with the odds of it being hidden, divided by the share that is hidden; so that share is added
-    here, and what a patient likely lacks is read off the model as it is. The loss is in units of
-    what the codes' popularity alone would have, so 1 at the start.
+    Those to its codes, where there is the modality `codes` (`MaskedCodes`), and those to patients
+    in each relation (`MaskedPatients`).
 
     Args:
-        model: of whose sizes the decoder is.
-        share: of each sample's codes hidden.
+        model: of whose sizes the decoders are.
+        share: of each sample's codes, and of the pairs of subjects, that is hidden.
+        candidates: references among which the neighbour of a hidden edge is to be found.
 
     Raises:
-        ConfigError: no modality `codes`, or a share outside 0 to 1.
+        ConfigError: neither codes nor a relation, a share outside 0 to 1, or fewer than two
+            candidates.
     """
 
     hides: ClassVar[frozenset[str]] = frozenset({"codes"})
-    popularity: Tensor
-    is_code: Tensor
 
-    def __init__(self, model: SizedModel, *, share: float = 0.2) -> None:
+    def __init__(self, model: SizedModel, *, share: float = 0.2, candidates: int = 16) -> None:
         super().__init__()
-        self.n_codes = sizes_of(model, "codes", objective="edges")["codes"]
-        self.share = check_share("edges.share", share)
-        self.ontology = Ontology(self.n_codes)
-        known = torch.ones(self.n_codes, dtype=torch.bool)
-        self.register_buffer("is_code", known, persistent=False)
-        self.register_buffer("popularity", torch.zeros(self.n_codes), persistent=False)
+        share = check_share("edges.share", share)
+        if candidates < 2:
+            raise ConfigError(
+                f"pretrain.objectives.edges.candidates: {candidates} should be at least 2"
+            )
+        self.patients = MaskedPatients(model, share=share, candidates=candidates)
+        self.codes: MaskedCodes | None = None
+        if "codes" in model.sizes or not self.patients.relations:
+            self.codes = MaskedCodes(
+                sizes_of(model, "codes", objective="edges")["codes"], share=share
+            )
 
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Read the ontology, how common each code is, and which nobody is asked about."""
-        codes = statistics["codes"]
-        device = self.popularity.device
-        self.ontology.set_ancestors(codes["parents"])
-        self.popularity = popularity(codes).to(device)
-        self.is_code = (torch.tensor(codes["subjects"]) > 0).to(device)
+        if self.codes is not None:
+            self.codes.use_statistics(statistics["codes"])
+
+    def use_references(self, references: ReferenceEdges) -> None:
+        self.patients.use_references(references)
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator
     ) -> tuple[ClinicalBatch, HiddenEdges]:
-        """Hide codes."""
-        codes: CodeSet = container_of(batch, "codes", CodeSet)
-        chosen = codes.mask & (uniform(tuple(codes.code.shape), generator, codes.code) < self.share)
-        below = self.ontology.below(owned(codes.code, chosen, self.n_codes))
-        hidden = codes.mask & (chosen | below.gather(1, codes.code))
-        masked = codes.replace(
-            code=codes.code.masked_fill(hidden, 0),
-            time_hours=codes.time_hours.masked_fill(hidden, 0.0),
-            mask=codes.mask & ~hidden,
-        )
-        has = owned(codes.code, codes.mask, self.n_codes)
-        asked = self.is_code & codes.present[:, None] & (self.share > 0)
-        edges = HiddenEdges(
-            exists=asked & owned(codes.code, hidden, self.n_codes),
-            lacking=asked & ~(has | self.ontology.above(has)),
-        )
-        return batch.replace(codes=masked), edges
+        """Hide codes, then patients."""
+        codes = None
+        if self.codes is not None:
+            batch, codes = self.codes.hide(batch, generator)
+        batch, patients = self.patients.hide(batch, generator)
+        return batch, HiddenEdges(codes, patients)
 
     def loss(self, outputs: ModelOutputs, hidden: HiddenEdges) -> Loss:
-        """Binary cross-entropy over all pairs judged."""
-        assert outputs.links is not None
-        surprise = self._surprise(outputs.links, hidden)
-        expected = self._surprise(self.popularity.expand_as(outputs.links), hidden)
-        asked = hidden.exists | hidden.lacking
-        scale = torch.where(asked, expected, 0.0).sum().clamp_min(1e-6)
-        return add_parts(
-            {
-                "edges/existing": torch.where(hidden.exists, surprise, 0.0).sum() / scale,
-                "edges/lacking": torch.where(hidden.lacking, surprise, 0.0).sum() / scale,
-            }
-        )
-
-    def _surprise(self, links: Tensor, hidden: HiddenEdges) -> Tensor:
-        """[B, V] nats, of log odds of having a code."""
-        of_hiding = links + math.log(self.share or 1.0)
-        return binary_cross_entropy_with_logits(
-            of_hiding, hidden.exists.to(links.dtype), reduction="none"
-        )
+        """The sum over the kinds of edges, each in units of knowing nothing of the sample."""
+        parts = self.patients.parts(outputs, hidden.patients)
+        if self.codes is not None and hidden.codes is not None:
+            parts = self.codes.parts(outputs, hidden.codes) | parts
+        return add_parts({f"edges/{name}": part for name, part in parts.items()})

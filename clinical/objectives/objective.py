@@ -1,8 +1,9 @@
 """What a self-supervised objective is, and what it needs from a model."""
 
-from clinical.batch import ClinicalBatch, Container
+from clinical.batch import ClinicalBatch, Container, Neighbours
 from clinical.encoders.encoding import Encoding
 from clinical.errors import ConfigError
+from clinical.graph import EmbeddingMemory
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ class SizedModel(Protocol):
     def encoder_widths(self) -> Mapping[str, int]:
         """Modality -> D of its encoder's states."""
 
+    @property
+    def relation_kinds(self) -> Mapping[str, str]:
+        """Relation -> its kind."""
+
     def embedding_table(self, modality: str) -> nn.Embedding | None:
         """The table from which the encoder reads words, if it has one."""
 
@@ -45,6 +50,29 @@ class ModelOutputs(Protocol):
     @property
     def links(self) -> Tensor | None:
         """[B, V] log odds that the sample has each code; None without the modality."""
+
+    @property
+    def aspects(self) -> Mapping[str, Tensor]:
+        """Task or relation -> [B, D]."""
+
+    @property
+    def memory(self) -> EmbeddingMemory:
+        """What the neighbours were read from."""
+
+
+@dataclass(frozen=True)
+class ReferenceEdges:
+    """Who is who in a store, and who is linked to the references.
+
+    Attributes:
+        subject: [n] int64, a number for the subject of each sample of the store.
+        rows: [N] int64, the references' rows of the store, in the memory's order.
+        neighbours: relation -> edges into the references, [N, K].
+    """
+
+    subject: Tensor
+    rows: Tensor
+    neighbours: Mapping[str, Neighbours]
 
 
 @dataclass(frozen=True)
@@ -87,6 +115,9 @@ class Objective(nn.Module):
 
         Most objectives need no more than sizes; training calls it once, before the first step.
         """
+
+    def use_references(self, references: ReferenceEdges) -> None:
+        """Take note of the references' own edges; called once as well."""
 
     def hide(self, batch: ClinicalBatch, generator: torch.Generator) -> tuple[ClinicalBatch, Any]:
         """A batch in which something is hidden, and what `loss` needs to know about it."""

@@ -3,6 +3,7 @@
 from clinical.cohort.store import Store
 from clinical.config_file import likely
 from clinical.errors import ConfigError
+from clinical.links import learned_relations
 from clinical.predictor.panel import Panel, encode
 
 import numpy as np
@@ -16,16 +17,23 @@ def check_aspect(panel: Panel, aspect: str | None) -> None:
         ConfigError: with the name that was probably meant.
     """
     config = panel.bundle.config
-    known = [*config.tasks, *config.graph.relations]
-    if aspect is not None and aspect not in known:
+    relations = learned_relations(config)
+    if aspect is None or aspect in config.tasks or aspect in relations:
+        return
+    if aspect in config.graph.relations:
         raise ConfigError(
-            f"aspect: the model has no task or relation {aspect}{likely(aspect, known)}"
+            f"aspect: the model was never asked who is linked by {aspect}; train it with edges "
+            "among pretrain.objectives, which takes a relation that has neighbours by then"
         )
+    known = [*config.tasks, *relations]
+    raise ConfigError(f"aspect: the model has no task or relation {aspect}{likely(aspect, known)}")
 
 
 @torch.inference_mode()
 def embeddings(panel: Panel, store: Store, *, rows: np.ndarray, aspect: str | None) -> np.ndarray:
     """[N, D] float32, the first network's representations of rows of a store.
+
+    That of a relation is the pretrained network's: fine-tuning asks for tasks alone.
 
     Args:
         panel: whose first network is asked; the spaces of others are other ones.
@@ -33,6 +41,8 @@ def embeddings(panel: Panel, store: Store, *, rows: np.ndarray, aspect: str | No
         rows: [N].
         aspect: task or relation; None for the fused summary, before anybody else is looked at.
     """
+    if aspect in panel.bundle.config.graph.relations:
+        panel = panel.as_pretrained()
     first = panel.of_first_network()
     model = first.bundle.networks[0].model
     # The fused summary needs nobody else.

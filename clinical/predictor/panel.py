@@ -28,17 +28,20 @@ class Opinions:
     """What the networks and the experts of a bundle say of some samples, in logits of a task.
 
     Attributes:
-        networks: [M, N] float64.
-        experts: [E, N] float64.
+        networks: [M, N, *shape] float64, `shape` being that of the task's answer.
+        experts: [E, N] float64; E is 0 unless the task is binary.
     """
 
     networks: np.ndarray
     experts: np.ndarray
 
     @classmethod
-    def unknown(cls, n_networks: int, n_experts: int, n_samples: int) -> "Opinions":
+    def unknown(
+        cls, n_networks: int, n_experts: int, n_samples: int, shape: tuple[int, ...] = ()
+    ) -> "Opinions":
         """To be filled in; NaN until then."""
-        return cls(*(np.full((n, n_samples), np.nan) for n in (n_networks, n_experts)))
+        networks = np.full((n_networks, n_samples, *shape), np.nan)
+        return cls(networks, np.full((n_experts, n_samples), np.nan))
 
     def of(self, samples: np.ndarray) -> "Opinions":
         """Those of some samples."""
@@ -90,7 +93,7 @@ class Panel:
         )
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
-        """Uncalibrated scores, networks and experts together: task -> [N] float64."""
+        """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
         stack = self.bundle.stack
         return {
             task: stacked(said.networks, said.experts, stack.get(task, EVEN))
@@ -104,14 +107,8 @@ class Panel:
 
         What is left out, the context lacks as well.
         """
-        networks, experts = self.bundle.networks, self.bundle.experts
-        found = [
-            {
-                task: Opinions.unknown(len(networks), len(experts), store.n_samples)
-                for task in self.bundle.config.tasks
-            }
-            for _ in left_out
-        ]
+        networks = self.bundle.networks
+        found = [self._unknown(store.n_samples) for _ in left_out]
         memories = self.memories(store, left_out)
         for batch in self.batches(store, rows):
             at = batch.row.numpy()
@@ -132,6 +129,16 @@ class Panel:
                     opinions[task].experts[:, at] = by_expert
         return [{task: said.of(rows) for task, said in each.items()} for each in found]
 
+    def _unknown(self, n_samples: int) -> dict[str, Opinions]:
+        """Opinions by task, to be filled in."""
+        n_networks, experts = len(self.bundle.networks), self.bundle.experts.values()
+        return {
+            task: Opinions.unknown(
+                n_networks, sum(task in tasks for tasks in experts), n_samples, answer.shape
+            )
+            for task, answer in self.bundle.answers.items()
+        }
+
     @torch.inference_mode()
     def answers(
         self,
@@ -142,7 +149,7 @@ class Panel:
         left_out: Sequence[frozenset[str]],
         memories: Sequence[Tensor],
     ) -> list[Mapping[str, Tensor]]:
-        """[B] logits of a network by task, without each of `left_out`.
+        """[B, *shape] logits of a network by task, without each of `left_out`.
 
         Args:
             model: of the network.
@@ -161,14 +168,14 @@ class Panel:
     def expert_logits(
         self, batch: ClinicalBatch, without: frozenset[str] = NOTHING
     ) -> dict[str, np.ndarray]:
-        """[E, B] logits of the experts by task; empty where there are none."""
+        """[E, B] logits of the experts by binary task; empty where there are none."""
         experts = self.bundle.experts.values()
         if not experts:
             return {}
         features = self.bundle.tabulator.features(batch, without)
         return {
             task: np.stack([expert[task].logit(features) for expert in experts])
-            for task in self.bundle.config.tasks
+            for task in self.bundle.config.binary_tasks
         }
 
     def memories(
@@ -193,6 +200,11 @@ class Panel:
             [torch.cat([network.memory, e.to(torch.float16).float()]) for e in each]
             for network, each in zip(networks, embeddings, strict=True)
         ]
+
+    def as_pretrained(self) -> "Panel":
+        """A panel of the networks as pretraining left them, without experts."""
+        networks = self.bundle.pretrained_networks()
+        return Panel(replace(self.bundle, networks=networks, experts={}, stack={}))
 
     def of_first_network(self) -> "Panel":
         """A panel of the first network alone, without experts."""

@@ -1,17 +1,21 @@
 """Scoring patients with a finished model."""
 
 from clinical.bundle import Bundle
-from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
-from clinical.links import Linker
+from clinical.errors import ConfigError
+from clinical.links import Linker, learns_links
+from clinical.prediction_table import long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
 from clinical.preparation import prepare_for_scoring
+from clinical.relations.embedded import Embed, by_embedding
+from clinical.training.keys import key_embedding
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +71,10 @@ class Predictor:
                 with it.
 
         Returns:
-            One row a sample and task, in the order of `samples` where given: subject_id,
-            prediction_time, task, class, horizon_hours, score (a probability, calibrated as the
-            model card says), reason (where there is no score), modalities.
+            One row a sample, task, class and horizon, in the order of `samples` where given:
+            subject_id, prediction_time, task, class, horizon_hours, score (a probability,
+            calibrated as the model card says, a risk by the horizon, or a value), label and
+            label_observed (where known), kind, reason (where there is no score), modalities.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
@@ -158,6 +163,7 @@ class Predictor:
         relation: str | None = None,
         top: int | None = 10,
         samples: pd.DataFrame | None = None,
+        context: str | Path | None = None,
         work: str | Path | None = None,
     ) -> pd.DataFrame:
         """Rank the codes that each sample likely has and does not show: missed diagnoses, drugs.
@@ -165,7 +171,7 @@ class Predictor:
         Asked are the networks as pretraining left them, which hid codes and predicted them.
 
         Args:
-            extract, samples, work: as for `score`.
+            extract, samples, context, work: as for `score`.
             relation: the kind of edge; by default the one there is.
             top: codes a sample; None for every candidate. Candidates are codes of at least 3
                 train subjects that are not visible, nor an ancestor or a special case of one that
@@ -181,10 +187,15 @@ class Predictor:
             ConfigError: the model has not learned such links.
             SchemaError: as for `score`.
         """
-        models = [network.model for network in self.bundle.link_networks()]
-        linker = Linker.of(self.bundle.config, self.bundle.fitted, models, relation=relation)
-        with self.prepared(extract, samples=samples, work=work) as (store, rows):
-            return linker.rank(store, rows, top=top)
+        if top is not None and top < 1:
+            raise ConfigError(f"top: {top} codes a sample should be at least 1")
+        config, fitted = self.bundle.config, self.bundle.fitted
+        panel = self.panel.as_pretrained()
+        networks = panel.bundle.networks if learns_links(config) else ()
+        linker = Linker.of(config, fitted, [each.model for each in networks], relation=relation)
+        with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+            memories = [memory for (memory,) in panel.memories(store)]
+            return linker.rank(store, rows, top=top, memories=memories)
 
     @contextmanager
     def prepared(
@@ -214,8 +225,17 @@ class Predictor:
                 Path(work) if work is not None else Path(temporary) / "store",
                 samples=None if samples is None else pl.from_pandas(samples),
                 context=None if context is None else Path(context),
+                embed=self._embed,
             )
             yield store, _asked(store, samples)
+
+    @cached_property
+    def _embed(self) -> Embed | None:
+        """What chooses neighbours by embedding: the first network, as pretraining left it."""
+        config = self.bundle.config
+        if not by_embedding(config):
+            return None
+        return partial(key_embedding, config, model=self.bundle.pretrained_networks()[0].model)
 
     def score_store(
         self, store: Store, rows: np.ndarray, *, without: frozenset[str] = NOTHING
@@ -228,48 +248,34 @@ class Predictor:
         return self.panel.opinions(store, rows)[0]
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
-        """Uncalibrated scores, networks and experts together: task -> [N] float64."""
+        """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""
         return self.panel.logits(opinions)
 
+    def _scores(self, task: str, logits: np.ndarray) -> np.ndarray:
+        """[N, R] scores of uncalibrated logits [N, *shape], calibrated as the model card says."""
+        return self.bundle.answers[task].scores(logits, self.bundle.calibration_of(task))
+
     def probability(self, task: str, logits: np.ndarray) -> np.ndarray:
-        """Scores of uncalibrated logits [N] of a task, calibrated as the model card says."""
-        calibration = self.bundle.calibration.get(task)
-        if calibration is not None:
-            return calibration.apply(logits)
-        return sigmoid(logits)
+        """[N] of a binary task: its scores, of which a sample has one."""
+        return self._scores(task, logits)[:, 0]
 
     def _score_each(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
     ) -> list[pd.DataFrame]:
         each = [self.logits(opinions) for opinions in self.panel.opinions(store, rows, left_out)]
         return [
-            pd.concat(
-                [self._frame(store, rows, task, logits[task]) for task in self.tasks],
-                ignore_index=True,
-            )
+            together([self._frame(store, rows, task, logits[task]) for task in self.tasks])
             for logits in each
         ]
 
     def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
-        samples = store.samples[rows]
-        score = self.probability(task, logits)
-        score[samples["reason"].is_not_null().to_numpy()] = np.nan
-        frame = pd.DataFrame(
-            {
-                "subject_id": samples["subject_id"].to_numpy(),
-                "prediction_time": samples["prediction_time"].to_numpy(),
-                "task": task,
-                # A text even where all are null, or files of predictions could not be joined.
-                "class": pd.Series([None] * len(rows), dtype="string"),
-                "horizon_hours": np.nan,
-                "score": score,
-                "reason": pd.Series(samples["reason"].to_list(), dtype="string"),
-                "modalities": _modalities(samples, list(self.bundle.config.modalities)),
-            }
-        )
-        label = f"label.{task}"
-        if label in samples.columns:
-            frame.insert(6, "label", samples[label].to_numpy().astype(np.float64))
+        config, samples = self.bundle.config, store.samples[rows]
+        scores = self._scores(task, logits)
+        frame = long_frame(config, self.bundle.answers[task], task, samples, scores)
+        n_each = scores.shape[1]
+        reason = pd.Series(samples["reason"].to_list(), dtype="string")
+        frame["reason"] = reason.repeat(n_each).reset_index(drop=True)
+        frame["modalities"] = np.repeat(_modalities(samples, list(config.modalities)), n_each)
         return frame
 
 

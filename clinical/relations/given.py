@@ -34,9 +34,10 @@ class GivenEdges:
     """
 
     in_time: bool = True
+    by_embedding: bool = False
     fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = True
-    feeds: ClassVar[frozenset[str]] = frozenset()
+    feeds: frozenset[str] = frozenset()
 
     def __init__(self, *, in_time: bool = True) -> None:
         self.in_time = in_time

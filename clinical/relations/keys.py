@@ -33,6 +33,8 @@ class Inputs:
         blocks: The stored inputs.
         statistics: Modality -> what it learned from train.
         sample: [N] int64, hash of subject and prediction time.
+        embedding: [N, D] float64, what a pretrained network makes of each sample by itself, NaN
+            where nothing is visible; None before there is such a network.
     """
 
     prediction_time: NDArray[np.int64]
@@ -41,6 +43,7 @@ class Inputs:
     blocks: Blocks
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     sample: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    embedding: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.prediction_time)
@@ -166,6 +169,8 @@ class Relation(Protocol):
         in_time: It compares times of different subjects: it needs a consistent calendar and one
             data set, and admits the samples of a context as references. Among its keys is `time`,
             the prediction time.
+        by_embedding: Its keys are made of `Inputs.embedding`: it has neither keys nor edges until
+            a network has been pretrained.
         fits_on: References that are enough to learn from, drawn evenly; None for all.
         from_table: Its edges are `Keyed.given`, a table of the extract that has its name.
         feeds: The modalities that its key is computed from: without one of them it has no edges.
@@ -176,9 +181,10 @@ class Relation(Protocol):
     """
 
     in_time: bool
+    by_embedding: bool
     fits_on: ClassVar[int | None]
     from_table: ClassVar[bool]
-    feeds: ClassVar[frozenset[str]]
+    feeds: frozenset[str]
     codes: str | None
     window_hours: float | None
 

@@ -62,6 +62,7 @@ class Population:
         statistics: Modality -> what it learned from train.
         shards: The folders of the shards.
         salt: Of the hashes of their subjects.
+        embedding: [N, D] what a pretrained network makes of them; None before there is one.
     """
 
     extract: Extract
@@ -70,6 +71,7 @@ class Population:
     statistics: Mapping[str, Statistics]
     shards: Sequence[Path]
     salt: str
+    embedding: NDArray[np.float64] | None = None
 
     @cached_property
     def subject(self) -> NDArray[np.int64]:
@@ -108,6 +110,7 @@ class Population:
             blocks=blocks,
             statistics=self.statistics,
             sample=self.sample[rows],
+            embedding=None if self.embedding is None else self.embedding[rows],
         )
 
     def keyed(self, name: str, relation: Relation, parameters: Keys, rows: Array) -> Keyed:
@@ -147,8 +150,9 @@ def fit_relations(
     parameters: dict[str, Keys] = {}
     keys: dict[str, Keys] = {}
     for name, relation in relations.items():
-        if relation.in_time and not population.extract.consistent_calendar:
-            # Times that nothing may be compared with have no place in a bundle.
+        # Times that nothing may be compared with have no place in a bundle.
+        has_no_times = relation.in_time and not population.extract.consistent_calendar
+        if has_no_times or (relation.by_embedding and population.embedding is None):
             parameters[name], keys[name] = {}, {}
             continue
         n_fit = len(reference) if relation.fits_on is None else relation.fits_on
@@ -249,6 +253,9 @@ def _linked(
             "consistent_calendar: true and times of different subjects cannot be compared",
             name,
         )
+        yield from (Edges.none(len(rows), k) for rows in blocks)
+        return
+    if relation.by_embedding and population.embedding is None:
         yield from (Edges.none(len(rows), k) for rows in blocks)
         return
     parameters = fitted.parameters[name]

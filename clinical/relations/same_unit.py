@@ -23,10 +23,11 @@ class SameUnit:
     """
 
     in_time: bool = True
+    by_embedding: bool = False
     fits_on: ClassVar[int | None] = 0
     from_table: ClassVar[bool] = False
     # Its key is one code, which training drops by itself where an objective hides it.
-    feeds: ClassVar[frozenset[str]] = frozenset()
+    feeds: frozenset[str] = frozenset()
 
     def __init__(self, *, codes: str = "UNIT//.*", window_hours: float = 168.0) -> None:
         if not window_hours > 0:

@@ -56,10 +56,11 @@ class SharesCode:
     """
 
     in_time: bool = False
+    by_embedding: bool = False
     # Rare codes are told apart by how rare they are.
     fits_on: ClassVar[int | None] = None
     from_table: ClassVar[bool] = False
-    feeds: ClassVar[frozenset[str]] = frozenset({"codes"})
+    feeds: frozenset[str] = frozenset({"codes"})
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""Patients who look alike in their static columns and measurements."""
+"""Patients who look alike: in static columns and measurements, or to a pretrained network."""
 
 from clinical.batch import Container, TimeSeries, Vector
 from clinical.errors import ConfigError
+from clinical.modalities import MODALITIES
 from clinical.relations.index import MOST_EXACT, Index, build
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array
 from clinical.relations.neighbours import edges, nearest
@@ -17,32 +18,38 @@ _SCALE_FLOOR = 0.1
 _CONSTANT = 1e-6
 _KEY_DIGITS = 6
 _PAIRS_OF = 512
+_ROWS = 4096
+_MEASURED = frozenset({"events", "static"})
 
 Floats = NDArray[np.float64]
 
 
 class Similar:
-    """The nearest references by a key of static columns and event summaries.
+    """The nearest references by a key of what is known of a patient.
 
-    Every column, and a flag a column for having been observed, is standardised by the reference;
-    what is not observed counts as average. Their principal components are the key. The weight of
-    an edge is exp(-distance / typical distance). Among more than `MOST_EXACT` references an index
-    finds most of the nearest instead of all.
+    By features these are static columns and event summaries, each with a flag for having been
+    observed; what is not observed counts as average. By embedding it is what a pretrained network
+    makes of the patient's own data, whatever the modalities; during pretraining nobody has such
+    neighbours. Every column is standardised by the reference, and their principal components are
+    the key. The weight of an edge is exp(-distance / typical distance). Among more than
+    `MOST_EXACT` references an index finds most of the nearest instead of all.
 
     Args:
+        by: "features", or "embedding", which takes pretraining.
         metric: "cosine" compares directions, "euclidean" also lengths of the keys.
         width: Principal components of the key.
-        static_weight: Multiplies the standardised static columns, against the events' summaries.
+        static_weight: Multiplies the standardised static columns, against the events' summaries;
+            of features alone.
     """
 
     in_time: bool = False
     fits_on: ClassVar[int | None] = 20_000
     from_table: ClassVar[bool] = False
-    feeds: ClassVar[frozenset[str]] = frozenset({"events", "static"})
 
     def __init__(
         self,
         *,
+        by: Literal["features", "embedding"] = "features",
         metric: Literal["cosine", "euclidean"] = "cosine",
         width: int = 32,
         static_weight: float = 1.0,
@@ -52,6 +59,13 @@ class Similar:
                 "graph.relations: similar needs a metric of cosine or euclidean, a width of at "
                 "least 1 and a static_weight of at least 0"
             )
+        if by not in ("features", "embedding") or (by == "embedding" and static_weight != 1):
+            raise ConfigError(
+                "graph.relations: similar compares by features or by embedding, and only features "
+                "have a static_weight"
+            )
+        self.by_embedding = by == "embedding"
+        self.feeds = frozenset(MODALITIES) if self.by_embedding else _MEASURED
         self.codes: str | None = None
         self.window_hours: float | None = None
         self._metric = metric
@@ -59,7 +73,7 @@ class Similar:
         self._static_weight = static_weight
 
     def check(self, modalities: Collection[str]) -> None:
-        """Refuse a run with neither of the modalities that it reads."""
+        """Refuse a run with none of the modalities that it reads."""
         if not self.feeds & set(modalities):
             raise ConfigError(
                 "graph.relations: similar compares events and static, and neither is configured; "
@@ -143,6 +157,9 @@ class Similar:
 
     def _features(self, inputs: Inputs) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
         """Columns [B, F] (NaN = not observed), then their flags; and who has anything [B]."""
+        if self.by_embedding:
+            yield from _embedded(inputs)
+            return
         names = sorted(self.feeds & set(inputs.modalities))
         for block in inputs.blocks(names):
             columns, flags = zip(*(_columns(block[name]) for name in names), strict=True)
@@ -161,11 +178,15 @@ class Similar:
             square += np.square(filled).sum(0)
         mean = total / np.maximum(count, 1)
         sd = np.sqrt(np.maximum(square / np.maximum(count, 1) - np.square(mean), 0))
-        # A rare flag's own deviation would let it outweigh everything else.
-        weight = np.where(sd > _CONSTANT, 1 / np.maximum(sd, _SCALE_FLOOR), 0)
+        # A rare flag's own deviation would let it outweigh everything else, and so would that of
+        # a direction in which a network hardly tells patients apart.
+        floor = _SCALE_FLOOR * (sd.max() if self.by_embedding else 1.0)
+        weight = np.where(sd > _CONSTANT, 1 / np.maximum(sd, floor), 0)
         return {"mean": mean, "scale": weight * self._column_weights(reference)}
 
-    def _column_weights(self, reference: Inputs) -> Floats:
+    def _column_weights(self, reference: Inputs) -> Floats | float:
+        if self.by_embedding:
+            return 1.0
         names = sorted(self.feeds & set(reference.modalities))
         block: Mapping[str, Container] = next(iter(reference.blocks(names)))
         factor = {name: self._static_weight if name == "static" else 1.0 for name in names}
@@ -199,6 +220,14 @@ class Similar:
 
 def _points(keyed: Keyed) -> Points:
     return Points(keyed.keys["key"], keyed.subject, keyed.row)
+
+
+def _embedded(inputs: Inputs) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
+    """What the network makes of some samples [B, D], and of whom anything is visible [B]."""
+    assert inputs.embedding is not None, "keys by embedding before there is one"
+    for start in range(0, len(inputs), _ROWS):
+        embedding = inputs.embedding[start : start + _ROWS]
+        yield embedding, np.asarray(np.isfinite(embedding).all(axis=1))
 
 
 def _columns(container: Container) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

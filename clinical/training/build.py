@@ -11,17 +11,20 @@ from clinical.extract.schema import Extract
 from clinical.modalities.codes import rows_of
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
-from clinical.objectives import OBJECTIVES, Objective
+from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
+from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import fit, is_finished
+from clinical.training.checkpoint import DONE, fit, is_finished
 from clinical.training.finetune import FinetuneStage
-from clinical.training.members import Member
+from clinical.training.keys import key_embedding
+from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
-from clinical.training.relevance import relevances, shown, write_relevances
+from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import cast
@@ -44,7 +47,12 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
         ConfigError: weights that do not fit, or for an encoder that takes none.
     """
     seed_globals(config.seed, "weights")
-    model = ClinicalModel(config, store.sizes, n_reference=len(store.reference_rows))
+    model = ClinicalModel(
+        config,
+        store.sizes,
+        n_reference=len(store.reference_rows),
+        answers=store.fitted.answers(config),
+    )
     model.use_statistics(store.fitted.statistics)
     for name, modality in config.modalities.items():
         if modality.weights is None:
@@ -58,9 +66,47 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
     return model
 
 
-def load_pretrained(model: ClinicalModel, weights: Path) -> None:
-    """Put the weights of a finished stage into a model of the same sizes."""
-    model.load_state_dict(load_file(weights))
+def load_pretrained(member: Member, model: ClinicalModel) -> None:
+    """Put a network's pretrained weights into a model of the same sizes.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    model.load_state_dict(load_file(_pretrained_weights(member)))
+
+
+def _pretrained_weights(member: Member) -> Path:
+    weights = member.checkpoints / PretrainStage.name / DONE
+    if not weights.exists():
+        raise ConfigError(
+            f"{weights}: there are no pretrained weights; run `clinical pretrain` first, or set "
+            "pretrain=null"
+        )
+    return weights
+
+
+def with_edges_by_embedding(config: RunConfig, store: Store) -> Store:
+    """The store with the neighbours that pretraining chooses; itself where it chooses none.
+
+    They are chosen by the first network of the ensemble, for all of them, before it learns from
+    any label; those of a network whose weights are still the same are used again.
+
+    Raises:
+        ConfigError: it was not pretrained.
+    """
+    if not by_embedding(config):
+        return store
+    first = members(config)[0]
+    weights = _pretrained_weights(first)
+
+    def embed(store: Store) -> np.ndarray:
+        model = build_model(first.config, store)
+        load_pretrained(first, model)
+        return key_embedding(config, store, model)
+
+    with weights.open("rb") as file:
+        network = hashlib.file_digest(file, "sha256").hexdigest()
+    return embedded_store(config, store, embed, network=network)
 
 
 def references(config: RunConfig, store: Store) -> References | None:
@@ -89,7 +135,7 @@ def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progre
     """Run the pretraining stage of the configuration, if it has one."""
     config = member.config
     settings = config.pretrain
-    if settings is None or settings.epochs == 0:
+    if settings is None or not config.is_pretrained:
         return
     seed_globals(config.seed, "objectives")
     stage = PretrainStage(
@@ -125,8 +171,15 @@ def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[s
         for name, objective in OBJECTIVES.items()
         if name in settings
     }
+    _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
+    references = ReferenceEdges(
+        subject=torch.from_numpy(subject),
+        rows=torch.from_numpy(store.reference_rows),
+        neighbours=_reference_edges(config, store),
+    )
     for objective in objectives.values():
         objective.use_statistics(store.fitted.statistics)
+        objective.use_references(references)
     return objectives
 
 
@@ -148,8 +201,7 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on what has a label or a teacher's word to learn."""
     config, settings = member.config, member.config.finetune
-    labelled = store.samples.select(f"label.{task}" for task in config.tasks).to_numpy()
-    known = ~np.isnan(labelled.astype(np.float64)).all(axis=1)
+    known = store.is_labelled
     train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
         select = select[known[select]]
@@ -160,7 +212,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
-    if not finished and config.pretrain is not None:
+    if not finished and config.is_pretrained:
         _look_around(member, store, model)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
@@ -188,6 +240,12 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
 
 
+def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
+    """Relation -> the neighbours of every reference."""
+    rows = store.reference_rows
+    return {name: store_edges(store, name, rows) for name in config.graph.relations}
+
+
 def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
     """Find on what related patients agree, and close the relations that tell nothing.
 
@@ -198,28 +256,14 @@ def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
     if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
-    edges = _reference_edges(config, store)
-    for name, n_found in model.find_directions(edges, _half_of_subjects(store)).items():
+    subject = torch.from_numpy(store.fitted.reference_subject)
+    agreed = model.find_directions(_reference_edges(config, store), subject)
+    for name, n_found in agreed.items():
         logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
     if config.finetune.try_relations:
         told = relevances(config, store, model)
-        model.keep_open(shown(told))
         write_relevances(member, told)
-
-
-def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
-    """Relation -> the neighbours of every reference."""
-    edges = {}
-    for name in config.graph.relations:
-        columns = store.neighbours(name)
-        near, weight = (columns[column].take(store.reference_rows) for column in ("rows", "weight"))
-        edges[name] = Neighbours(torch.from_numpy(near), torch.from_numpy(weight))
-    return edges
-
-
-def _half_of_subjects(store: Store) -> torch.Tensor:
-    """[N] bool: the references of one half of the subjects, by their hash."""
-    return torch.from_numpy(store.fitted.reference_subject % 2 == 0)
+        model.keep_open(kept_open(config, told))
 
 
 def scoring_memory(

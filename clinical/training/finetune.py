@@ -9,14 +9,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 
 class FinetuneStage(Stage):
     """All tasks together on one trunk; a target that is neither labelled nor taught is masked.
 
-    The epoch is chosen by the mean AUROC of the binary tasks on `select`, where a task with one
-    class counts by its loss; or it is the last, if the configuration says so.
+    The epoch is chosen on `select`, by the mean over tasks of the AUROC, or of minus the loss for a
+    task that is not binary or has one class; or it is the last, if the configuration says so.
 
     Args:
         model: trained in place.
@@ -102,7 +101,7 @@ class FinetuneStage(Stage):
             )
             loss = self.model.head(task).loss(logits, target)
             losses.append(loss)
-            auroc = _auroc(logits[target.observed], target.value[target.observed])
+            auroc = self.model.head(task).auroc(logits, target)
             if auroc is not None:
                 figures[f"auroc/{task}" if len(self.tasks) > 1 else "auroc"] = auroc
             choices.append(-loss if auroc is None else auroc)
@@ -111,9 +110,3 @@ class FinetuneStage(Stage):
             figures["choice"] = torch.stack(choices).mean()
         self.log_figures("tuning", figures, size=1)
         self._tuning = []
-
-
-def _auroc(logits: Tensor, labels: Tensor) -> Tensor | None:
-    if labels.sum() in (0, len(labels)):
-        return None
-    return binary_auroc(logits.sigmoid(), labels.long())

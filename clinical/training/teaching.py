@@ -49,14 +49,14 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
         model: as it is before fine-tuning.
 
     Returns:
-        task -> [N] float32 probability for each row of the store; NaN where nothing is learned
-        (outside of train, unless `finetune.learn_tuning`), where no label is known unless
+        binary task -> [N] float32 probability for each row of the store; NaN where nothing is
+        learned (outside of train, unless `finetune.learn_tuning`), where no label is known unless
         `finetune.teach_unlabelled`, and everywhere for a task with too few labelled subjects to
         leave some out.
     """
     rows = learned_rows(config, store)
     subject = store.samples["subject_id"].to_numpy()
-    labels = {task: store_labels(store, task) for task in config.tasks}
+    labels = {task: store_labels(store, task) for task in config.binary_tasks}
     known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
     labelled, unlabelled = rows[known[rows]], rows[~known[rows]]
     features = Features(config, store, model)
@@ -75,7 +75,7 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
         )
         for task, of_task in labels.items()
     }
-    risks = {task: np.full(store.n_samples, np.nan, dtype=np.float32) for task in config.tasks}
+    risks = {task: np.full(store.n_samples, np.nan, dtype=np.float32) for task in labels}
     every = config.finetune.teach_unlabelled
     blocks = features.batches(unlabelled) if every else ()
     for some, flat in ((labelled, table), *blocks):
@@ -202,7 +202,7 @@ class Features:
     def __init__(self, config: RunConfig, store: Store, model: ClinicalModel) -> None:
         self.config = config
         self.store = store
-        self.model = model if config.pretrain and config.pretrain.epochs else None
+        self.model = model if config.is_pretrained else None
         self.width = 0 if self.model is None else model.width
         self.tabulator = Tabulator.of(config, store.sizes)
 

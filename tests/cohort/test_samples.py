@@ -139,15 +139,6 @@ def test_labels_of_unknown_subjects_are_counted(make, config):
         training_cohort(make(labels=labels), config)
 
 
-@pytest.mark.parametrize(
-    ("truth", "counts"), [(True, "6 positive and 0"), (False, "0 positive and 6")]
-)
-def test_a_task_with_one_class_in_train_is_named(make, config, truth, counts):
-    labels = {**BOTH, "b": {s: truth or s not in TRAIN for s in SUBJECTS}}
-    with pytest.raises(SchemaError, match=rf"tasks\.b: train has {counts} negative"):
-        training_cohort(make(labels=labels), config)
-
-
 def test_training_needs_splits(make, config):
     with pytest.raises(SchemaError, match=r"subject_splits.*name a file"):
         training_cohort(make(labels=BOTH, splits=False), config)

@@ -14,7 +14,16 @@ CONFIG = {
 }
 
 
-def card(n=60, *, label=None, baseline=False, calibration=None, members=None, relations=None):
+def card(
+    n=60,
+    *,
+    label=None,
+    baseline=False,
+    calibration=None,
+    members=None,
+    relations=None,
+    tasks=CONFIG["tasks"],
+):
     generator = np.random.default_rng(0)
     scores = generator.random(n)
     table = pd.DataFrame(
@@ -35,7 +44,7 @@ def card(n=60, *, label=None, baseline=False, calibration=None, members=None, re
         **({} if members is None else {"members": {"death": members}}),
         **({} if relations is None else {"relations": relations}),
     }
-    return model_card(CONFIG, metrics), evaluation
+    return model_card(CONFIG | {"tasks": tasks}, metrics), evaluation
 
 
 def test_the_card_says_what_must_be_said():
@@ -55,6 +64,18 @@ def test_tables_of_the_card_have_the_same_number_of_cells_in_each_row():
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert len(rows) > 5
         assert len({line.count("|") for line in rows}) == 1
+
+
+def test_the_card_says_which_scores_are_uncalibrated_and_that_relations_were_not_tried():
+    kinds = {"stay": "regression", "out": "time_to_event"}
+    tasks = CONFIG["tasks"] | {name: {"kind": kind} for name, kind in kinds.items()}
+    heard = {"networks": 1, "linked": 1.0, "open": 1, "gate": 0.5, "tried": {}}
+    text, _ = card(relations={"similar": heard}, tasks=tasks)
+    assert "- `death`: identity" in text
+    assert "- `stay`: uncalibrated, as every regression task is" in text
+    assert "- `out`: uncalibrated, as every time_to_event task is" in text
+    assert "Here none is closed: what they tell of stay, out was not tried." in text
+    assert "Here none is closed" not in card(relations={"similar": heard})[0]
 
 
 def test_the_card_tells_which_relations_are_heard_and_why():

@@ -1,9 +1,10 @@
 """What every objective of the menu keeps to."""
 
 import clinical  # noqa: F401
-from clinical.batch import ClinicalBatch
+from clinical.batch import ClinicalBatch, Neighbours
 from clinical.errors import ConfigError
-from clinical.objectives import OBJECTIVES, Loss
+from clinical.model import ClinicalModel
+from clinical.objectives import OBJECTIVES, Loss, Objective, ReferenceEdges
 
 import dataclasses
 
@@ -19,11 +20,22 @@ OPTIONS = {
     "presence": {"share": 0.8},
 }
 
+REFERENCES = torch.arange(12) + 100
+LINKED = (torch.arange(12)[:, None] + torch.tensor([1, 5])) % 12
+
 ALL_OBJECTIVES = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 def draws(seed: int = 5) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def build(name: str, model: ClinicalModel, **options: float) -> Objective:
+    """An objective of the menu that knows who the patients are."""
+    objective = OBJECTIVES[name](model, **options)
+    edges = {relation: Neighbours(LINKED, torch.ones(LINKED.shape)) for relation in model.relations}
+    objective.use_references(ReferenceEdges(torch.arange(200), REFERENCES, edges))
+    return objective
 
 
 def tensors_of(value: object) -> list[Tensor]:
@@ -99,7 +111,7 @@ ALTER = {
 @ALL_OBJECTIVES
 def test_what_is_hidden_does_not_reach_the_outputs(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
-    objective = OBJECTIVES[name](model, **OPTIONS.get(name, {}))
+    objective = build(name, model, **OPTIONS.get(name, {}))
     masked, _ = objective.hide(batch, draws())
     altered = ALTER[name](batch, masked)
     masked_again, _ = objective.hide(altered, draws())
@@ -118,7 +130,7 @@ def test_what_is_hidden_does_not_reach_the_outputs(name, synthetic):
 @ALL_OBJECTIVES
 def test_something_is_hidden_and_only_where_the_objective_says(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     masked, _ = objective.hide(batch, draws())
     changed = {
         modality
@@ -144,8 +156,12 @@ def test_nothing_to_hide_costs_nothing_and_backpropagates(name, padding, synthet
         for k, names in steps.items():
             none = {name: getattr(nobody[k], name)[:, :0] for name in names}
             nobody[k] = nobody[k].replace(**none)
-    objective = OBJECTIVES[name](model)
-    masked, hidden = objective.hide(batch.replace(**nobody), draws())
+    objective = build(name, model)
+    linked = {
+        k: edges.drop(torch.ones(3, dtype=torch.bool)) for k, edges in batch.neighbours.items()
+    }
+    batch = dataclasses.replace(batch.replace(**nobody), neighbours=linked)
+    masked, hidden = objective.hide(batch, draws())
     loss = objective.loss(model(masked), hidden)
     assert loss.total == 0
     assert all(part == 0 for part in loss.parts.values())
@@ -158,7 +174,7 @@ def test_nothing_to_hide_costs_nothing_and_backpropagates(name, padding, synthet
 def test_a_sample_that_lacks_the_modality_does_not_spoil_the_others(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch(3)
     first = torch.tensor([True, False, False])
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     fewer = batch.replace(**{k: batch.inputs[k].drop(first) for k in objective.hides})
     masked, hidden = objective.hide(fewer, draws())
     loss = objective.loss(model(masked), hidden)
@@ -172,7 +188,7 @@ def test_a_sample_that_lacks_the_modality_does_not_spoil_the_others(name, synthe
 def test_one_sample_alone_can_be_learned_from(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
     alone = synthetic.take(batch, torch.tensor([4]))
-    objective = OBJECTIVES[name](model, **OPTIONS.get(name, {}))
+    objective = build(name, model, **OPTIONS.get(name, {}))
     masked, hidden = objective.hide(alone, draws())
     loss = objective.loss(model(masked), hidden)
     assert torch.isfinite(loss.total)
@@ -182,7 +198,7 @@ def test_one_sample_alone_can_be_learned_from(name, synthetic):
 def test_inputs_are_not_mutated(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
     before = [tensor.clone() for tensor in tensors_of(batch)]
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     masked, hidden = objective.hide(batch, draws())
     objective.loss(model(masked), hidden).total.backward()
     assert len(before) > 20
@@ -192,7 +208,7 @@ def test_inputs_are_not_mutated(name, synthetic):
 @ALL_OBJECTIVES
 def test_the_generator_alone_decides_what_is_hidden(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
 
     def hidden(seed: int) -> list[Tensor]:
         masked, kept = objective.hide(batch, draws(seed))
@@ -207,7 +223,7 @@ def test_the_generator_alone_decides_what_is_hidden(name, synthetic):
 @ALL_OBJECTIVES
 def test_parts_are_named_after_the_objective_and_carry_no_gradient(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     masked, hidden = objective.hide(batch, draws())
     loss = objective.loss(model(masked), hidden)
     assert isinstance(loss, Loss)
@@ -220,7 +236,7 @@ def test_parts_are_named_after_the_objective_and_carry_no_gradient(name, synthet
 @ALL_OBJECTIVES
 def test_the_gradient_reaches_the_encoder(name, synthetic):
     model, batch = synthetic.make_model(), synthetic.make_batch()
-    objective = OBJECTIVES[name](model, **OPTIONS.get(name, {}))
+    objective = build(name, model, **OPTIONS.get(name, {}))
     masked, hidden = objective.hide(batch, draws())
     objective.loss(model(masked), hidden).total.backward()
     for modality in objective.hides:
@@ -231,7 +247,7 @@ def test_the_gradient_reaches_the_encoder(name, synthetic):
 @ALL_OBJECTIVES
 def test_the_model_is_no_part_of_the_objective(name, synthetic):
     model = synthetic.make_model()
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     ours = {id(parameter) for parameter in model.parameters()}
     assert ours
     assert all(id(parameter) not in ours for parameter in objective.parameters())
@@ -243,7 +259,7 @@ def test_eight_samples_can_be_learned_by_heart(name, synthetic):
     kinds = OBJECTIVES[name].hides | {"static"}
     modalities = tuple(kind for kind in synthetic.ENCODERS if kind in kinds)
     model = synthetic.make_model(synthetic.make_config(modalities=modalities, relations=()))
-    objective = OBJECTIVES[name](model)
+    objective = build(name, model)
     batch = synthetic.make_batch(8)
     parameters = [*model.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
@@ -260,14 +276,14 @@ def test_eight_samples_can_be_learned_by_heart(name, synthetic):
 
 @ALL_OBJECTIVES
 def test_without_its_modality_an_objective_says_what_to_do(name, synthetic):
-    model = synthetic.make_model(synthetic.make_config(modalities=("static",)))
+    model = synthetic.make_model(synthetic.make_config(modalities=("static",), relations=()))
     (modality,) = OBJECTIVES[name].hides
     with pytest.raises(ConfigError, match=rf"pretrain\.objectives\.{name}: .* {modality} "):
-        OBJECTIVES[name](model)
+        build(name, model)
 
 
 @ALL_OBJECTIVES
 def test_a_share_above_one_is_refused(name, synthetic):
     share = "variable_share" if name == "values" else "share"
     with pytest.raises(ConfigError, match=rf"objectives\.{name}\.{share}: 1\.5 should be"):
-        OBJECTIVES[name](synthetic.make_model(), **{share: 1.5})
+        build(name, synthetic.make_model(), **{share: 1.5})

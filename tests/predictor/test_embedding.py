@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 _spec = importlib.util.spec_from_file_location(
     "small_hospital", Path(__file__).parents[1] / "small_hospital.py"
@@ -36,6 +37,7 @@ def predictor(extract, tmp_path_factory):
         tmp_path_factory.mktemp("run"),
         fusion={"width": WIDTH},
         graph={"relations": RELATIONS},
+        pretrain={"objectives": {"edges": 1.0}},
         ensemble=2,
     )
     return clinical.Predictor(hospital.untrained(config))
@@ -94,6 +96,25 @@ def test_an_ensemble_gives_the_first_network_s(predictor, extract, embedded):
         )
         pd.testing.assert_frame_equal(first, embedded[aspect])
         assert np.abs(dims(second) - dims(first)).max() > 0.1
+
+
+def test_a_relation_s_representation_is_the_pretrained_network_s(predictor, extract, embedded):
+    pretrained = predictor.bundle.pretrained_networks()
+    asked = predictor.panel.as_pretrained().bundle.networks[0].model.state_dict()
+    for name, tensor in pretrained[0].model.state_dict().items():
+        assert torch.equal(asked[name], tensor)
+    swapped = clinical.Predictor(replace(predictor.bundle, networks=pretrained))
+    other = swapped.embed(extract, aspect="death", context=extract)
+    assert np.abs(dims(other) - dims(embedded["death"])).max() > 0.1
+    same = swapped.embed(extract, aspect="same_unit", context=extract)
+    pd.testing.assert_frame_equal(same, embedded["same_unit"])
+
+
+def test_a_relation_that_nobody_was_asked_for_has_no_representation(predictor, extract):
+    config = predictor.bundle.config.model_copy(update={"pretrain": None})
+    never = clinical.Predictor(replace(predictor.bundle, config=config))
+    with pytest.raises(ConfigError, match="aspect: the model was never asked who is linked by"):
+        never.embed(extract, aspect="same_unit")
 
 
 @pytest.mark.parametrize("size", [1, 7])

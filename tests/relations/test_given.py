@@ -3,10 +3,12 @@
 import clinical  # noqa: F401
 from clinical.cohort.fitted import Fitted
 from clinical.cohort.given import known_edges
-from clinical.config import GraphConfig, RelationConfig
+from clinical.config import GraphConfig, RelationConfig, RunConfig
 from clinical.datamodule import StoreDataset
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
+from clinical.objectives.patient_edges import MaskedPatients
+from clinical.pipeline import pretrain
 from clinical.preparation import prepare, prepare_for_scoring
 from clinical.relations import Given, Inputs, Keyed
 from clinical.relations import given as given_module
@@ -495,3 +497,41 @@ def test_keys_of_other_references_are_refused(store, name):
         GivenEdges().check_fitted({}, {**keys, name: keys[name] / 2}, **sizes)
     with pytest.raises(KeyError):
         GivenEdges().check_fitted({}, {n: a for n, a in keys.items() if n != name}, **sizes)
+
+
+# In pretraining
+
+
+def test_pretraining_hides_some_of_the_table_and_asks_who_was_linked(config, store, monkeypatch):
+    seen = []
+    hide = MaskedPatients.hide
+
+    def watched(self, batch, generator):
+        masked, hidden = hide(self, batch, generator)
+        seen.append((batch, masked, hidden["household"]))
+        return masked, hidden
+
+    monkeypatch.setattr(MaskedPatients, "hide", watched)
+    objectives = {"edges": {"weight": 1.0, "share": 0.5, "candidates": 4}}
+    learning = RunConfig.model_validate(
+        {**config.dump(), "pretrain": {"epochs": 1, "objectives": objectives}}
+    )
+    pretrain(learning)
+    figures = pl.read_csv(config.out / "logs" / "member-0" / "pretrain.csv")
+    told = dict(figures.select("name", "value").rows())
+    assert told["train/edges/household"] > 0
+    assert told["tuning/edges/household"] > 0
+    subject = store.samples["subject_id"].to_numpy()
+    references = subject[store.reference_rows]
+    assert sum(len(asked.sample) for *_, asked in seen) > 10
+    for batch, masked, asked in seen:
+        before, after = (each.neighbours["household"].rows for each in (batch, masked))
+        own = subject[batch.row[asked.sample].numpy()]
+        for sample, who, line, fits in zip(
+            asked.sample, own, asked.candidates.numpy(), asked.fits.numpy(), strict=True
+        ):
+            assert line[0] in before[sample]
+            assert line[0] not in after[sample]
+            linked = set(references[before[sample][before[sample] >= 0].numpy()])
+            assert references[line[0]] in linked
+            assert not set(references[line[1:][fits[1:]]]) & {who, *linked}

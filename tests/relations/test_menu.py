@@ -69,6 +69,8 @@ class Group:
         self.code = generator.integers(0, 4, n)
         self.subject = generator.integers(0, n // 2, n)
         self.given = _given(generator, n, self.subject)
+        self.embedding = generator.normal(size=(n, 9)) * np.arange(9)
+        self.embedding[::10] = np.nan  # nothing visible
 
     def inputs(self, rows, *, block=7):
         def blocks(names):
@@ -77,18 +79,28 @@ class Group:
                 yield {name: _cut(self.containers[name], part) for name in names}
 
         sample = np.asarray(rows) + 1
-        return Inputs(self.time[rows], self.code[rows], MODALITIES, blocks, STATISTICS, sample)
+        return Inputs(
+            self.time[rows],
+            self.code[rows],
+            MODALITIES,
+            blocks,
+            STATISTICS,
+            sample,
+            embedding=self.embedding[rows],
+        )
 
     def keyed(self, relation, parameters, rows, **options):
         keys = relation.keys(self.inputs(rows, **options), parameters)
         return Keyed(keys, self.subject[rows], np.asarray(rows), self.given.take(rows))
 
 
-@pytest.fixture(params=[*sorted(RELATIONS), "similar, by its index"])
+@pytest.fixture(params=[*sorted(RELATIONS), "similar, by its index", "similar, by embedding"])
 def relation(request, monkeypatch):
-    name, _, indexed = request.param.partition(", ")
-    if indexed:
+    name, _, how = request.param.partition(", ")
+    if how == "by its index":
         monkeypatch.setattr(similar, "MOST_EXACT", 0)
+    if how == "by embedding":
+        return RELATIONS[name](by="embedding")
     return RELATIONS[name](**OPTIONS.get(name, {}))
 
 

@@ -197,10 +197,10 @@ def test_the_number_of_threads_is_given_back():
 
 
 def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monkeypatch):
-    def worse_each_epoch(logits, labels):
+    def worse_each_epoch(head, logits, target):
         return torch.tensor(1.0 - 0.1 * stage.current_epoch)
 
-    monkeypatch.setattr("clinical.training.finetune._auroc", worse_each_epoch)
+    monkeypatch.setattr("clinical.heads.BinaryHead.auroc", worse_each_epoch)
     averages = []  # what was judged at the end of each epoch
     judge = FinetuneStage.on_validation_epoch_end
 

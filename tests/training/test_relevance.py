@@ -1,8 +1,9 @@
 """Relations that tell something stay open, others are closed, and why is written down."""
 
 from clinical.cohort.store import Store
+from clinical.config import TaskConfig
 from clinical.experiment import Run
-from clinical.training import relevance
+from clinical.training import build, relevance
 from clinical.training.build import build_model, references
 from clinical.training.members import members
 from clinical.training.relevance import Relevance, relation_figures, shown, write_relevances
@@ -15,6 +16,7 @@ import torch
 
 N = 600
 TASK = "in_hospital_mortality"
+REGRESSION = TaskConfig(kind="regression", labels="tasks/stay", unit="days")
 
 
 def added(word, *, subject=None, seed=0) -> Relevance | None:
@@ -68,6 +70,28 @@ def test_with_too_few_of_a_class_nothing_is_known():
     word = np.ones((N, 1))
     assert tried(np.zeros(N), word, rare, np.arange(N)) is None
     assert shown({"similar": {}, "same_unit": {TASK: Relevance(0.1, 0.01, 50)}}) == {"same_unit"}
+
+
+def test_of_labels_that_the_patient_alone_tells_perfectly_the_gain_is_finite():
+    own = np.linspace(-3, 3, 40)
+    found = tried(own, np.ones((40, 1)), (own > 2).astype(float), np.arange(40))
+    assert np.isfinite([found.gain, found.error]).all()
+    assert not found.is_shown
+
+
+def test_a_relation_that_could_not_be_tried_is_closed_with_a_word(run, caplog):
+    write_relevances(members(run)[0], {"similar": {}})
+    assert "graph.relations.similar: closed, since no task has labels enough" in caplog.text
+
+
+def test_among_many_labels_whole_subjects_are_tried(monkeypatch):
+    monkeypatch.setattr(relevance, "MOST", 100)
+    subject = np.repeat(np.arange(50), 4)
+    kept = relevance._by_chance(subject, 1)
+    assert len(kept) == 100
+    assert np.bincount(subject[kept]).max() == 4 == np.bincount(subject[kept])[subject[kept]].min()
+    assert (np.diff(kept) > 0).all()
+    assert not np.array_equal(kept, relevance._by_chance(subject, 2))
 
 
 @pytest.mark.parametrize("gain", [-0.01, 0.0, 0.009])
@@ -125,6 +149,29 @@ def test_only_labels_of_train_are_looked_at(run, store):
         store.samples[f"label.{TASK}"].scatter(outside.tolist(), flipped[outside].tolist())
     )
     assert relevance.relevances(run, other, model) == told
+
+
+@pytest.mark.parametrize(("others", "n_open"), [({}, 0), ({"stay": REGRESSION}, 2)])
+def test_a_relation_may_tell_of_a_task_that_it_was_not_tried_for(
+    run, store, monkeypatch, others, n_open
+):
+    """What tells nothing of one outcome is closed only if there is no task of another kind."""
+    finetune = run.finetune.model_copy(update={"try_relations": True})
+    tasks = {**run.tasks, **others}
+    config = run.model_copy(update={"tasks": tasks, "finetune": finetune, "ensemble": 1})
+    nothing = {name: {TASK: Relevance(-0.1, 0.01, 80)} for name in run.graph.relations}
+    monkeypatch.setattr(build, "relevances", lambda *_: nothing)
+    monkeypatch.setattr(build, "references", lambda _, store: references(run, store))
+    model = build_model(run, store)
+    (member,) = members(config)
+    build._look_around(member, store, model)
+    assert len(model.open_relations) == n_open
+
+
+def test_without_a_binary_task_nothing_is_tried(run, store):
+    config = run.model_copy(update={"tasks": {"stay": REGRESSION}})
+    told = relevance.relevances(config, store, build_model(run, store))
+    assert told == {name: {} for name in run.graph.relations}
 
 
 def test_the_figures_are_means_of_the_networks(run, store):

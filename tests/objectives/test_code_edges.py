@@ -3,7 +3,7 @@
 import clinical  # noqa: F401
 from clinical.batch import ClinicalBatch, CodeSet
 from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
-from clinical.objectives.edges import MaskedEdges
+from clinical.objectives.code_edges import MaskedCodes
 
 import math
 from dataclasses import replace
@@ -43,9 +43,9 @@ def marked(row: torch.Tensor) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def objective(synthetic) -> MaskedEdges:
-    objective = MaskedEdges(synthetic.make_model(), share=0.4)
-    objective.use_statistics({"codes": CODES})
+def objective() -> MaskedCodes:
+    objective = MaskedCodes(15, share=0.4)
+    objective.use_statistics(CODES)
     return objective
 
 
@@ -101,17 +101,17 @@ def test_the_loss_is_the_surprise_in_units_of_popularity(synthetic, objective):
             # A share of 0.4 is hidden of what exists, so these are the odds of it being so.
             chance = 0.4 * odds / (1 + 0.4 * odds)
             nats[exists][place] -= math.log(chance if exists else 1 - chance)
-    parts = objective.loss(model(masked), hidden).parts
+    parts = objective.parts(model(masked), hidden)
     expected = nats[True][1] + nats[False][1]
-    assert float(parts["edges/existing"]) == pytest.approx(nats[True][0] / expected, rel=1e-4)
-    assert float(parts["edges/lacking"]) == pytest.approx(nats[False][0] / expected, rel=1e-4)
+    assert float(parts["existing"]) == pytest.approx(nats[True][0] / expected, rel=1e-4)
+    assert float(parts["lacking"]) == pytest.approx(nats[False][0] / expected, rel=1e-4)
 
 
 def test_popularity_alone_costs_one(synthetic, objective):
     model = synthetic.make_model()
     masked, hidden = objective.hide(synthetic.make_batch(), draws())
     outputs = replace(model(masked), links=objective.popularity.expand(8, 15))
-    assert float(objective.loss(outputs, hidden).total) == pytest.approx(1.0)
+    assert float(sum(objective.parts(outputs, hidden).values())) == pytest.approx(1.0)
 
 
 def test_log_odds_of_the_truth_cost_least_whatever_the_share(synthetic):
@@ -122,20 +122,21 @@ def test_log_odds_of_the_truth_cost_least_whatever_the_share(synthetic):
     code = torch.tensor([[0, 1]]).expand(40_000, 2)
     codes = CodeSet(code, torch.zeros(code.shape), torch.stack([torch.ones_like(has), has], 1))
     batch = ClinicalBatch(torch.arange(40_000), {"codes": codes}, {}, {})
-    objective = MaskedEdges(synthetic.make_model(), share=0.3)
+    objective = MaskedCodes(15, share=0.3)
     _, hidden = objective.hide(batch, generator)
     outputs = synthetic.make_model()(synthetic.make_batch())
 
     def cost(shift: float) -> float:
         links = torch.zeros(40_000, 15)
         links[:, 1] = torch.logit(chance) + shift
-        return float(objective.loss(replace(outputs, links=links), hidden).total)
+        parts = objective.parts(replace(outputs, links=links), hidden)
+        return float(sum(parts.values()))
 
     assert cost(0.0) < min(cost(-0.15), cost(0.15))
 
 
 def test_nothing_hidden_asks_nothing(synthetic):
-    objective = MaskedEdges(synthetic.make_model(), share=0.0)
+    objective = MaskedCodes(15, share=0.0)
     _, hidden = objective.hide(synthetic.make_batch(), draws())
     assert not (hidden.exists | hidden.lacking).any()
 

@@ -1,0 +1,85 @@
+"""Multiclass tasks: one of several classes, learned from train in sorted order."""
+
+from clinical.answers.answer import Answer, Array, Calibrations, known
+from clinical.calibration import Calibration, fit_temperature
+from clinical.config import TaskConfig
+from clinical.errors import SchemaError
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_CLASSES = 1000
+"""More are a column of free text or of identifiers, not classes."""
+
+
+@dataclass(frozen=True)
+class Multiclass(Answer):
+    """One logit and one probability a class; they add up to 1.
+
+    Attributes:
+        names: of the classes that train has, sorted; a label is the place in them.
+    """
+
+    column: ClassVar[str] = "categorical_value"
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if not 2 <= len(names) <= MOST_CLASSES or list(names) != sorted(set(names)):
+            raise ValueError("classes are not 2 to 1000 different names in sorted order")
+
+    @classmethod
+    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+        names = {name for name in labels[:, 0].tolist() if name is not None}
+        if not 2 <= len(names) <= MOST_CLASSES:
+            raise SchemaError(
+                f"{where}: the train labels have {len(names):,} different classes; a multiclass "
+                f"task needs 2 to {MOST_CLASSES:,} in categorical_value"
+            )
+        return cls(tuple(sorted(names)))
+
+    @classmethod
+    def read(cls, task: TaskConfig, learned: Mapping[str, Any]) -> Self:
+        if not all(isinstance(name, str) and name for name in learned["classes"]):
+            raise ValueError("a class is no text")
+        return cls(tuple(learned["classes"]))
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        return {"classes": list(self.names)}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    @property
+    def classes(self) -> tuple[str | None, ...]:
+        return self.names
+
+    @property
+    def horizons(self) -> tuple[float | None, ...]:
+        return (None,) * len(self.names)
+
+    def scores(self, logits: Array, calibrations: Calibrations) -> Array:
+        calibration = calibrations.get(None)
+        return softmax(logits * (1.0 if calibration is None else calibration.slope_low))
+
+    def truth(self, labels: Array) -> Array:
+        is_class = (labels == np.arange(len(self.names))).astype(np.float64)
+        return np.where(np.isnan(labels), np.nan, is_class)
+
+    def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
+        both = known(labels) & known(logits)
+        return {None: fit_temperature(logits[both], labels[both, 0].astype(np.int64))}
+
+
+def softmax(logits: Array) -> Array:
+    """[N, C] -> [N, C] probabilities that add up to 1."""
+    risen = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Array = risen / risen.sum(axis=1, keepdims=True)
+    return probabilities

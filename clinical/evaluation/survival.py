@@ -1,0 +1,189 @@
+"""Metrics of the risk of an event by a horizon, where observation may end before it.
+
+Who was censored before the horizon has no known status there. The others count by the inverse
+probability of having been observed until then (Graf et al., 1999), from the Kaplan-Meier estimate
+of censoring over all rows, so that they stand for those who were not.
+"""
+
+from __future__ import annotations
+
+from clinical.evaluation.metrics import Ranking, Scored, auroc, brier
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FLOAT32 = 1e-6
+"""Hours that differ by less than this share are the same: labels are float32."""
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Risks by a horizon, and what happened.
+
+    Attributes:
+        scores: [N] risks in 0..1.
+        hours: [N] to the event or to the end of observation.
+        observed: [N] bool, it was the event.
+        horizon_hours: by which the risks are.
+    """
+
+    scores: Array
+    hours: Array
+    observed: NDArray[np.bool_]
+    horizon_hours: float
+
+    names: ClassVar[tuple[str, ...]] = ("concordance", "AUROC at horizon", "Brier at horizon")
+    main: ClassVar[tuple[str, ...]] = names
+
+    @cached_property
+    def _until(self) -> Array:
+        """[N] hours; those that are the horizon but for float32 are the horizon."""
+        is_horizon = np.isclose(self.hours, self.horizon_hours, rtol=FLOAT32, atol=0)
+        return np.where(is_horizon, self.horizon_hours, self.hours)
+
+    @cached_property
+    def status(self) -> Array:
+        """[N] 1 with the event by the horizon, 0 without, NaN if not known."""
+        hours, horizon = self._until, self.horizon_hours
+        came = self.observed & (hours <= horizon)
+        stayed_away = (hours > horizon) | (~self.observed & (hours == horizon))
+        return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))
+
+    @cached_property
+    def pairs(self) -> list[Level]:
+        """Of rows that can be compared; see `concordance`."""
+        return comparable_pairs(self.scores, self.hours, self.observed)
+
+    @cached_property
+    def _at_horizon(self) -> tuple[NDArray[np.bool_], Scored, Array]:
+        """Rows of known status, their scores, and what each counts."""
+        known = ~np.isnan(self.status)
+        until = np.minimum(self._until[known], self.horizon_hours)
+        staying = observed_until(self._until, self.observed, until)
+        return known, Scored.of(self.scores[known], self.status[known]), 1 / staying
+
+    def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
+        """Some metrics [R] by name, for `weights [R, N]`."""
+        found = {}
+        if "concordance" in metrics:
+            found["concordance"] = concordance(self.pairs, weights)
+        known, scored, counts = self._at_horizon
+        weighted = weights[:, known] * counts
+        nothing = np.full(len(weights), np.nan)
+        if "AUROC at horizon" in metrics:
+            is_any = bool(known.any())
+            found["AUROC at horizon"] = auroc(Ranking.of(scored, weighted)) if is_any else nothing
+        if "Brier at horizon" in metrics:
+            found["Brier at horizon"] = brier(scored, weighted)
+        return found
+
+    def why_undefined(self) -> str:
+        """Why a metric has no value."""
+        if not len(self.hours):
+            return "no labelled scores"
+        return f"no two rows of different status by {self.horizon_hours:g} hours"
+
+    def notes(self, metric: str) -> list[str]:
+        """What to beware of."""
+        if metric == "concordance":
+            events = int(self.observed.sum())
+            return [f"only {events} events: wide, rough interval"] if events < 10 else []
+        known, events = int((~np.isnan(self.status)).sum()), int(np.nansum(self.status))
+        said = [f"{events} events by then; status known of {known}"]
+        return said if metric.startswith("AUROC") else []
+
+
+def observed_until(hours: Array, observed: NDArray[np.bool_], until: Array) -> Array:
+    """[n] Kaplan-Meier probability of not being censored before each of `until` [n].
+
+    Args:
+        hours, observed: [N] of the rows that it is learned from.
+        until: [n] hours.
+    """
+    times, place = np.unique(hours, return_inverse=True)
+    events = np.bincount(place, weights=observed, minlength=len(times))
+    censored = np.bincount(place, weights=~observed, minlength=len(times))
+    gone = np.append(0.0, np.cumsum(events + censored)[:-1])
+    # At the same time events come first: whoever had one is not at risk of being censored.
+    at_risk = len(hours) - gone - events
+    staying = np.cumprod(1 - censored / np.maximum(at_risk, 1))
+    found: Array = np.append(1.0, staying)[np.searchsorted(times, until, side="left")]
+    return np.maximum(found, 1e-3)  # nobody stands for more than a thousand
+
+
+@dataclass(frozen=True)
+class Level:
+    """Pairs of an earlier event and a later row, at one level of halving the time.
+
+    Attributes:
+        order: [N] rows by half and risk.
+        later: [N] 1 where the row, in this order, is in a later half.
+        rows: [n] the events of earlier halves.
+        first, low, high, last: [n] places in `order` between which the rows of the event's own
+            pair of halves stand (first to last), and those of its own risk (low to high).
+    """
+
+    order: NDArray[np.int64]
+    later: Array
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+def comparable_pairs(scores: Array, hours: Array, observed: NDArray[np.bool_]) -> list[Level]:
+    """All pairs of a row with an event and one known to be without it for longer.
+
+    Every pair of different times is told apart at exactly one bit of the times' ranks, so that
+    log2(N) sorts find N² pairs.
+    """
+    # At the same time who is censored is known to be without the event for longer.
+    _, rank = np.unique(np.stack([hours, ~observed]), axis=1, return_inverse=True)
+    rank = rank.reshape(-1)
+    _, risk = np.unique(scores, return_inverse=True)
+    n_risks = int(risk.max(initial=0)) + 1
+    found = []
+    for bit in range(int(rank.max(initial=0)).bit_length()):
+        half, is_later = rank >> (bit + 1), (rank >> bit) & 1 == 1
+        key = half * n_risks + risk
+        order = np.argsort(key, kind="stable")
+        ordered = key[order]
+        rows = np.flatnonzero(observed & ~is_later)
+        found.append(
+            Level(
+                order=order,
+                later=is_later[order].astype(np.float64),
+                rows=rows,
+                first=np.searchsorted(ordered, half[rows] * n_risks),
+                low=np.searchsorted(ordered, key[rows]),
+                high=np.searchsorted(ordered, key[rows], side="right"),
+                last=np.searchsorted(ordered, (half[rows] + 1) * n_risks),
+            )
+        )
+    return found
+
+
+def concordance(pairs: list[Level], weights: Array) -> Array:
+    """Harrell's C [R]: how often of a comparable pair the earlier event had the higher risk.
+
+    Equal risks count one half (Harrell et al., 1982).
+    """
+    right, total = np.zeros(len(weights)), np.zeros(len(weights))
+    for level in pairs:
+        later = np.cumsum(weights[:, level.order] * level.later, axis=1)
+        later = np.concatenate([np.zeros((len(weights), 1)), later], axis=1)
+        own, first = weights[:, level.rows], later[:, level.first]
+        middle = (later[:, level.low] + later[:, level.high]) / 2
+        right += np.einsum("rn,rn->r", own, middle - first)
+        total += np.einsum("rn,rn->r", own, later[:, level.last] - first)
+    result = np.full(len(weights), np.nan)
+    np.divide(right, total, out=result, where=total > 0)
+    return result

@@ -1,0 +1,68 @@
+"""The long table of predictions: one row a sample, task, class and horizon."""
+
+from clinical.answers import Answer
+from clinical.cohort.labels import label_array
+from clinical.config import RunConfig
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+COLUMNS = (
+    "subject_id",
+    "prediction_time",
+    "task",
+    "class",
+    "horizon_hours",
+    "score",
+    "label",
+    "label_observed",
+    "kind",
+)
+"""In this order, those that there are; what else was asked for comes after them."""
+
+
+def long_frame(
+    config: RunConfig, answer: Answer, task: str, samples: pl.DataFrame, scores: np.ndarray
+) -> pd.DataFrame:
+    """The rows of one task.
+
+    Args:
+        config: of the run.
+        answer: of the task.
+        task: its name.
+        samples: [N] of a store.
+        scores: [N, R]; those of a sample without anything visible are not shown.
+
+    Returns:
+        N * R rows, all of a sample together.
+    """
+    n, n_each = scores.shape
+    labels = label_array(samples, task, config.tasks[task])
+    unseen = samples["reason"].is_not_null().to_numpy()
+    frame = pd.DataFrame(
+        {
+            "subject_id": np.repeat(samples["subject_id"].to_numpy(), n_each),
+            "prediction_time": np.repeat(samples["prediction_time"].to_numpy(), n_each),
+            "task": task,
+            # A text even where all are null, or files of predictions could not be joined.
+            "class": pd.Series(list(answer.classes) * n, dtype="string"),
+            "horizon_hours": np.array(answer.horizons * n, dtype=np.float64),
+            "score": np.where(unseen[:, None], np.nan, scores).ravel(),
+            "label": answer.truth(labels).ravel(),
+        }
+    )
+    happened = answer.happened(labels)
+    if happened is not None:
+        observed = pd.Series(np.repeat(happened, n_each)).map({1.0: True, 0.0: False})
+        frame["label_observed"] = observed.astype("boolean")
+    return frame.assign(kind=config.tasks[task].kind)
+
+
+def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tasks below each other."""
+    frame = pd.concat(frames, ignore_index=True)
+    first = [name for name in COLUMNS if name in frame]
+    return frame[[*first, *(name for name in frame if name not in first)]]
