@@ -187,14 +187,15 @@ class _Assembly:
         (folder / FITTED).mkdir()
         self.fitted.write(folder / FITTED)
         (folder / "neighbours").mkdir()
-        relations = relations_of(self.config)
-        linked: Counts = {}
+        linked = link(
+            self.config,
+            relations_of(self.config),
+            self.population,
+            self.fitted,
+            context=context,
+            folder=folder / "neighbours",
+        )
         answers = self.fitted.answers(self.config)
-        for name, edges in link(
-            self.config, relations, self.population, self.fitted, context=context
-        ):
-            write_table(folder / "neighbours" / f"{name}.arrow", edges.columns)
-            linked[name] = int((edges.rows >= 0).any(1).sum())
         manifest = {
             "format_version": FORMAT_VERSION,
             "fitted_on": self.fitted_on,

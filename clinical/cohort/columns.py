@@ -7,7 +7,7 @@ Whatever the number of files, the rows count through all of them in order.
 from clinical.errors import SchemaError
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,20 @@ def write_table(path: Path, columns: Mapping[str, Array | Ragged]) -> None:
         path: The file; an existing one is replaced.
         columns: Arrays [N, ...] or `Ragged`, of whole or floating numbers. Masks are uint8.
     """
+    write_blocks(path, [columns])
+
+
+def write_blocks(path: Path, blocks: Iterable[Mapping[str, Array | Ragged]]) -> None:
+    """The same for rows that come block by block, at least one, each with the same columns."""
+    tables = (_batch(columns) for columns in blocks)
+    first = next(tables)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        writer.write_batch(first)
+        for table in tables:
+            writer.write_batch(table)
+
+
+def _batch(columns: Mapping[str, Array | Ragged]) -> pa.RecordBatch:
     sizes = {len(column) for column in columns.values()}
     if len(sizes) > 1:
         raise ValueError(f"columns of {sorted(sizes)} rows cannot be one table")
@@ -102,9 +116,7 @@ def write_table(path: Path, columns: Mapping[str, Array | Ragged]) -> None:
         shape = json.dumps(values.shape[1:])
         arrays.append(array)
         fields.append(pa.field(name, array.type, nullable=False, metadata={"shape": shape}))
-    schema = pa.schema(fields)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return pa.record_batch(arrays, schema=pa.schema(fields))
 
 
 def _arrow(values: Array) -> pa.Array:
@@ -240,7 +252,7 @@ class Columns:
     @property
     def _columns(self) -> dict[str, Column]:
         if self._opened is None:
-            tables = [_open(path) for path in self.paths]
+            tables = [table for path in self.paths for table in _open(path)]
             self._opened = {name: Column([table[name] for table in tables]) for name in tables[0]}
         return self._opened
 
@@ -252,14 +264,20 @@ def open_columns(paths: Sequence[Path]) -> Columns:
     return Columns([Path(path) for path in paths])
 
 
-def _open(path: Path) -> dict[str, Array | Ragged]:
+def _open(path: Path) -> list[dict[str, Array | Ragged]]:
+    """The blocks of a file."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batch = reader.get_batch(0)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise SchemaError(
             f"{path.parent.name}/{path.name}: not a readable part of a store; prepare it again"
         ) from error
-    shapes = [json.loads(field.metadata[b"shape"]) for field in batch.schema]
-    pairs = zip(batch.schema.names, batch.columns, shapes, strict=True)
-    return {name: _view(array, shape) for name, array, shape in pairs}
+    shapes = [json.loads(field.metadata[b"shape"]) for field in reader.schema]
+    return [
+        {
+            name: _view(array, shape)
+            for name, array, shape in zip(batch.schema.names, batch.columns, shapes, strict=True)
+        }
+        for batch in batches
+    ]

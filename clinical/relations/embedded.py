@@ -4,7 +4,6 @@ The store that pretraining reads stays as it is; fine-tuning reads another that 
 shares its shards.
 """
 
-from clinical.cohort.columns import write_table
 from clinical.cohort.fitted import Fitted
 from clinical.cohort.store import FITTED, REFERENCE, SAMPLES, Store, draft_of, write_manifest
 from clinical.config import RunConfig
@@ -91,11 +90,10 @@ def add_edges(config: RunConfig, folder: Path, population: Population, fitted: F
         fitted: What is known of the references, with the parameters of these relations.
     """
     manifest = Store.open(folder).manifest
-    linked = manifest["counts"]["neighbours"]
-    edges_of = link(config, by_embedding(config), population, fitted, context=None)
-    for name, edges in edges_of:
-        write_table(folder / "neighbours" / f"{name}.arrow", edges.columns)
-        linked[name] = int((edges.rows >= 0).any(1).sum())
+    relations = by_embedding(config)
+    tables = folder / "neighbours"
+    linked = link(config, relations, population, fitted, context=None, folder=tables)
+    manifest["counts"]["neighbours"].update(linked)
     write_manifest(folder, manifest)
 
 

@@ -1,7 +1,7 @@
 """Who is related to whom in a store: fits the relations on train and fills the edge tables."""
 
 from clinical.batch import Container
-from clinical.cohort.columns import Array, open_columns
+from clinical.cohort.columns import Array, open_columns, write_blocks
 from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
 from clinical.cohort.given import known_edges
 from clinical.config import RunConfig, pick
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 _BLOCK = 256
+_LINKED = 32_768  # samples of which all edges are in memory
 
 
 def relations_of(config: RunConfig) -> dict[str, Relation]:
@@ -205,8 +206,11 @@ def link(
     fitted: Fitted,
     *,
     context: Population | None,
-) -> Iterator[tuple[str, Edges]]:
-    """The edges of every sample, relation by relation.
+    folder: Path,
+) -> dict[str, int]:
+    """Write the edges of every sample, a table for each relation.
+
+    Samples are linked block by block, so that no more than one block of edges is in memory.
 
     Args:
         config: How many neighbours each relation has.
@@ -214,29 +218,55 @@ def link(
         population: Who gets neighbours.
         fitted: The reference.
         context: Unlabelled contemporaries, rows N_ref + i; for relations in time only.
+        folder: Of the tables.
+
+    Returns:
+        Relation -> samples that have a neighbour.
     """
-    everyone = np.arange(len(population.samples))
+    linked = dict.fromkeys(relations, 0)
+
+    def counted(name: str, relation: Relation) -> Iterator[Mapping[str, Array]]:
+        for edges in _linked(config, name, relation, population, fitted, context):
+            linked[name] += int((edges.rows >= 0).any(1).sum())
+            yield edges.columns
+
     for name, relation in relations.items():
-        k = config.graph.relations[name].k
-        if relation.in_time and not population.extract.consistent_calendar:
-            logger.warning(
-                "graph.relations.%s: no edges, since the extract's dataset.json does not say "
-                "consistent_calendar: true and times of different subjects cannot be compared",
-                name,
-            )
-            yield name, Edges.none(len(everyone), k)
-            continue
-        if relation.by_embedding and population.embedding is None:
-            yield name, Edges.none(len(everyone), k)
-            continue
-        samples = population.keyed(name, relation, fitted.parameters[name], everyone)
-        if relation.from_table:
-            samples = replace(samples, given=population.given(name))
-        reference = _reference(name, relation, population, fitted)
-        if relation.in_time and context is not None:
-            others = _contemporaries(name, relation, population, fitted, context)
-            reference = reference.joined(others)
-        yield name, relation.neighbours(samples, reference, fitted.parameters[name], k=k)
+        write_blocks(folder / f"{name}.arrow", counted(name, relation))
+    return linked
+
+
+def _linked(
+    config: RunConfig,
+    name: str,
+    relation: Relation,
+    population: Population,
+    fitted: Fitted,
+    context: Population | None,
+) -> Iterator[Edges]:
+    """The edges of one block of samples after the other."""
+    k, n_samples = config.graph.relations[name].k, len(population.samples)
+    starts = range(0, max(n_samples, 1), _LINKED)
+    blocks = [np.arange(start, min(start + _LINKED, n_samples)) for start in starts]
+    if relation.in_time and not population.extract.consistent_calendar:
+        logger.warning(
+            "graph.relations.%s: no edges, since the extract's dataset.json does not say "
+            "consistent_calendar: true and times of different subjects cannot be compared",
+            name,
+        )
+        yield from (Edges.none(len(rows), k) for rows in blocks)
+        return
+    if relation.by_embedding and population.embedding is None:
+        yield from (Edges.none(len(rows), k) for rows in blocks)
+        return
+    parameters = fitted.parameters[name]
+    given = population.given(name) if relation.from_table else None
+    reference = _reference(name, relation, population, fitted)
+    if relation.in_time and context is not None:
+        reference = reference.joined(_contemporaries(name, relation, population, fitted, context))
+    for rows in blocks:
+        samples = population.keyed(name, relation, parameters, rows)
+        samples = replace(samples, row=rows, given=given and given.take(rows))
+        yield relation.neighbours(samples, reference, parameters, k=k)
 
 
 def _reference(name: str, relation: Relation, population: Population, fitted: Fitted) -> Keyed:

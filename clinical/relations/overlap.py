@@ -1,71 +1,135 @@
 """Exact neighbours by what lists of codes share, from inverted lists.
 
-Each sample is asked for by itself and weights are whole numbers, so that who else is asked for
-changes nothing.
+Weights are whole numbers, so that who else is asked for changes nothing.
 """
 
-from clinical.cohort.columns import Array
-from clinical.relations.neighbours import GRID, Floats, Whole
+from clinical.relations.neighbours import FARTHEST, GRID, Floats, Whole
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 HEAVIEST = 2**30
 """All codes of a list weigh less than that together."""
 
-_OWN = -HEAVIEST
 _PAIRS = 4_000_000  # pairs of codes compared at once
 
 Codes = NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class Postings:
+    """For each code of a vocabulary those references that have it.
+
+    Attributes:
+        member: [E] int32 places of references, code by code, ascending in each.
+        offset: [V + 1] int64; code i has `member[offset[i]:offset[i + 1]]`, none without weight.
+        total: [M] int64 weight of all codes of each reference.
+    """
+
+    member: NDArray[np.int32]
+    offset: Whole
+    total: Whole
+
+    @classmethod
+    def of(cls, codes: Codes, weight: Whole) -> Self:
+        """Of the lists of the references [M, C], each code at most once, -1 = none."""
+        counts = np.append(weight, 0)[codes] > 0
+        code, first = codes[counts], np.append(0, np.cumsum(counts.sum(1)))
+        matrix = csr_array((weight[code], code, first), shape=(len(codes), len(weight)))
+        by_code = matrix.T.tocsr()
+        offset = by_code.indptr.astype(np.int64)
+        return cls(by_code.indices.astype(np.int32), offset, matrix.sum(axis=1, dtype=np.int64))
+
+
 def heaviest_overlap(
     query: Codes,
-    reference: Codes,
+    reference: Postings,
     *,
     weight: Whole,
     typical: int,
     query_subject: Whole,
     reference_subject: Whole,
-    reference_row: Whole,
     k: int,
 ) -> tuple[Whole, Floats]:
     """The k references, of other subjects, of the highest score: exactly.
 
     The score is the weight of the shared codes over `typical` + the weight of all codes of the
-    reference, rounded to `GRID`. The lists of a sample's codes are walked from the heaviest on,
-    until what is left could not lift a reference that none of them names among the k (the bound
-    of Turtle & Flood, 1995, doi:10.1016/0306-4573(95)00020-H).
+    reference, rounded to `GRID`. A sample costs the sum of the lengths of its codes' lists.
 
     Args:
-        query: [N, C], rows of the vocabulary, each at most once, the heaviest first; -1 = none.
-        reference: [M, C], each at most once; -1 = none.
+        query: [N, C], rows of the vocabulary, each at most once; -1 = none.
+        reference: M references, in order: the first wins among equal scores.
         weight: [V], at least 0, those of a list less than `HEAVIEST` together.
         typical: Above 0.
         query_subject: [N].
         reference_subject: [M]; those of the sample's own subject are passed over.
-        reference_row: [M], each once; the lower wins among equal scores.
         k: K.
 
     Returns:
-        Positions in `reference` [N, K] (-1 = none) and scores [N, K], descending; 0 where there
-        is none.
+        Places of references [N, K] (-1 = none) and scores [N, K], descending; 0 where there is
+        none.
     """
     position, score = np.full((len(query), k), -1), np.zeros((len(query), k))
-    by_row = np.argsort(reference_row)
-    index = _Index.of(reference[by_row], weight, typical)
-    subject = reference_subject[by_row]
-    by_subject = np.argsort(subject, kind="stable")
-    ends = [
-        np.searchsorted(subject[by_subject], query_subject, side=side) for side in ("left", "right")
-    ]
+    search = _Search(reference, weight, typical)
+    own = np.flatnonzero(np.isin(reference_subject, query_subject))
+    own = own[np.argsort(reference_subject[own], kind="stable")]
+    whose = reference_subject[own]
+    ends = (np.searchsorted(whose, query_subject, side) for side in ("left", "right"))
     for sample, (first, stop) in enumerate(zip(*ends, strict=True)):
-        place, steps = index.search(query[sample], by_subject[first:stop], k=k)
-        position[sample, : len(place)] = by_row[place]
+        place, steps = search.best(query[sample], own[first:stop], k)
+        position[sample, : len(place)] = place
         score[sample, : len(place)] = steps * GRID
     return position, score
+
+
+class _Search:
+    """References, and what each shares with the sample that is asked for.
+
+    Args:
+        reference: M of them.
+        weight: [V].
+        typical: See `heaviest_overlap`.
+    """
+
+    def __init__(self, reference: Postings, weight: Whole, typical: int) -> None:
+        self._lists = reference
+        self._weight = weight
+        self._divisor = typical + reference.total
+        self._about = (1 / self._divisor).astype(np.float32)
+        # All 0 between two samples: setting it up for each would cost more than the search.
+        self._shared = np.zeros(len(reference.total), dtype=np.int32)
+
+    def best(self, codes: Codes, own: Whole, k: int) -> tuple[Whole, Whole]:
+        """At most k places of references that aren't `own`, and scores in steps of `GRID`."""
+        place, common = self._walk(codes)
+        # Most can be told from the best without what is exact about a score, and slow.
+        about = common * self._about[place]
+        if len(own):
+            about[np.isin(place, own)] = -1
+        least = np.partition(about, -k)[-k] if len(about) > k else 0
+        some = np.flatnonzero(about >= max(least - 3 * GRID, 0))
+        steps = np.rint(common[some] / self._divisor[place[some]] / GRID).astype(np.int64)
+        # Score and place in one whole number: ties are decided exactly.
+        order = np.sort((FARTHEST - steps << 32) | place[some])[:k]
+        return order & 0xFFFFFFFF, FARTHEST - (order >> 32)
+
+    def _walk(self, codes: Codes) -> tuple[Whole, Floats]:
+        """Who has any of the codes, and the weight of those that each has."""
+        member, offset = self._lists.member, self._lists.offset
+        named = [np.empty(0, dtype=np.int32)]
+        for code in codes[codes >= 0].tolist():
+            members = member[offset[code] : offset[code + 1]]
+            before = self._shared[members]
+            named.append(members[before == 0])
+            self._shared[members] = before + self._weight[code]
+        place = np.concatenate(named)
+        common = self._shared[place].astype(np.float64)
+        self._shared[place] = 0
+        return place.astype(np.int64), common
 
 
 def shared_codes(query: Codes, reference: Codes, position: Whole, *, n_kept: int) -> Codes:
@@ -91,110 +155,3 @@ def shared_codes(query: Codes, reference: Codes, position: Whole, *, n_kept: int
         chosen = np.take_along_axis(np.where(has, own, -1), front, 1)
         found[some, where, : chosen.shape[1]] = chosen
     return found
-
-
-@dataclass(frozen=True)
-class _Index:
-    """References, and for each code the list of those that have it.
-
-    Attributes:
-        codes: [M, C].
-        lists: V lists of references, ascending; none for a code without weight.
-        weight: [V + 1], a last 0 for none.
-        typical: See `heaviest_overlap`.
-        divisor: [M].
-        shared: [M] weight shared with the sample that is asked for; all 0 between two of them.
-        own: [V + 1] weight of each code that this sample has; the same.
-    """
-
-    codes: Codes
-    lists: list[NDArray[np.int32]]
-    weight: Whole
-    typical: int
-    divisor: Floats
-    shared: NDArray[np.int32]
-    own: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, codes: Codes, weight: Whole, typical: int) -> "_Index":
-        weight = np.append(weight, 0)
-        reference, slot = np.nonzero(weight[codes] > 0)
-        code = codes[reference, slot]
-        members = reference[np.argsort(code, kind="stable")].astype(np.int32)
-        ends = np.cumsum(np.bincount(code, minlength=len(weight) - 1))
-        return cls(
-            codes=codes,
-            lists=np.split(members, ends[:-1]),
-            weight=weight,
-            typical=typical,
-            divisor=(typical + weight[codes].sum(1, dtype=np.int64)).astype(np.float64),
-            shared=np.zeros(len(codes), dtype=np.int32),
-            own=np.zeros(len(weight), dtype=np.int32),
-        )
-
-    def search(self, query: Codes, passed_over: Whole, *, k: int) -> tuple[Whole, Floats]:
-        """At most k places of references, best first, and their scores in steps of `GRID`."""
-        self.shared[passed_over] = _OWN
-        named, left = self._walk(query[self.weight[query] > 0], k)
-        place, common = named, self.shared[named].astype(np.int64)
-        if left:
-            place = self._hopeful(named, common, left, k)
-            common = self._in_common(query, place)
-        steps = _steps(common, self.divisor[place])
-        self.shared[named] = 0
-        self.shared[passed_over] = 0
-        among = np.flatnonzero(steps >= _kth(steps, k))
-        best = among[np.lexsort((place[among], -steps[among]))[:k]]
-        return place[best], steps[best]
-
-    def _walk(self, codes: Codes, k: int) -> tuple[Whole, int]:
-        """The references that have one of the first codes, and the weight of the codes left."""
-        weights = self.weight[codes].tolist()
-        walked, left = 0, sum(weights)
-        named: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
-        for code, weight in zip(codes.tolist(), weights, strict=True):
-            # While more is left than walked through, what is left could always do better.
-            if left < walked and self._is_settled(np.concatenate(named), left, k):
-                break
-            members = self.lists[code]
-            named.append(members[self.shared[members] == 0])
-            self.shared[members] += weight
-            walked, left = walked + weight, left - weight
-        return np.concatenate(named).astype(np.int64), left
-
-    def _is_settled(self, named: Array, left: int, k: int) -> bool:
-        """A reference not named shares what is left at most, and then has no other codes."""
-        bound = _steps(np.array(left), np.array(self.typical + left))
-        return bool(self._threshold(named, self.shared[named], left, k) > bound)
-
-    def _threshold(self, named: Array, common: Array, above: int, k: int) -> float:
-        """The k-th best score of references that share more than `above`, -1 if fewer do."""
-        some = common > above
-        return _kth(_steps(common[some], self.divisor[named[some]]), k)
-
-    def _hopeful(self, named: Whole, common: Array, left: int, k: int) -> Whole:
-        """Those that what is left might lift among the k."""
-        threshold = self._threshold(named, common, left, k)
-        least = (threshold - 1) * GRID
-        # What a score takes at least, of a reference without other codes: spares most divisions.
-        some = common + left >= least * self.typical / (1 - least)
-        named, common = named[some], common[some]
-        return named[_steps(common + left, self.divisor[named]) >= threshold]
-
-    def _in_common(self, query: Codes, place: Whole) -> Whole:
-        """[P] weight of the codes that a query shares with references."""
-        self.own[query] = self.weight[query]
-        found: Whole = self.own[self.codes[place]].sum(1, dtype=np.int64)
-        self.own[query] = 0
-        return found
-
-
-def _steps(shared: Array, divisor: Floats) -> Floats:
-    """Scores; more shared never gives less, so that bounds hold to the last digit."""
-    scores: Floats = np.rint(shared / divisor / GRID)
-    return scores
-
-
-def _kth(steps: Floats, k: int) -> float:
-    """The k-th greatest, -1 if there are fewer."""
-    return float(np.partition(steps, -k)[-k]) if len(steps) >= k else -1.0

@@ -5,7 +5,13 @@ from clinical.errors import ConfigError
 from clinical.modalities.routing import matches
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array
 from clinical.relations.neighbours import GRID, Whole, edges
-from clinical.relations.overlap import HEAVIEST, Codes, heaviest_overlap, shared_codes
+from clinical.relations.overlap import (
+    HEAVIEST,
+    Codes,
+    Postings,
+    heaviest_overlap,
+    shared_codes,
+)
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import ClassVar
@@ -34,16 +40,19 @@ class SharesCode:
     Only what is visible at the prediction time counts, ancestors of a code don't, and no times are
     compared.
 
-    Cost: a sample walks through the references that have its rarest codes, until the other codes
-    can change nothing. With 12 codes a sample, the commonest at `max_share`, that took 1 ms with
-    10,000 references and 14 ms with 1,000,000, in 1.3 GB, on a busy core (2026-11-23,
-    `benchmarks/shares_code.py`); a lower `max_share` or `max_codes` makes it less. The keys take
-    4 bytes a reference and code, the edges of a sample 8 bytes for each of `k` x 8 codes.
+    Cost: a sample walks through all references that have one of its codes, which `max_references`
+    bounds. With up to 12 codes a sample, their frequencies by a power law, that took 0.4 ms with
+    10,000 references and 1.1 ms with 1,000,000, whose lists were made in 1.5 s once, in 0.9 GB, on
+    a busy core (2026-11-23, `benchmarks/shares_code.py`). Up to 25,000 references the default of
+    `max_references` changes nothing; among a million it takes away the codes that more than one in
+    200 has. Keys and lists take 4 bytes a reference and code each, the edges of a sample 8 bytes
+    for each of `k` x 8 codes.
 
     Args:
         codes: Regular expression of the whole codes that count.
         max_codes: Of a sample: its rarest ones that count.
         max_share: A code that a greater share of the references has relates nobody.
+        max_references: The same of their number, so that a sample's cost stays bounded.
     """
 
     in_time: bool = False
@@ -53,11 +62,18 @@ class SharesCode:
     from_table: ClassVar[bool] = False
     feeds: frozenset[str] = frozenset({"codes"})
 
-    def __init__(self, *, codes: str = ".*", max_codes: int = 32, max_share: float = 0.2) -> None:
-        if not (1 <= max_codes <= _MOST_CODES and 0 < max_share <= 1):
+    def __init__(
+        self,
+        *,
+        codes: str = ".*",
+        max_codes: int = 32,
+        max_share: float = 0.2,
+        max_references: int = 5_000,
+    ) -> None:
+        if not (1 <= max_codes <= _MOST_CODES and 0 < max_share <= 1 and max_references >= 1):
             raise ConfigError(
-                f"graph.relations: shares_code needs max_codes of 1 to {_MOST_CODES} and a "
-                "max_share above 0 and up to 1"
+                f"graph.relations: shares_code needs max_codes of 1 to {_MOST_CODES}, a max_share "
+                "above 0 and up to 1, and max_references of at least 1"
             )
         # Its key is made of the modality, not of a raw code.
         self.codes: str | None = None
@@ -65,6 +81,7 @@ class SharesCode:
         self._pattern = codes
         self._max_codes = max_codes
         self._max_share = max_share
+        self._max_references = max_references
 
     def check(self, modalities: Collection[str]) -> None:
         """Refuse a run without codes, or a pattern that is none."""
@@ -82,7 +99,8 @@ class SharesCode:
         for codes in _codes(reference):
             n_with += np.bincount(codes.code[codes.mask].numpy(), minlength=len(counts))
         rarity = np.round(np.log((len(reference) + 1) / (n_with + 1)) / GRID).astype(np.int64)
-        rarity[~counts | (n_with > self._max_share * len(reference))] = 0
+        most = min(self._max_share * len(reference), self._max_references)
+        rarity[~counts | (n_with > most)] = 0
         total = _total(self._rarest(reference, rarity), rarity)
         typical = int(total[total > 0].mean()) if total.any() else 0
         return {"rarity": rarity, "typical": np.array([max(typical, 1)])}
@@ -92,22 +110,25 @@ class SharesCode:
         return {"code": self._rarest(inputs, parameters["rarity"])}
 
     def index(self, reference: Keyed, parameters: Keys, *, k: int) -> Keys:
-        """Nothing: the lists of a code are made faster than they are read."""
-        return {}
+        """Who has each code."""
+        found = Postings.of(reference.keys["code"], parameters["rarity"])
+        return {"member": found.member, "offset": found.offset, "total": found.total}
 
     def neighbours(self, samples: Keyed, reference: Keyed, parameters: Keys, *, k: int) -> Edges:
-        """The k references of the greatest weight."""
+        """The k references of the greatest weight; their rows ascend."""
         rarity, own = parameters["rarity"], samples.keys["code"]
-        known = reference.keys["code"]
-        typical = int(parameters["typical"][0])
+        known, typical = reference.keys["code"], int(parameters["typical"][0])
+        if "member" in parameters:
+            postings = Postings(*(parameters[name] for name in ("member", "offset", "total")))
+        else:
+            postings = Postings.of(known, rarity)
         position, weight = heaviest_overlap(
             own,
-            known,
+            postings,
             weight=rarity,
             typical=typical,
             query_subject=samples.subject,
             reference_subject=reference.subject,
-            reference_row=reference.row,
             k=k,
         )
         shared = shared_codes(own, known, position, n_kept=_BEHIND)
@@ -115,8 +136,8 @@ class SharesCode:
         rows = np.full_like(position, -1)
         rows[has] = reference.row[position[has]]
         parts = np.zeros(shared.shape, dtype=np.float32)
-        divisor = typical + _total(known, rarity)
-        parts[has] = _values(shared[has], rarity) / divisor[position[has], None]
+        divisor = typical + postings.total[position[has], None]
+        parts[has] = _values(shared[has], rarity) / divisor
         found = edges(rows, weight)
         return Edges(found.rows, found.weight, shared, parts)
 
@@ -140,6 +161,13 @@ class SharesCode:
         ordered = np.sort(code, axis=1)
         if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
             raise ValueError("code: stands twice in a list")
+        member = check_array(parameters, "member", kind="i", shape=(None,))
+        offset = check_array(parameters, "offset", kind="i", shape=(n_codes + 1,))
+        total = check_array(parameters, "total", kind="i", shape=(n_reference,))
+        if ((member < 0) | (member >= n_reference)).any() or (total < 0).any():
+            raise ValueError("member or total: is out of range")
+        if offset[0] != 0 or offset[-1] != len(member) or (np.diff(offset) < 0).any():
+            raise ValueError("offset: is of other lists")
 
     def _counts(self, vocabulary: Collection[str]) -> np.ndarray:
         """[V] bool: the code fits the pattern."""

@@ -1,5 +1,5 @@
 import clinical  # noqa: F401
-from clinical.cohort.columns import Ragged, open_columns, write_table
+from clinical.cohort.columns import Ragged, open_columns, write_blocks, write_table
 from clinical.errors import SchemaError
 
 import pickle
@@ -27,6 +27,14 @@ def test_what_is_written_to_several_files_comes_back_in_any_order(tmp_path_facto
     assert columns["total"].take(order).tolist() == [[sum(r), len(r)] for r in rows[::-1]]
     assert columns["run"].lengths.tolist() == [len(row) for row in rows]
     assert [columns["run"].get(i).tolist() for i in range(len(rows))] == rows
+
+
+def test_what_is_written_block_by_block_comes_back_as_one(tmp_path):
+    blocks = [np.arange(6).reshape(3, 2), np.arange(4).reshape(2, 2), np.empty((0, 2), dtype=int)]
+    write_blocks(tmp_path / "a.arrow", ({"pair": block} for block in blocks))
+    columns = open_columns([tmp_path / "a.arrow", tmp_path / "a.arrow"])
+    assert columns.n_rows == 10
+    assert columns["pair"].take(np.array([4, 0, 8, 9])).tolist() == [[2, 3], [0, 1], [0, 1], [2, 3]]
 
 
 def test_images_of_one_shape_keep_it(tmp_path):

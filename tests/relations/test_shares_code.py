@@ -5,9 +5,8 @@ from clinical.batch import ClinicalBatch, CodeSet, Neighbours
 from clinical.errors import ConfigError
 from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
 from clinical.relations import Inputs, Keyed
-from clinical.relations import overlap as overlap_module
 from clinical.relations.neighbours import GRID
-from clinical.relations.overlap import heaviest_overlap, shared_codes
+from clinical.relations.overlap import Postings, heaviest_overlap, shared_codes
 from clinical.relations.shares_code import SharesCode
 
 from dataclasses import replace
@@ -29,7 +28,7 @@ def rows_of(lists, width=8):
     return rows
 
 
-def naive(query, reference, weight, typical, whose, theirs, row, k):
+def naive(query, reference, weight, typical, whose, theirs, k):
     """Positions and scores, by a loop over pairs of sets."""
     found = []
     for own, subject in zip(query, whose, strict=True):
@@ -38,15 +37,15 @@ def naive(query, reference, weight, typical, whose, theirs, row, k):
             both = sum(weight[code] for code in set(own) & set(other) - {-1})
             score = round(both / (typical + sum(weight[c] for c in other if c >= 0)) / GRID)
             if owner != subject and both:
-                scored.append((-score, row[position], position))
+                scored.append((-score, position))
         found.append(sorted(scored)[:k])
     return found
 
 
 def assert_same(position, score, expected):
     for places, scores, line in zip(position.tolist(), score, expected, strict=True):
-        assert [place for place in places if place >= 0] == [place for _, _, place in line]
-        np.testing.assert_allclose(scores[: len(line)], [-steps * GRID for steps, _, _ in line])
+        assert [place for place in places if place >= 0] == [place for _, place in line]
+        np.testing.assert_allclose(scores[: len(line)], [-steps * GRID for steps, _ in line])
 
 
 codes = st.lists(st.integers(0, 9), unique=True, max_size=6)
@@ -57,10 +56,9 @@ codes = st.lists(st.integers(0, 9), unique=True, max_size=6)
     st.lists(st.tuples(codes, st.integers(0, 3)), max_size=16),
     st.lists(st.sampled_from([0, 1, 2, 5, 400]), min_size=10, max_size=10),
     st.integers(1, 4),
-    st.integers(0, 100),
 )
-def test_the_heaviest_overlaps_are_those_of_a_loop_with_ties_by_row(
-    queries, references, weights, k, seed
+def test_the_heaviest_overlaps_are_those_of_a_loop_with_ties_by_place(
+    queries, references, weights, k
 ):
     weight = np.array(weights)
     query = rows_of([sorted(q, key=lambda code: -weights[code]) for q, _ in queries])
@@ -68,42 +66,34 @@ def test_the_heaviest_overlaps_are_those_of_a_loop_with_ties_by_row(
     given = {
         "query_subject": np.array([s for _, s in queries], dtype=np.int64),
         "reference_subject": np.array([s for _, s in references], dtype=np.int64),
-        "reference_row": np.random.default_rng(seed).permutation(len(references)),
     }
-    position, score = heaviest_overlap(query, reference, weight=weight, typical=7, **given, k=k)
-    assert_same(position, score, naive(query, reference, weight, 7, *given.values(), k))
+    postings = Postings.of(reference, weight)
+    expected = naive(query, reference, weight, 7, *given.values(), k)
+    position, score = heaviest_overlap(query, postings, weight=weight, typical=7, **given, k=k)
+    assert_same(position, score, expected)
 
 
-def many(n, seed, *, n_codes=60):
-    """Lists of codes whose first ones are rare, and the codes' weights."""
-    generator = np.random.default_rng(seed)
-    share = np.linspace(0.01, 0.4, n_codes)
-    has = generator.random((n, n_codes)) < share
-    return rows_of([np.flatnonzero(row) for row in has], n_codes), (-np.log(share) * 1e6).astype(
-        int
-    )
+def test_a_sample_walks_no_further_than_the_lists_of_its_codes_which_are_bounded():
+    relation = SharesCode(max_share=1.0, max_references=3)
+    references = [[0, 1], [0, 1], [0, 1, 2], [0], [3]]
+    parameters = relation.fit(inputs_of(references))
+    known = keyed(relation, parameters, references)
+    parameters |= relation.index(known, parameters, k=2)
+    assert np.diff(parameters["offset"])[:4].tolist() == [0, 3, 1, 1]
+    assert parameters["rarity"][0] == 0 < parameters["rarity"][1]
+    found = linked(relation, [[0, 1], [0, 3]], references, k=2)
+    assert found.rows.tolist() == [[0, 1], [4, -1]]
 
 
-def test_lists_are_left_unread_where_they_can_change_nothing_and_nothing_changes(monkeypatch):
-    reference, weight = many(1500, seed=0)
-    unread = []
-    walk = overlap_module._Index._walk
-
-    def watched(self, codes, k):
-        named, left = walk(self, codes, k)
-        unread.append(left > 0)
-        return named, left
-
-    monkeypatch.setattr(overlap_module._Index, "_walk", watched)
-    query = reference[:25]
-    given = {
-        "query_subject": np.arange(25),
-        "reference_subject": np.arange(1500),
-        "reference_row": np.arange(1500)[::-1].copy(),
-    }
-    position, score = heaviest_overlap(query, reference, weight=weight, typical=10**7, **given, k=5)
-    assert np.mean(unread) > 0.5
-    assert_same(position, score, naive(query, reference, weight, 10**7, *given.values(), 5))
+def test_neighbours_are_the_same_by_an_index_and_without():
+    relation, references, samples = SharesCode(max_share=1.0), crowd(50, seed=3), crowd(9, seed=4)
+    parameters = relation.fit(inputs_of(references))
+    known = keyed(relation, parameters, references)
+    asked = keyed(relation, parameters, samples, range(9))
+    plain = relation.neighbours(asked, known, parameters, k=5).columns
+    parameters |= relation.index(known, parameters, k=5)
+    for name, array in relation.neighbours(asked, known, parameters, k=5).columns.items():
+        assert np.array_equal(array, plain[name])
 
 
 def test_shared_codes_are_the_first_of_the_query_that_the_neighbour_has():
@@ -205,7 +195,14 @@ def test_more_shared_codes_than_are_kept_weigh_more_than_those_kept():
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_codes": 0}, {"max_codes": 65}, {"max_share": 0.0}, {"max_share": 1.1}]
+    "options",
+    [
+        {"max_codes": 0},
+        {"max_codes": 65},
+        {"max_share": 0.0},
+        {"max_share": 1.1},
+        {"max_references": 0},
+    ],
 )
 def test_senseless_options_are_refused(options):
     with pytest.raises(ConfigError, match=r"graph\.relations: shares_code needs"):

@@ -8,6 +8,7 @@ from clinical.datamodule import StoreDataset
 from clinical.errors import BundleError, ConfigError
 from clinical.objectives import OBJECTIVES
 from clinical.preparation import prepare, prepare_for_scoring
+from clinical.relations import linking
 from clinical.relations.shares_code import SharesCode
 from clinical.relations.similar import Similar
 from clinical.training.build import _key_codes, build_model, scoring_memory
@@ -171,6 +172,28 @@ def test_rarity_is_counted_over_all_references(store, config, monkeypatch, tmp_p
 
 def rarity(store):
     return store.fitted.parameters["shares_code"]["rarity"]
+
+
+def test_linking_block_by_block_writes_the_same_edges(store, config, monkeypatch, tmp_path):
+    most = []
+    monkeypatch.setattr(linking, "_LINKED", 7)
+    for relation in (Similar, SharesCode):
+
+        def watched(self, samples, reference, parameters, *, k, found=relation.neighbours):
+            most.append(len(samples))
+            return found(self, samples, reference, parameters, k=k)
+
+        monkeypatch.setattr(relation, "neighbours", watched)
+    other = prepare(config, tmp_path / "store")
+    assert max(most) == 7
+    assert sum(most) == 2 * store.n_samples
+    assert other.counts["neighbours"] == store.counts["neighbours"]
+    for relation in GRAPH["relations"]:
+        before, now = store.neighbours(relation), other.neighbours(relation)
+        assert before.names == now.names
+        for name in before.names:
+            rows = np.arange(store.n_samples)
+            assert np.array_equal(now[name].take(rows), before[name].take(rows))
 
 
 def shown_elsewhere(extract):
@@ -357,6 +380,12 @@ DAMAGES = {
     ),
     "similar of other width": lambda arrays: arrays.update(
         {"reference/similar/key": np.ascontiguousarray(arrays["reference/similar/key"][:, :2])}
+    ),
+    "a member beyond the references": lambda arrays: arrays.update(
+        {"parameters/shares_code/member": arrays["parameters/shares_code/member"] + 1000}
+    ),
+    "lists that go beyond the members": lambda arrays: arrays.update(
+        {"parameters/shares_code/offset": arrays["parameters/shares_code/offset"] + 1}
     ),
     "similar without a number": lambda arrays: arrays.update(
         {"parameters/similar/mean": arrays["parameters/similar/mean"] * np.nan}
