@@ -62,7 +62,7 @@ class MaskedEdges(Objective):
             )
         self.patients = MaskedPatients(model, share=share, candidates=candidates)
         self.codes: MaskedCodes | None = None
-        if "codes" in model.sizes or not self.patients.relations:
+        if "codes" in model.sizes or not model.relation_kinds:
             self.codes = MaskedCodes(
                 sizes_of(model, "codes", objective="edges")["codes"], share=share
             )

@@ -57,14 +57,19 @@ class MaskedPatients(nn.Module):
         super().__init__()
         self.share = share
         self.n_others = candidates - 1
-        self.relations = tuple(model.relation_kinds)
-        self.heads = nn.ModuleDict({name: PairHead(model.width) for name in self.relations})
-        self.ends = nn.ModuleDict({name: _Ends() for name in self.relations})
+        self.relations: tuple[str, ...] = ()
+        names = tuple(model.relation_kinds)
+        self.heads = nn.ModuleDict({name: PairHead(model.width) for name in names})
+        self.ends = nn.ModuleDict({name: _Ends() for name in names})
         for name in ("subject", "reference_subject"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=False)
 
     def use_references(self, references: ReferenceEdges) -> None:
-        """Take note of who is who, and of the references that somebody is linked to."""
+        """Take note of who is who, and of the references that somebody is linked to.
+
+        Until then no pair is hidden.
+        """
+        self.relations = tuple(references.neighbours)
         device = self.subject.device
         self.subject = references.subject.to(device)
         self.reference_subject = references.subject[references.rows].to(device)

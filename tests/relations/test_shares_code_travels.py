@@ -227,7 +227,7 @@ def test_a_code_is_not_asked_about_where_a_number_or_no_time_shows_it_elsewhere(
         batch = StoreDataset(store.folder, config)[store.rows("train")]
         _, hidden = objective.hide(batch, torch.Generator().manual_seed(0))
         names = np.array(store.fitted.statistics["codes"]["vocabulary"])
-        return [set(names[pairs.any(0)]) for pairs in (hidden.exists, hidden.lacking)]
+        return [set(names[pairs.any(0)]) for pairs in (hidden.codes.exists, hidden.codes.lacking)]
 
     for before, now in zip(asked(store, config), asked(other, config), strict=True):
         assert {"DX//OLD0", "DX//OLD1"} <= before
@@ -283,7 +283,7 @@ def test_no_hidden_code_is_behind_an_edge_of_its_sample_in_pretraining(store, co
     model.set_memory(torch.zeros_like(model.memory))
     objective = OBJECTIVES["edges"](model, share=0.5)
     # The first code of the vocabulary is above every other old one.
-    objective.ontology.set_ancestors([[], *[[0]] * (objective.n_codes - 1)])
+    objective.codes.ontology.set_ancestors([[], *[[0]] * (objective.codes.n_codes - 1)])
     stage = PretrainStage(
         model,
         None,
