@@ -183,7 +183,7 @@ def test_no_hidden_code_is_behind_an_edge_of_its_sample_in_pretraining(store, co
     model.set_memory(torch.zeros_like(model.memory))
     objective = OBJECTIVES["edges"](model, share=0.5)
     # The first code of the vocabulary is above every other old one.
-    objective.ontology.set_ancestors([[], *[[0]] * (objective.n_codes - 1)])
+    objective.codes.ontology.set_ancestors([[], *[[0]] * (objective.codes.n_codes - 1)])
     stage = PretrainStage(
         model,
         None,
