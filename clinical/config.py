@@ -234,6 +234,11 @@ class RunConfig(Section):
             raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
         return self
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the networks learn anything before they see labels."""
+        return self.pretrain is not None and self.pretrain.epochs > 0
+
     def modality_window(self, name: str) -> float | None:
         """Visible hours of a modality: its own where it says so, else the run's."""
         modality = self.modalities[name]

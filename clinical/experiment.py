@@ -19,6 +19,7 @@ from clinical.fusion import FUSIONS
 from clinical.heads import HEADS
 from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
+from clinical.predictor.panel import GRAPH
 from clinical.relations import RELATIONS
 
 import contextlib
@@ -139,11 +140,7 @@ def _teachers(raw: Mapping[str, Any]) -> Any:
 
 
 def _menu_problems(entries: _Entries) -> Iterator[str]:
-    for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
-        for name in names:
-            # The model keeps its parts in a module under these names.
-            if "." in name or hasattr(nn.ModuleDict, name):
-                yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
+    yield from _name_problems(entries)
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
         if task.kind not in HEADS:
@@ -166,6 +163,19 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
     for name, objective in entries.objectives.items():
         where = f"pretrain.objectives.{name}"
         yield from _entry_problems(where, "name", name, OBJECTIVES, objective, [])
+
+
+def _name_problems(entries: _Entries) -> Iterator[str]:
+    for section, names in (("tasks", entries.tasks), ("graph.relations", entries.relations)):
+        for name in names:
+            # The model keeps its parts in a module under these names.
+            if "." in name or hasattr(nn.ModuleDict, name):
+                yield f"{section}.{name}: cannot be a name here; choose another, without a dot"
+            # `embed`, `link` and `leave_out` are told by name alone what is meant.
+            if name in MODALITIES or name == GRAPH:
+                yield f"{section}.{name}: means something else already; choose another name"
+    for name in entries.tasks.keys() & entries.relations.keys():
+        yield f"tasks.{name}: a relation has that name too; rename one of them"
 
 
 def _entry_problems(

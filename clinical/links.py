@@ -28,12 +28,10 @@ FEWEST_SUBJECTS = 3
 
 def learns_links(config: RunConfig) -> bool:
     """Whether pretraining hides codes and predicts them."""
-    pretrain = config.pretrain
-    if pretrain is None or pretrain.epochs == 0 or "codes" not in config.modalities:
+    if config.pretrain is None or not config.is_pretrained or "codes" not in config.modalities:
         return False
-    if "edges" not in pretrain.objectives:
-        return False
-    return pretrain.objectives["edges"].weight > 0
+    edges = config.pretrain.objectives.get("edges")
+    return edges is not None and edges.weight > 0
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,7 @@ class Linker:
 
         Returns:
             See `Predictor.link`.
-
-        Raises:
-            ConfigError: `top` is below 1.
         """
-        if top is not None and top < 1:
-            raise ConfigError(f"top: {top} codes a sample should be at least 1")
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
         read = [None] * len(self.models) if memories is None else memories
         batches = self._batches(store, rows)

@@ -179,15 +179,17 @@ class ClinicalModel(nn.Module):
         """Write the fused summaries [N, D] of all references, as `embed` gives them."""
         self.reference_memory.replace_all(embedding)
 
-    def find_directions(self, neighbours: Mapping[str, Neighbours], half: Tensor) -> dict[str, int]:
+    def find_directions(
+        self, neighbours: Mapping[str, Neighbours], subject: Tensor
+    ) -> dict[str, int]:
         """Find on what neighbours agree with the references, by relation; how many directions hold.
 
         Args:
             neighbours: of every reference, in the memory's order.
-            half: [N] bool, two halves of the subjects.
+            subject: [N] int64, whose row of the memory it is.
         """
         return {
-            name: self._passing(name).find_directions(self.reference_memory, edges, half)
+            name: self._passing(name).find_directions(self.reference_memory, edges, subject)
             for name, edges in neighbours.items()
         }
 

@@ -144,7 +144,7 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
         for member in members(config):
             _announce("fine-tuning", member.number, config)
             model = build_model(member.config, store)
-            if config.pretrain is not None and config.pretrain.epochs > 0:
+            if config.is_pretrained:
                 load_pretrained(member, model)
             finetune_model(member, store, model, progress=progress)
             models.append(model)

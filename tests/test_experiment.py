@@ -297,3 +297,18 @@ def test_a_number_that_yaml_reads_as_text_arrives_as_a_number(raw):
 def test_a_task_cannot_be_named_as_the_model_keeps_its_own_parts(raw, name):
     raw["tasks"] = {name: {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
     assert f"tasks.{name}: cannot be a name here" in message(raw)
+
+
+@pytest.mark.parametrize("name", ["codes", "graph"])
+def test_a_name_that_means_a_part_of_the_model_is_no_tasks_and_no_relations(raw, name):
+    labelled = {"kind": "binary", "labels": "tasks/in_hospital_mortality"}
+    told = message(raw | {"tasks": {name: labelled}})
+    assert f"tasks.{name}: means something else already" in told
+    told = message(raw | {"graph": {"relations": {name: {"kind": "similar"}}}})
+    assert f"graph.relations.{name}: means something else already" in told
+
+
+def test_a_task_and_a_relation_need_names_of_their_own(raw):
+    raw["tasks"] = {"similar": {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
+    raw["graph"] = {"relations": {"similar": {"k": 2}}}
+    assert "tasks.similar: a relation has that name too" in message(raw)

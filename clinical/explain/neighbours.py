@@ -74,6 +74,8 @@ def _tasks(predictor: Predictor, task: str | None) -> Sequence[str]:
     if not config.graph.relations:
         raise ConfigError("explain: the model was trained without relations; nobody moved a score")
     tasks = [name for name, of in config.tasks.items() if of.kind == "binary"]
+    if not tasks:
+        raise ConfigError("explain: the model has no binary task, and only those are explained")
     if task is not None and task not in tasks:
         raise ConfigError(f"task: the model has no binary task {task}{likely(task, tasks)}")
     return tasks if task is None else [task]

@@ -14,13 +14,14 @@ CONFIRMED = 4.0
 """Standard errors that a correlation must exceed in the half that it was not found in."""
 
 
-def agreed_directions(own: Tensor, others: Tensor, half: Tensor, *, most: int) -> Tensor:
+def agreed_directions(own: Tensor, others: Tensor, subject: Tensor, *, most: int) -> Tensor:
     """Canonical directions (Hotelling, 1936, doi:10.1093/biomet/28.3-4.321) that hold elsewhere.
 
     Args:
         own: [N, D] rows of the references.
         others: [N, D] means over their neighbours.
-        half: [N] bool; what is found in one half is confirmed in the other.
+        subject: [N] int64, whose row it is; what is found in half of the subjects, the odd ones
+            or the even, is confirmed in the others. A subject counts once however many rows it has.
         most: R.
 
     Returns:
@@ -29,12 +30,13 @@ def agreed_directions(own: Tensor, others: Tensor, half: Tensor, *, most: int) -
     """
     own, others = (x.double() - x.double().mean(0) for x in (own, others))
     found = torch.zeros(own.shape[1], most)
-    if min(int(half.sum()), int((~half).sum())) <= own.shape[1]:
+    half = subject % 2 == 0
+    if min(len(subject[h].unique()) for h in (half, ~half)) <= own.shape[1]:
         return found
     held = torch.stack(
         [_correlation(own[~h], others[~h], *_fit(own[h], others[h])) for h in (half, ~half)]
     ).mean(0)[:most]
-    n_kept = int((held > CONFIRMED / len(own) ** 0.5).long().cumprod(0).sum())
+    n_kept = int((held > CONFIRMED / len(subject.unique()) ** 0.5).long().cumprod(0).sum())
     _, directions = _fit(own, others)
     found[:, :n_kept] = _upright(directions[:, :n_kept]).float()
     return found

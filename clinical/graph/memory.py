@@ -1,9 +1,13 @@
 """The embedding memory: one row per reference, written all at once and read detached."""
 
+from clinical.batch import Neighbours
+
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+
+_BLOCK = 4096
 
 
 class EmbeddingMemory(nn.Module):
@@ -73,6 +77,22 @@ class EmbeddingMemory(nn.Module):
         standard = (self.embedding[rows.clamp_min(0)] - self.center) / self.scale
         return torch.where(linked[..., None], standard, 0.0)
 
+    @torch.no_grad()
+    def means(self, edges: Neighbours) -> Tensor:
+        """[n, D] weighted mean of the rows of a sample's neighbours; zeros without any.
+
+        Args:
+            edges: of any number of samples, on any device; they are read block by block.
+        """
+        device = self.embedding.device
+        found = torch.zeros(len(edges.rows), self.embedding.shape[1], device=device)
+        for some in torch.arange(len(found)).split(_BLOCK):
+            rows, weight = edges.rows[some].to(device), edges.weight[some].to(device)
+            weight = torch.where(rows >= 0, weight, 0.0)
+            share = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
+            found[some] = torch.einsum("bk,bkd->bd", share, self.read(rows))
+        return found
+
     def holding(self, embedding: Tensor) -> Self:
         """A new memory of other rows, centred and scaled as these are.
 
@@ -87,11 +107,3 @@ class EmbeddingMemory(nn.Module):
         other.embedding = embedding.detach().to(self.embedding)
         other.center, other.scale = self.center, self.scale
         return other
-
-    def extended(self, extra: Tensor) -> Self:
-        """A new memory with further rows behind those of the references.
-
-        Args:
-            extra: [M, D], row i becomes row N + i.
-        """
-        return self.holding(torch.cat([self.embedding, extra.to(self.embedding)]))

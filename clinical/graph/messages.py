@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 _N_COUNTS = 2
 _N_DIRECTIONS = 4
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -95,22 +94,17 @@ class MessagePassing(nn.Module):
         return Message(self.no_neighbour + gate[:, None] * word, gate, anyone)
 
     @torch.no_grad()
-    def find_directions(self, memory: EmbeddingMemory, edges: Neighbours, half: Tensor) -> int:
+    def find_directions(self, memory: EmbeddingMemory, edges: Neighbours, subject: Tensor) -> int:
         """Find on what the references' neighbours agree with them; how many directions hold.
 
         Args:
             memory: of the references.
             edges: the neighbours of every reference, [N, K].
-            half: [N] bool, two halves of the subjects.
+            subject: [N] int64, whose row it is.
         """
         linked = (edges.rows >= 0).any(1)
-        own = memory.standard()
-        others = torch.zeros_like(own)
-        for some in torch.arange(len(own)).split(_BLOCK):
-            weight = edges.weight[some] * (edges.rows[some] >= 0)
-            share = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
-            others[some] = torch.einsum("bk,bkd->bd", share, memory.read(edges.rows[some]))
-        found = agreed_directions(own[linked], others[linked], half[linked], most=_N_DIRECTIONS)
+        own, others = memory.standard(), memory.means(edges)
+        found = agreed_directions(own[linked], others[linked], subject[linked], most=_N_DIRECTIONS)
         self.directions = found.to(self.directions)
         self._readings = own @ self.directions
         return int(found.any(0).sum())

@@ -4,6 +4,7 @@ from clinical.bundle import Bundle
 from clinical.calibration import sigmoid
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
+from clinical.errors import ConfigError
 from clinical.links import Linker, learns_links
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
@@ -186,6 +187,8 @@ class Predictor:
             ConfigError: the model has not learned such links.
             SchemaError: as for `score`.
         """
+        if top is not None and top < 1:
+            raise ConfigError(f"top: {top} codes a sample should be at least 1")
         config, fitted = self.bundle.config, self.bundle.fitted
         networks = self.bundle.pretrained_networks() if learns_links(config) else ()
         linker = Linker.of(config, fitted, [each.model for each in networks], relation=relation)

@@ -40,7 +40,7 @@ def check_pretrains(config: RunConfig) -> None:
     Raises:
         ConfigError: Naming the relation.
     """
-    if config.pretrain is not None and config.pretrain.epochs:
+    if config.is_pretrained:
         return
     for name in by_embedding(config):
         raise ConfigError(

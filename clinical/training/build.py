@@ -17,7 +17,7 @@ from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
-from clinical.training.relevance import relevances, shown, write_relevances
+from clinical.training.relevance import relevances, shown, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
 from clinical.training.teaching import teacher_risks
@@ -128,7 +128,7 @@ def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progre
     """Run the pretraining stage of the configuration, if it has one."""
     config = member.config
     settings = config.pretrain
-    if settings is None or settings.epochs == 0:
+    if settings is None or not config.is_pretrained:
         return
     seed_globals(config.seed, "objectives")
     stage = PretrainStage(
@@ -207,7 +207,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
-    if not finished and config.pretrain is not None:
+    if not finished and config.is_pretrained:
         _look_around(member, store, model)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
@@ -246,7 +246,8 @@ def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
         return
     found.refresh(model, device=torch.device("cpu"))
     edges = _reference_edges(config, store)
-    for name, n_found in model.find_directions(edges, _half_of_subjects(store)).items():
+    subject = torch.from_numpy(store.fitted.reference_subject)
+    for name, n_found in model.find_directions(edges, subject).items():
         logger.info("graph.relations.%s: neighbours agree along %d directions", name, n_found)
     if config.finetune.try_relations:
         told = relevances(config, store, model)
@@ -256,17 +257,8 @@ def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
 
 def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
     """Relation -> the neighbours of every reference."""
-    edges = {}
-    for name in config.graph.relations:
-        columns = store.neighbours(name)
-        near, weight = (columns[column].take(store.reference_rows) for column in ("rows", "weight"))
-        edges[name] = Neighbours(torch.from_numpy(near), torch.from_numpy(weight))
-    return edges
-
-
-def _half_of_subjects(store: Store) -> torch.Tensor:
-    """[N] bool: the references of one half of the subjects, by their hash."""
-    return torch.from_numpy(store.fitted.reference_subject % 2 == 0)
+    rows = store.reference_rows
+    return {name: store_edges(store, name, rows) for name in config.graph.relations}
 
 
 def scoring_memory(

@@ -3,9 +3,11 @@
 A relation that tells nothing of the outcome still costs: its messages are one more thing to learn
 from few labels. So, before a network learns from labels, the neighbours' word is tried on train
 patients out of fold, beside what flat models make of the patient alone; only a relation that lowers
-the log loss by more than chance would stays open.
+the log loss of a task by more than its standard error stays open. With too few labels to try it, a
+relation is closed too: what cannot be tried on train could not be learned from it either.
 """
 
+from clinical.batch import Neighbours
 from clinical.calibration import fit_logistic
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
@@ -35,8 +37,10 @@ AGREED_PRIOR_SD = 1.0
 the patient."""
 WHOLE_PRIOR_SD = 0.5
 """By all that they say."""
-FLAT = 1e-6
-"""Ridge of what is hardly held back."""
+FREE_PRIOR_SD = 10.0
+"""Of the intercept and of what is made of the patient alone: wide, and yet finite."""
+MOST = 20_000
+"""Labelled samples on which a relation is tried; of whole subjects, by chance."""
 GATES_OF = 1000
 FILE = "relations.json"
 ERRORS = 1.0
@@ -59,7 +63,7 @@ class Relevance:
 
     @property
     def is_shown(self) -> bool:
-        """Whether they add more than chance would."""
+        """Whether the gain exceeds its standard error."""
         return self.gain > ERRORS * self.error
 
 
@@ -77,9 +81,12 @@ def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
     """
     rows, features = store.rows("train"), Features(config, store, model)
     labels = {task: store_labels(store, task)[rows] for task in config.tasks}
-    known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
-    rows, labels = rows[known], {task: of_task[known] for task, of_task in labels.items()}
     subject = store.samples["subject_id"].to_numpy()[rows]
+    known = np.any([~np.isnan(of_task) for of_task in labels.values()], axis=0)
+    known = np.flatnonzero(known)
+    known = known[_by_chance(subject[known], config.seed)]
+    rows, subject = rows[known], subject[known]
+    labels = {task: of_task[known] for task, of_task in labels.items()}
     table = features.table(rows)
     words = {name: _word(store, model, name, rows) for name in config.graph.relations}
     found: dict[str, dict[str, Relevance]] = {name: {} for name in words}
@@ -115,9 +122,24 @@ def shown(told: Told) -> frozenset[str]:
     )
 
 
+def _by_chance(subject: np.ndarray, seed: int) -> np.ndarray:
+    """[at most MOST] places of whole subjects, in the order that they had."""
+    subjects, place, counts = np.unique(subject, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(subjects))
+    kept = np.zeros(len(subjects), dtype=bool)
+    kept[order[counts[order].cumsum() <= MOST]] = True
+    return np.flatnonzero(kept[place])
+
+
 def write_relevances(member: Member, told: Told) -> None:
     """Say what was found, and leave it beside the network's weights for `relation_figures`."""
     for relation, tasks in told.items():
+        if not tasks:
+            logger.warning(
+                "graph.relations.%s: closed, since no task has labels enough to try it; "
+                "finetune.try_relations=false keeps it open",
+                relation,
+            )
         for task, found in tasks.items():
             logger.info(
                 "graph.relations.%s: its neighbours tell %s of %s that the patients themselves "
@@ -197,6 +219,13 @@ def _gates(
     return {name: (linked[name] / n, total[name] / max(1, linked[name])) for name in linked}
 
 
+def store_edges(store: Store, relation: str, rows: np.ndarray) -> Neighbours:
+    """The neighbours of rows of a store by one relation."""
+    columns = store.neighbours(relation)
+    near, weight = (torch.from_numpy(columns[name].take(rows)) for name in ("rows", "weight"))
+    return Neighbours(near, weight)
+
+
 def _word(
     store: Store, model: ClinicalModel, relation: str, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,13 +235,9 @@ def _word(
         [n, R + D + 1]: along the directions on which neighbours agree, and all of it; [R + D + 1]
         ridge of each column; and [n] bool, who has a neighbour.
     """
-    columns = store.neighbours(relation)
-    near, weight = columns["rows"].take(rows), columns["weight"].take(rows)
-    linked = near >= 0
-    with torch.no_grad():
-        said = model.reference_memory.read(torch.from_numpy(near)).cpu().numpy()
-    total = (weight * linked).sum(1)
-    mean = np.einsum("nk,nkd->nd", weight * linked, said) / np.maximum(total, 1e-9)[:, None]
+    edges = store_edges(store, relation, rows)
+    linked = (edges.rows >= 0).numpy()
+    mean = model.reference_memory.means(edges).cpu().numpy()
     agreed = mean @ model.directions(relation).cpu().numpy()
     whole = np.column_stack([mean, np.log1p(linked.sum(1))])
     prior = [
@@ -232,17 +257,18 @@ def _added(
     prior: np.ndarray,
     seed: int,
 ) -> Relevance | None:
-    """The gain of `word` [n, P] beside the logit `alone` [n]; None with too few subjects."""
+    """The gain of `word` [n, P] beside the logit `alone` [n]; None where it cannot be told."""
     folds = folds_of(labels, subject, seed) if len(labels) else []
     if not folds:
         return None
     spread = word.std(axis=0)
     word = (word - word.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     plain = np.column_stack([np.ones(len(alone)), alone])
-    free = np.full(2, FLAT)
+    free = np.full(2, FREE_PRIOR_SD**-2.0)
     without = _cross_fitted(plain, free, labels, subject, folds)
     whole, ridge = np.column_stack([plain, word]), np.concatenate([free, prior])
-    return _over_subjects(without - _cross_fitted(whole, ridge, labels, subject, folds), subject)
+    gain = without - _cross_fitted(whole, ridge, labels, subject, folds)
+    return _over_subjects(gain, subject) if np.isfinite(gain).all() else None
 
 
 def _cross_fitted(

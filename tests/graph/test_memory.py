@@ -45,7 +45,7 @@ def test_no_gradient_enters_the_memory():
     memory = EmbeddingMemory(5, 4)
     memory.replace_all(source)
     assert not memory.read(torch.tensor([[0, 1]])).requires_grad
-    assert not memory.extended(source).embedding.requires_grad
+    assert not memory.holding(torch.cat([memory.embedding, source])).embedding.requires_grad
 
 
 def test_writing_the_memory_copies_its_rows():
@@ -79,7 +79,7 @@ def test_further_rows_stand_behind_the_references_and_move_none_of_them():
     everyone = torch.arange(6)[None]
     before = memory.read(everyone)
     extra = 100.0 + torch.randn(3, 4)
-    longer = memory.extended(extra)
+    longer = memory.holding(torch.cat([memory.embedding, extra]))
     assert torch.equal(longer.read(everyone), before)
     expected = (extra - memory.center) / memory.scale
     assert torch.equal(longer.read(torch.tensor([[6, 7, 8]]))[0], expected)

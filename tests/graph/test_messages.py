@@ -175,7 +175,7 @@ def test_what_hardly_shows_in_one_neighbour_is_found_in_their_mean():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    new = memory.extended(test_rows.flatten(0, 1))
+    new = memory.holding(torch.cat([memory.embedding, test_rows.flatten(0, 1)]))
     edges = Neighbours(1500 * 12 + torch.arange(600 * 12).view(600, 12), torch.ones(600, 12))
     passing.eval()
     with torch.no_grad():

@@ -70,6 +70,28 @@ def test_with_too_few_of_a_class_nothing_is_known():
     assert shown({"similar": {}, "same_unit": {TASK: Relevance(0.1, 0.01, 50)}}) == {"same_unit"}
 
 
+def test_of_labels_that_the_patient_alone_tells_perfectly_the_gain_is_finite():
+    own = np.linspace(-3, 3, 40)
+    found = tried(own, np.ones((40, 1)), (own > 2).astype(float), np.arange(40))
+    assert np.isfinite([found.gain, found.error]).all()
+    assert not found.is_shown
+
+
+def test_a_relation_that_could_not_be_tried_is_closed_with_a_word(run, caplog):
+    write_relevances(members(run)[0], {"similar": {}})
+    assert "graph.relations.similar: closed, since no task has labels enough" in caplog.text
+
+
+def test_among_many_labels_whole_subjects_are_tried(monkeypatch):
+    monkeypatch.setattr(relevance, "MOST", 100)
+    subject = np.repeat(np.arange(50), 4)
+    kept = relevance._by_chance(subject, 1)
+    assert len(kept) == 100
+    assert np.bincount(subject[kept]).max() == 4 == np.bincount(subject[kept])[subject[kept]].min()
+    assert (np.diff(kept) > 0).all()
+    assert not np.array_equal(kept, relevance._by_chance(subject, 2))
+
+
 @pytest.mark.parametrize("gain", [-0.01, 0.0, 0.009])
 def test_a_gain_within_its_error_is_none(gain):
     assert not Relevance(gain, 0.01, 100).is_shown
