@@ -103,8 +103,8 @@ def test_the_loss_is_the_surprise_in_units_of_popularity(synthetic, objective):
             nats[exists][place] -= math.log(chance if exists else 1 - chance)
     parts = objective.parts(model(masked), hidden)
     expected = nats[True][1] + nats[False][1]
-    assert float(parts["existing"]) == pytest.approx(nats[True][0] / expected, rel=1e-4)
-    assert float(parts["lacking"]) == pytest.approx(nats[False][0] / expected, rel=1e-4)
+    assert parts["existing"].item() == pytest.approx(nats[True][0] / expected, rel=1e-4)
+    assert parts["lacking"].item() == pytest.approx(nats[False][0] / expected, rel=1e-4)
 
 
 def test_popularity_alone_costs_one(synthetic, objective):

@@ -210,7 +210,7 @@ def test_without_edges_or_without_a_share_nothing_is_asked():
         memory.replace_all(torch.randn(N_REFERENCE, 8))
         aspects = {"home": torch.randn(16, 8, requires_grad=True)}
         loss = objective.parts(SimpleNamespace(memory=memory, aspects=aspects), hidden)["home"]
-        assert float(loss) == 0
+        assert loss.item() == 0
         loss.backward()
 
 
