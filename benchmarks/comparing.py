@@ -14,22 +14,21 @@ METRICS = {"auroc": "AUROC", "auprc": "AUPRC (average precision)"}
 CALIBRATION = {"slope": "calibration slope", "intercept": "calibration intercept"}
 
 
-def judged(
-    scores: pd.DataFrame, classical: list[str], *, resamples: int
-) -> Iterator[dict[str, object]]:
+def judged(scores: pd.DataFrame, bars: list[str], *, resamples: int) -> Iterator[dict[str, object]]:
     """A row a share of the labels and model: means over its parts, and what sets it apart.
 
     Ranks are compared within a part, since each part's scores have a scale of their own, with the
-    classical model that is best in the metric at this share; calibration is that of all parts'
-    scores together.
+    bar that is best in the metric at this share, in the parts that have one; calibration is that
+    of all parts' scores together.
 
     Args:
         scores: a row a part, model and held-out subject: `model, share, part, fold, subject_id,
             score, label, core_minutes, peak_mb`.
-        classical: names of the classical models.
+        bars: models to compare with.
         resamples: behind the intervals.
     """
-    for share, of_share in scores.groupby("share"):
+    barred = scores.loc[scores["model"].isin(bars), ["share", "part"]].drop_duplicates()
+    for share, of_share in scores.merge(barred).groupby("share"):
         ranks = {
             metric: of_share.groupby(["model", "part"]).apply(partial(ranked, metric=name))
             for metric, name in METRICS.items()
@@ -39,7 +38,7 @@ def judged(
             row = {"share": share, "model": model, "parts": len(parts)}
             for metric, name in METRICS.items():
                 means = ranks[metric].groupby("model").mean()
-                bar = means[[line for line in classical if line in means]].idxmax()
+                bar = means[[line for line in bars if line in means]].idxmax()
                 beside = of_share[(of_share["model"] == bar) & of_share["part"].isin(parts)]
                 differences = resampled(rows, beside, name, resamples=resamples)
                 interval = percentile_interval(differences[1:])
@@ -104,7 +103,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     for metric in METRICS:
         shown[metric.upper()] = table[metric].map("{:.4f}".format)
         ends = (table[f"{metric}_{end}"] for end in ("difference", "low", "high", "bar"))
-        shown[f"− best classical {metric.upper()}"] = [
+        shown[f"− bar's {metric.upper()}"] = [
             f"{middle:+.3f} ({low:+.3f} to {high:+.3f}) {bar}"
             for middle, low, high, bar in zip(*ends, strict=True)
         ]

@@ -396,13 +396,14 @@ def main(
     share: Annotated[list[float] | None, typer.Option(help="of the labels, instead")] = None,
     draws: Annotated[int, typer.Option(help="of each share below 1, in each fold")] = 4,
     resamples: int = 1000,
+    against: Annotated[str | None, typer.Option(help="a line, not the best classical")] = None,
     quick: Annotated[bool, typer.Option(help="two folds, few epochs: does it run?")] = False,
 ) -> None:
     """Run what is not finished and print the table."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in line or []:
+    for name in [*(line or []), *([against] if against else [])]:
         if name not in NETWORKS:
-            raise typer.BadParameter(f"--line: there is no {name}; known are {', '.join(NETWORKS)}")
+            raise typer.BadParameter(f"there is no line {name}; known are {', '.join(NETWORKS)}")
     lines = [replace(NETWORKS[name], members=members) for name in line or ["event_set"]]
     own = [*(QUICK if quick else []), *(overrides or [])]
     out.mkdir(parents=True, exist_ok=True)
@@ -420,7 +421,8 @@ def main(
         for one in lines:
             run_part(part, one, own)
             typer.echo(f"{one.slug}: {part.name}", err=True)
-    table = pd.DataFrame(judged(gathered(out, labels), CLASSICAL, resamples=resamples))
+    bars = [against] if against else CLASSICAL
+    table = pd.DataFrame(judged(gathered(out, labels), bars, resamples=resamples))
     table.to_csv(out / "table.csv", index=False)
     draw_lines(table, out / "lines.png")
     draw_shares(table, ["event_set", *CLASSICAL], out / "shares.png")

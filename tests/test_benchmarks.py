@@ -126,6 +126,15 @@ def test_each_model_is_compared_with_the_best_classical_one(comparing):
         assert rows["poor"][f"{metric}_high"] < 0
 
 
+def test_parts_without_the_bar_are_left_out(comparing):
+    scores = pd.concat([scored("ours", 0.5), scored("bar", 0.6, parts=3)])
+    rows = {r["model"]: r for r in comparing.judged(scores, ["bar"], resamples=10)}
+    assert {row["parts"] for row in rows.values()} == {3}
+    fewer = pd.concat([scored("ours", 0.5, parts=3), scored("bar", 0.6, parts=3)])
+    expected = {r["model"]: r for r in comparing.judged(fewer, ["bar"], resamples=10)}
+    assert rows["ours"] == pytest.approx(expected["ours"])
+
+
 def test_parts_with_scales_of_their_own_are_ranked_each_by_itself(comparing):
     rows = list(comparing.judged(scored("bar", 0.01), ["bar"], resamples=10))
     assert rows[0]["auroc"] == 1.0
