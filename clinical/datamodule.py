@@ -151,8 +151,8 @@ def make_loader(
     rows: NDArray[np.int64],
     *,
     batch_size: int,
-    workers: int,
-    shuffle_seed: int | None,
+    workers: int | None = None,
+    shuffle_seed: int | None = None,
 ) -> DataLoader[ClinicalBatch]:
     """Batches of some samples of a store; `batch.row` says which.
 
@@ -161,9 +161,10 @@ def make_loader(
         config: Modalities, relations and tasks of the batches.
         rows: [N] rows of the store, none of them left out.
         batch_size: Samples of a batch; the last one may have fewer.
-        workers: Processes that read ahead; 0 reads in this one.
+        workers: Processes that read ahead; 0 reads in this one, None is the configuration's number.
         shuffle_seed: None sorts by length and does not shuffle.
     """
+    workers = config.trainer.workers if workers is None else workers
     dataset = StoreDataset(folder, config)
     rows = np.asarray(rows, dtype=np.int64)
     lengths = dataset.lengths[rows] if len(rows) else rows

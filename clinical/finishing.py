@@ -22,6 +22,7 @@ from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, st
 from clinical.experts.stack import fit_weight, prior_weight
 from clinical.links import learns_edges
 from clinical.model import ClinicalModel
+from clinical.places import replacing
 from clinical.predictor import Predictor
 from clinical.relations.embedded import by_embedding
 from clinical.training.build import build_model, load_pretrained, scoring_memory
@@ -229,6 +230,5 @@ def _ranked(
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    draft = path.with_suffix(".draft")
-    frame.to_parquet(draft, index=False)
-    draft.replace(path)
+    with replacing(path) as draft:
+        frame.to_parquet(draft, index=False)

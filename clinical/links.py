@@ -11,7 +11,7 @@ from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, drop_fed_relations
 from clinical.relations.linking import relations_of
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -114,7 +114,7 @@ class Linker:
         """
         rows = rows[store.samples[rows]["reason"].is_null().to_numpy()]
         read = [None] * len(self.models) if memories is None else memories
-        batches = self._batches(store, rows)
+        batches = make_loader(store.folder, self.config, rows, batch_size=BATCH_SIZE)
         parts = [_Ranked.of_nobody(), *(self._ranked(b, top, read) for b in batches)]
         found = _Ranked(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         place = np.empty(store.n_samples, dtype=np.int64)
@@ -122,18 +122,6 @@ class Linker:
         # Batches come by length.
         order = np.lexsort((found.rank.numpy(), place[found.row.numpy()]))
         return self._frame(store, _Ranked(*(column[order] for column in found)))
-
-    def _batches(self, store: Store, rows: np.ndarray) -> Iterator[ClinicalBatch]:
-        return iter(
-            make_loader(
-                store.folder,
-                self.config,
-                rows,
-                batch_size=BATCH_SIZE,
-                workers=self.config.trainer.workers,
-                shuffle_seed=None,
-            )
-        )
 
     def _ranked(
         self, batch: ClinicalBatch, top: int | None, memories: Sequence[Tensor | None]

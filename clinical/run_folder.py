@@ -3,7 +3,7 @@
 from clinical.config import RunConfig
 from clinical.config_file import load_yaml
 from clinical.errors import ConfigError
-from clinical.places import check_no_file
+from clinical.places import check_no_file, replacing
 
 import importlib.metadata
 import shutil
@@ -130,9 +130,8 @@ def write_down(config: RunConfig, fingerprint: str) -> None:
             "extract_fingerprint": fingerprint,
         },
     }
-    draft = config.out / "run.draft"
-    draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
-    draft.replace(config.out / RUN_FILE)
+    with replacing(config.out / RUN_FILE) as draft:
+        draft.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
 
 def clear(out: Path) -> None:

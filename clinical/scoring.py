@@ -4,7 +4,7 @@ from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.explain import TOP, explain_neighbours
-from clinical.places import check_above
+from clinical.places import check_above, replacing
 from clinical.predictor import Predictor
 from clinical.training.checkpoint import thread_limit
 
@@ -118,6 +118,9 @@ def _checked(out: str | Path | None) -> Path | None:
     target = Path(out)
     if target.is_dir():
         raise ConfigError(f"{target}: is a folder; name the Parquet file to write")
+    if target.suffix not in ("", ".parquet", ".pq"):
+        parquet = target.with_suffix(".parquet").name
+        raise ConfigError(f"{target}: what is written is Parquet; call it {parquet}")
     check_above(target, what="out")
     return target
 
@@ -125,10 +128,8 @@ def _checked(out: str | Path | None) -> Path | None:
 def _write(frame: pd.DataFrame, target: Path | None) -> None:
     if target is None:
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(target.name + ".draft")
-    frame.to_parquet(draft, index=False)
-    draft.replace(target)
+    with replacing(target) as draft:
+        frame.to_parquet(draft, index=False)
 
 
 def _warn(extract: str | Path, one: Recognised) -> None:

@@ -207,6 +207,10 @@ def places(hospital, hospital_tools, finished, tmp_path_factory) -> dict[str, Pa
         ("score {bundle} {file}", "extract: {file} is a file; give the folder that holds data/"),
         ("score {file} {hospital}", "{file}: is a file; give the bundle's folder"),
         ("score {bundle} {hospital} --out {empty}", "{empty}: is a folder; name the Parquet file"),
+        (
+            "score {bundle} {hospital} --out {empty}/s.csv",
+            "{empty}/s.csv: what is written is Parquet",
+        ),
         ("score {bundle} {hospital} --out {file}/x", "out: {file} is a file and can hold nothing"),
         (
             "score {bundle} {hospital} --context {file}",

@@ -40,12 +40,7 @@ class Flat:
         known = store.is_labelled
         train = learned_rows(config, store)
         loader = make_loader(
-            store.folder,
-            config,
-            np.union1d(train[known[train]], rows),
-            batch_size=256,
-            workers=config.trainer.workers,
-            shuffle_seed=None,
+            store.folder, config, np.union1d(train[known[train]], rows), batch_size=256
         )
         order, features = Tabulator.of(config, store.sizes).table(loader)
         place = np.full(store.n_samples, -1)

@@ -20,7 +20,7 @@ from clinical.leak_audit.changes import (
 from clinical.leak_audit.excerpt import Excerpt
 from clinical.leak_audit.graph import Graph, other_splits
 from clinical.leak_audit.line import BLIND, LEAK, Line, Moves
-from clinical.places import check_above
+from clinical.places import check_above, replacing
 from clinical.predictor import Predictor
 
 import json
@@ -80,10 +80,8 @@ class Audit:
         else:
             rows = json.loads(table.to_json(orient="records", double_precision=15))
             text = json.dumps({"passed": self.passed, "lines": rows}, indent=2) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".draft")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        with replacing(path) as draft:
+            draft.write_text(text, encoding="utf-8")
 
 
 def check_out(path: Path) -> None:

@@ -81,16 +81,7 @@ class Panel:
     def batches(self, store: Store, rows: np.ndarray) -> Iterator[ClinicalBatch]:
         """The samples at `rows` of a store, in an order of its own; `batch.row` says which."""
         config = self.bundle.config
-        return iter(
-            make_loader(
-                store.folder,
-                config,
-                rows,
-                batch_size=BATCH_SIZE,
-                workers=config.trainer.workers,
-                shuffle_seed=None,
-            )
-        )
+        return iter(make_loader(store.folder, config, rows, batch_size=BATCH_SIZE))
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
         """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""

@@ -126,7 +126,6 @@ def _loader(
         config,
         rows,
         batch_size=size,
-        workers=config.trainer.workers,
         shuffle_seed=None if stage is None else derive_seed(config.seed, stage, "order"),
     )
 

@@ -2,6 +2,7 @@
 
 from clinical.batch import ClinicalBatch
 from clinical.config import TrainerConfig
+from clinical.places import replacing
 from clinical.training.averaging import ScoringWeights
 from clinical.training.stage import Stage
 
@@ -72,9 +73,8 @@ def fit(
         )
     if runner.interrupted:
         raise KeyboardInterrupt
-    draft = folder / "model.draft"
-    save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
-    draft.replace(done)
+    with replacing(done) as draft:
+        save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
     last.unlink(missing_ok=True)
 
 
@@ -84,9 +84,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        draft = Path(path).with_suffix(".draft")
-        super().save_checkpoint(checkpoint, draft, storage_options)
-        draft.replace(path)
+        with replacing(Path(path)) as draft:
+            super().save_checkpoint(checkpoint, draft, storage_options)
 
 
 def _trainer(

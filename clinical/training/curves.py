@@ -1,5 +1,7 @@
 """The figures of each epoch, as a CSV that survives an interruption."""
 
+from clinical.places import replacing
+
 import csv
 import logging
 from pathlib import Path
@@ -23,13 +25,10 @@ class Curves:
         stage = self.path.stem
         self.rows = [row for row in self.rows if row[1] != epoch]
         self.rows += [[stage, epoch, name, value] for name, value in sorted(figures.items())]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".draft")
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["stage", "epoch", "name", "value"])
             writer.writerows(self.rows)
-        draft.replace(self.path)
         shown = {k: v for k, v in figures.items() if k.count("/") == 1 and k != "tuning/choice"}
         text = ", ".join(f"{name} {value:.4f}" for name, value in sorted(shown.items()))
         logger.info("%s epoch %d: %s", stage, epoch + 1, text)

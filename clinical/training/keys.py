@@ -31,14 +31,7 @@ def key_embedding(config: RunConfig, store: Store, model: ClinicalModel) -> np.n
     double = copy.deepcopy(model).cpu().double().eval()
     found: np.ndarray = np.full((store.n_samples, model.width), np.nan)
     seen = np.flatnonzero(store.samples["reason"].is_null().to_numpy())
-    loader = make_loader(
-        store.folder,
-        config,
-        seen,
-        batch_size=BATCH_SIZE,
-        workers=config.trainer.workers,
-        shuffle_seed=None,
-    )
+    loader = make_loader(store.folder, config, seen, batch_size=BATCH_SIZE)
     with torch.inference_mode():
         for batch in loader:
             found[batch.row.numpy()] = double.embed(_double(batch)).numpy()

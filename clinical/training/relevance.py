@@ -14,6 +14,7 @@ from clinical.config import RunConfig
 from clinical.datamodule import make_loader
 from clinical.experts.fitting import store_labels
 from clinical.model import ClinicalModel
+from clinical.places import replacing
 from clinical.training.finetune import FinetuneStage
 from clinical.training.members import Member, members
 from clinical.training.teaching import Features, folds_of, out_of_fold_logit, teachers_of
@@ -163,10 +164,9 @@ def write_relevances(member: Member, told: Told) -> None:
                 found.gain,
                 found.error,
             )
-    path = _file(member)
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: {t: asdict(r) for t, r in tasks.items()} for name, tasks in told.items()}
-    path.write_text(json.dumps(plain), encoding="utf-8")
+    with replacing(_file(member)) as draft:
+        draft.write_text(json.dumps(plain), encoding="utf-8")
 
 
 def relation_figures(
@@ -220,7 +220,7 @@ def _gates(
     config: RunConfig, store: Store, model: ClinicalModel, rows: np.ndarray
 ) -> dict[str, tuple[float, float]]:
     """Relation -> the share of rows with a neighbour, and the mean gate of those."""
-    loader = make_loader(store.folder, config, rows, batch_size=128, workers=0, shuffle_seed=None)
+    loader = make_loader(store.folder, config, rows, batch_size=128)
     linked = dict.fromkeys(model.relations, 0)
     total = dict.fromkeys(model.relations, 0.0)
     for batch in loader:

@@ -208,14 +208,7 @@ class Features:
 
     def batches(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Rows of the store and their features [B, F + D], in any order."""
-        loader = make_loader(
-            self.store.folder,
-            self.config,
-            rows,
-            batch_size=BATCH_SIZE,
-            workers=self.config.trainer.workers,
-            shuffle_seed=None,
-        )
+        loader = make_loader(self.store.folder, self.config, rows, batch_size=BATCH_SIZE)
         for batch in loader:
             flat = self.tabulator.features(batch)
             yield batch.row.numpy(), np.concatenate([flat, self._embedding(batch)], axis=1)
