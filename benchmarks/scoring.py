@@ -4,7 +4,7 @@
 
 Trains configs/demo.yaml for one epoch with `similar`, `same_unit` and `shares_code`, and fills its
 bundle up with copies of its reference patients: keys of `similar` with noise, other times, units
-and lists of codes of one another. Each number of references then scores extracts of 300 and of 1,300
+and lists of codes of one another. Each number of references then scores extracts of 300 and 1,300
 patients, preparation included, in turns; what the 1,000 more cost is the figure, a median. What
 costs the same however many are scored (reading the bundle, which is timed apart) does not count.
 """
