@@ -47,6 +47,15 @@ def learned_relations(config: RunConfig) -> tuple[str, ...]:
     return tuple(name for name, relation in relations if not relation.by_embedding)
 
 
+def as_pretrained(config: RunConfig, batch: ClinicalBatch) -> ClinicalBatch:
+    """A batch without the relations that were always dropped while edges were learned."""
+    objectives = config.pretrain.objectives if config.pretrain else {}
+    together = [o for name, o in OBJECTIVES.items() if name in objectives and not o.own_pass]
+    hidden = {modality for objective in together for modality in objective.hides}
+    feeds = {name: relation.feeds for name, relation in relations_of(config).items()}
+    return drop_fed_relations(batch, hidden, feeds)
+
+
 @dataclass(frozen=True)
 class Linker:
     """The networks as pretraining left them, and what they know of codes.
@@ -169,23 +178,10 @@ class Linker:
     @torch.inference_mode()
     def _links(self, batch: ClinicalBatch, memories: Sequence[Tensor | None]) -> Tensor:
         """[B, V] float64 mean log odds of having each code."""
-        seen = self._as_pretrained(batch)
+        seen = as_pretrained(self.config, batch)
         asked = zip(self.models, memories, strict=True)
         said = [model(seen, memory=memory).links for model, memory in asked]
         return torch.stack([links.double() for links in said if links is not None]).mean(0)
-
-    def _as_pretrained(self, batch: ClinicalBatch) -> ClinicalBatch:
-        """Without the relations that were always dropped while links were learned."""
-        together = [o for name, o in OBJECTIVES.items() if self._is_together(name)]
-        hidden = {modality for objective in together for modality in objective.hides}
-        feeds = {name: relation.feeds for name, relation in relations_of(self.config).items()}
-        return drop_fed_relations(batch, hidden, feeds)
-
-    def _is_together(self, objective: str) -> bool:
-        """Whether the objective hides its share in the pass in which codes are hidden."""
-        pretrain = self.config.pretrain
-        assert pretrain is not None
-        return objective in pretrain.objectives and not OBJECTIVES[objective].own_pass
 
 
 class _Ranked(NamedTuple):

@@ -33,7 +33,8 @@ class MaskedPatients(nn.Module):
 
     So each relation has an aspect of its own, in which a patient is close to its neighbours. A
     relation that is chosen by what is hidden besides has no messages in that pass, and is still
-    asked for; one that has no edges yet, as by embedding, is not.
+    asked for; one that has no edges yet, as by embedding, is not. What another relation says of
+    the same pair stays.
 
     A pair is hidden as a whole: all samples of the one as neighbours of all samples of the other,
     in both directions, or what is left of it would tell. The memory tells nothing of it either:
@@ -69,7 +70,9 @@ class MaskedPatients(nn.Module):
 
         Until then no pair is hidden.
         """
-        self.relations = tuple(references.neighbours)
+        self.relations = tuple(
+            name for name, edges in references.neighbours.items() if bool((edges.rows >= 0).any())
+        )
         device = self.subject.device
         self.subject = references.subject.to(device)
         self.reference_subject = references.subject[references.rows].to(device)

@@ -3,7 +3,7 @@
 from clinical.cohort.store import Store
 from clinical.config_file import likely
 from clinical.errors import ConfigError
-from clinical.links import learned_relations
+from clinical.links import as_pretrained, learned_relations
 from clinical.predictor.panel import Panel, encode
 
 import numpy as np
@@ -33,7 +33,8 @@ def check_aspect(panel: Panel, aspect: str | None) -> None:
 def embeddings(panel: Panel, store: Store, *, rows: np.ndarray, aspect: str | None) -> np.ndarray:
     """[N, D] float32, the first network's representations of rows of a store.
 
-    That of a relation is the pretrained network's: fine-tuning asks for tasks alone.
+    That of a relation is the pretrained network's, since fine-tuning asks for tasks alone, and of
+    what it was asked with.
 
     Args:
         panel: whose first network is asked; the spaces of others are other ones.
@@ -41,7 +42,9 @@ def embeddings(panel: Panel, store: Store, *, rows: np.ndarray, aspect: str | No
         rows: [N].
         aspect: task or relation; None for the fused summary, before anybody else is looked at.
     """
-    if aspect in panel.bundle.config.graph.relations:
+    config = panel.bundle.config
+    of_relation = aspect in config.graph.relations
+    if of_relation:
         panel = panel.as_pretrained()
     first = panel.of_first_network()
     model = first.bundle.networks[0].model
@@ -49,6 +52,7 @@ def embeddings(panel: Panel, store: Store, *, rows: np.ndarray, aspect: str | No
     memory = None if aspect is None else first.memories(store)[0][0]
     found: np.ndarray = np.full((store.n_samples, model.width), np.nan, dtype=np.float32)
     for batch in first.batches(store, rows):
+        batch = as_pretrained(config, batch) if of_relation else batch
         encoded = encode(model, batch)
         if aspect is None:
             vectors = model.fuse(encoded)

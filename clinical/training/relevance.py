@@ -24,6 +24,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ MOST = 20_000
 GATES_OF = 1000
 FILE = "relations.json"
 ERRORS = 1.0
-"""Standard errors that the gain must exceed."""
+"""Standard errors that the gain of one task must exceed."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,14 @@ class Relevance:
     error: float
     n: int
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether the gain exceeds its standard error."""
-        return self.gain > ERRORS * self.error
+    def is_shown(self, *, n_tasks: int) -> bool:
+        """Whether the gain exceeds its standard error, or more, the more tasks there are.
+
+        So that of a relation that tells nothing of any task it is no likelier to seem so of one
+        (Šidák, 1967, doi:10.2307/2283989).
+        """
+        by_chance = NormalDist().cdf(ERRORS) ** (1 / n_tasks)
+        return self.gain > NormalDist().inv_cdf(by_chance) * self.error
 
 
 Told = Mapping[str, Mapping[str, Relevance]]
@@ -121,7 +126,9 @@ def relevances(config: RunConfig, store: Store, model: ClinicalModel) -> Told:
 def shown(told: Told) -> frozenset[str]:
     """Relations that tell something of at least one task."""
     return frozenset(
-        name for name, tasks in told.items() if any(r.is_shown for r in tasks.values())
+        name
+        for name, tasks in told.items()
+        if any(each.is_shown(n_tasks=len(tasks)) for each in tasks.values())
     )
 
 
@@ -150,7 +157,7 @@ def write_relevances(member: Member, told: Told) -> None:
     for relation, tasks in told.items():
         if not tasks and not others:
             logger.warning(
-                "graph.relations.%s: closed, since no task has labels enough to try it; "
+                "graph.relations.%s: closed, since no task has labels enough to tell; "
                 "finetune.try_relations=false keeps it open",
                 relation,
             )
@@ -159,7 +166,7 @@ def write_relevances(member: Member, told: Told) -> None:
                 "graph.relations.%s: its neighbours tell %s of %s that the patients themselves "
                 "don't (%+.4f nats, standard error %.4f)",
                 relation,
-                "something" if found.is_shown else "nothing",
+                "something" if found.is_shown(n_tasks=len(tasks)) else "nothing",
                 task,
                 found.gain,
                 found.error,

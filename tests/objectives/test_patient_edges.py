@@ -214,6 +214,18 @@ def test_without_edges_or_without_a_share_nothing_is_asked():
         loss.backward()
 
 
+def test_a_relation_that_has_no_edges_takes_nothing_from_the_others():
+    model = SimpleNamespace(width=8, relation_kinds={"home": "given", "alike": "similar"})
+    objective = MaskedPatients(model, share=0.5, candidates=4)
+    edges = linked({(0, 1), (1, 0)})
+    own = Neighbours(edges.rows[:N_REFERENCE], edges.weight[:N_REFERENCE])
+    none = own.keep(torch.zeros_like(own.rows, dtype=torch.bool))
+    objective.use_references(
+        ReferenceEdges(SUBJECT, torch.arange(N_REFERENCE), {"home": own, "alike": none})
+    )
+    assert objective.relations == ("home",)
+
+
 def test_a_network_without_codes_learns_from_a_table_alone(synthetic):
     config = synthetic.make_config(modalities=("static",), relations=("given",))
     model = synthetic.make_model(config)

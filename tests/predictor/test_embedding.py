@@ -20,7 +20,11 @@ _spec.loader.exec_module(hospital)
 
 KEYS = ["subject_id", "prediction_time"]
 WIDTH = 12
-RELATIONS = {"shares_code": {"k": 5, "codes": "DX//.*"}, "same_unit": {"k": 3}}
+RELATIONS = {
+    "shares_code": {"k": 5, "codes": "DX//.*"},
+    "same_unit": {"k": 3},
+    "similar": {"k": 3, "width": 6},
+}
 ASPECTS = [None, "death", "shares_code", "same_unit"]
 
 
@@ -37,7 +41,7 @@ def predictor(extract, tmp_path_factory):
         tmp_path_factory.mktemp("run"),
         fusion={"width": WIDTH},
         graph={"relations": RELATIONS},
-        pretrain={"objectives": {"edges": 1.0}},
+        pretrain={"objectives": {"edges": 1.0, "values": 1.0}},
         ensemble=2,
     )
     return clinical.Predictor(hospital.untrained(config))
@@ -108,6 +112,23 @@ def test_a_relation_s_representation_is_the_pretrained_network_s(predictor, extr
     assert np.abs(dims(other) - dims(embedded["death"])).max() > 0.1
     same = swapped.embed(extract, aspect="same_unit", context=extract)
     pd.testing.assert_frame_equal(same, embedded["same_unit"])
+
+
+def test_a_relation_s_representation_hears_nobody_whom_pretraining_never_heard(
+    predictor, extract, embedded, monkeypatch
+):
+    """Hidden values choose who is similar, so that pretraining always left `similar` out."""
+    heard = {"same_unit": [], "similar": []}
+    networks = predictor.bundle.pretrained_networks()
+    monkeypatch.setattr(type(predictor.bundle), "pretrained_networks", lambda _: networks)
+    for name, linked in heard.items():
+        networks[0].model.message_passing[name].register_forward_hook(
+            lambda _module, _args, message, linked=linked: linked.append(bool(message.linked.any()))
+        )
+    again = predictor.embed(extract, aspect="same_unit", context=extract)
+    pd.testing.assert_frame_equal(again, embedded["same_unit"])
+    assert not any(heard["similar"])
+    assert any(heard["same_unit"])
 
 
 def test_a_relation_that_nobody_was_asked_for_has_no_representation(predictor, extract):

@@ -36,13 +36,15 @@ def tried(own, word, labels, subject, seed=0):
 @pytest.mark.parametrize("seed", range(3))
 def test_neighbours_who_know_what_the_patient_does_not_are_heard(seed):
     found = added(lambda others, draws: np.column_stack([others, draws.normal(size=N)]), seed=seed)
-    assert found.is_shown
+    assert found.is_shown(n_tasks=1)
     assert found.gain > 0.05
     assert found.n == N
 
 
 def test_chance_is_hardly_ever_heard():
-    closed = [not added(lambda _, d: d.normal(size=(N, 8)), seed=s).is_shown for s in range(20)]
+    closed = [
+        not added(lambda _, d: d.normal(size=(N, 8)), seed=s).is_shown(n_tasks=1) for s in range(20)
+    ]
     assert np.mean(closed) >= 0.8
 
 
@@ -76,7 +78,7 @@ def test_of_labels_that_the_patient_alone_tells_perfectly_the_gain_is_finite():
     own = np.linspace(-3, 3, 40)
     found = tried(own, np.ones((40, 1)), (own > 2).astype(float), np.arange(40))
     assert np.isfinite([found.gain, found.error]).all()
-    assert not found.is_shown
+    assert not found.is_shown(n_tasks=1)
 
 
 def test_a_relation_that_could_not_be_tried_is_closed_with_a_word(run, caplog):
@@ -96,7 +98,16 @@ def test_among_many_labels_whole_subjects_are_tried(monkeypatch):
 
 @pytest.mark.parametrize("gain", [-0.01, 0.0, 0.009])
 def test_a_gain_within_its_error_is_none(gain):
-    assert not Relevance(gain, 0.01, 100).is_shown
+    assert not Relevance(gain, 0.01, 100).is_shown(n_tasks=1)
+
+
+def test_of_many_tasks_one_must_tell_more():
+    found = Relevance(0.015, 0.01, 100)
+    assert found.is_shown(n_tasks=1)
+    assert not found.is_shown(n_tasks=10)
+    assert Relevance(0.022, 0.01, 100).is_shown(n_tasks=10)
+    tasks = {f"task_{i}": Relevance(0.0, 0.01, 100) for i in range(9)}
+    assert shown({"similar": {"one": found}, "same_unit": {"one": found, **tasks}}) == {"similar"}
 
 
 def test_a_sample_counts_with_its_subject():
