@@ -13,10 +13,10 @@ NOT_A_DEVICE = (
 )
 PATIENT_LEVEL = (
     "Reference embeddings in this bundle are patient-level data: one vector for each training "
-    "sample and network, and another where it has learned links; where a relation is one in time, "
-    "its prediction time; where one is about shared codes, its rarest codes, which may single a "
-    "patient out. Subjects appear only as "
-    "salted hashes, which are pseudonyms and not anonymous. "
+    "sample and network, and another in `pretrained_memory.safetensors` where that is there; where "
+    "a relation is one in time, its prediction time; where one is about shared codes, its rarest "
+    "codes, which may single a patient out. Subjects appear only as salted hashes, which are "
+    "pseudonyms and not anonymous. "
     "Words and phrases that enough training subjects use can be read from its statistics. Treat "
     "the bundle as you treat the extract it was trained on."
 )
