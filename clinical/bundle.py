@@ -8,6 +8,7 @@ from clinical.errors import BundleError, ConfigError
 from clinical.experts import EXPERTS, Expert
 from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
+from clinical.modalities.codes import check_statistics
 from clinical.model import ClinicalModel
 from clinical.preparation import Fitted
 from clinical.relations.embedded import by_embedding
@@ -125,6 +126,9 @@ class Bundle:
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
             check_fitted(config, fitted)
+            if "codes" in config.modalities:
+                n_codes = fitted.modality_sizes["codes"]["codes"]
+                check_statistics(fitted.statistics["codes"], n_codes=n_codes)
             if by_embedding(config) and not (folder / PRETRAINED_MODEL).is_file():
                 raise ValueError("the network that chooses neighbours is missing")
             networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)

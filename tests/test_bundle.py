@@ -225,6 +225,25 @@ def test_a_part_of_another_shape_is_a_bundle_error(bundle, name, content):
         Bundle.read(bundle)
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("stands_as", lambda codes: {**codes["stands_as"], "DX//X": len(codes["vocabulary"])}),
+        ("vocabulary", lambda codes: codes["vocabulary"][:-1]),
+        ("parents", lambda codes: [[-1], *codes["parents"][1:]]),
+        ("subjects", lambda codes: [codes["n_subjects"] + 1, *codes["subjects"][1:]]),
+    ],
+)
+def test_codes_that_could_not_have_been_learned_are_a_bundle_error(bundle, key, change):
+    content = json.loads((bundle / "statistics.json").read_text())
+    codes = content["statistics"]["codes"]
+    codes[key] = change(codes)
+    (bundle / "statistics.json").write_text(json.dumps(content))
+    reseal(bundle)
+    with pytest.raises(BundleError, match="its parts do not fit together"):
+        Bundle.read(bundle)
+
+
 def test_weights_of_another_size_are_a_bundle_error(bundle):
     config = yaml.safe_load((bundle / "config.yaml").read_text())
     config["fusion"]["width"] *= 2

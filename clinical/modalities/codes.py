@@ -134,6 +134,24 @@ class Codes:
         return CodesReader(folders)
 
 
+def check_statistics(statistics: Statistics, *, n_codes: int) -> None:
+    """Refuse what `fit` could not have learned (ValueError, KeyError): a bundle may be anybody's.
+
+    Args:
+        statistics: As they were read.
+        n_codes: V.
+    """
+    subjects, rows = statistics["subjects"], list(statistics["stands_as"].values())
+    above = [row for of_code in statistics["parents"] for row in of_code]
+    lengths = {len(statistics[name]) for name in ("vocabulary", "parents", "subjects")}
+    if lengths != {n_codes}:
+        raise ValueError("codes: vocabulary, parents and subjects are of other sizes")
+    if not all(0 <= row < n_codes for row in (*rows, *above)):
+        raise ValueError("codes: stands_as or parents name rows that are not there")
+    if not all(0 <= count <= statistics["n_subjects"] for count in subjects):
+        raise ValueError("codes: subjects are more than there were")
+
+
 class CodesReader:
     """Stored codes of all shards."""
 

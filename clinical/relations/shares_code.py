@@ -168,6 +168,11 @@ class SharesCode:
             raise ValueError("member or total: is out of range")
         if offset[0] != 0 or offset[-1] != len(member) or (np.diff(offset) < 0).any():
             raise ValueError("offset: is of other lists")
+        ascends = np.diff(member) > 0
+        ends = offset[1:-1]
+        ascends[ends[(ends > 0) & (ends < len(member))] - 1] = True
+        if not ascends.all():
+            raise ValueError("member: a reference stands twice in a list, or out of order")
 
     def _counts(self, vocabulary: Collection[str]) -> np.ndarray:
         """[V] bool: the code fits the pattern."""

@@ -384,6 +384,9 @@ DAMAGES = {
     "a member beyond the references": lambda arrays: arrays.update(
         {"parameters/shares_code/member": arrays["parameters/shares_code/member"] + 1000}
     ),
+    "members who stand twice": lambda arrays: arrays.update(
+        {"parameters/shares_code/member": arrays["parameters/shares_code/member"] // 2}
+    ),
     "lists that go beyond the members": lambda arrays: arrays.update(
         {"parameters/shares_code/offset": arrays["parameters/shares_code/offset"] + 1}
     ),
