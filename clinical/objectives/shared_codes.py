@@ -16,6 +16,9 @@ def without_codes(edges: Neighbours, codes: Tensor, hidden: Tensor) -> Neighbour
     comes after the last one of the full list ends too. A reference that isn't listed comes after
     it with or without the hidden code: whatever stays would have stood before all of those.
 
+    Of a sample with more codes than count (`max_codes`) the rarest of those left stand in: the next
+    one is not known here.
+
     Codes beyond the S that are kept are not known: where any code of a sample is hidden, they no
     longer count. Edges that don't name their codes are left as they are.
 
