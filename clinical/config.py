@@ -240,7 +240,8 @@ class FinetuneConfig(Section):
     """Of a labelled sample's target; the rest is the label's."""
     try_relations: bool = True
     """Where the network was pretrained, try each relation on train patients first, and close those
-    whose neighbours tell nothing of a task that the patients themselves don't tell."""
+    whose neighbours tell nothing of a task that the patients themselves don't tell, and those for
+    which there are too few labels to say."""
     teach_unlabelled: bool = False
     """Learn the teachers' risks of train samples without a label too; for labels that are missing,
     not for those that are null because there was nothing to predict."""
