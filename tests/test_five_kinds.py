@@ -179,6 +179,14 @@ def test_predictions_read_from_a_file_are_judged_the_same(run):
     pd.testing.assert_frame_equal(again.table, evaluation.table)
 
 
+def test_experts_answer_the_binary_task_beside_the_networks(run):
+    bundle = Bundle.read(run[0].out / "bundle")
+    assert set(bundle.experts["additive"]) == set(bundle.stack) == {"old"}
+    members = json.loads((run[0].out / "metrics.json").read_text())["members"]
+    assert {"network 1", "additive", "together"} <= set(members["old"]["ranking"])
+    assert members["old"]["ranking"]["additive"]["auroc"] > 0.8
+
+
 def test_parts_can_be_left_out_of_every_kind(run, extract):
     parts = clinical.Predictor.load(run[0].out / "bundle").leave_out(extract, ["static"])
     costs = clinical.evaluate(parts, resamples=20).costs
@@ -326,6 +334,7 @@ def test_a_handful_of_labels_and_no_binary_task_make_a_model(tools, extract, tmp
         graph={"relations": {"similar": {"k": 2}, "shares_code": {"k": 2}}},
         pretrain={"epochs": 1, "objectives": {"edges": 1.0}},
         finetune={"epochs": 2, "batch_size": 4},
+        experts=[],  # which are of binary tasks
     )
     with caplog.at_level("WARNING"):
         evaluation = clinical.run(config)
