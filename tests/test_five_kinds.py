@@ -249,6 +249,7 @@ def test_the_card_and_the_screen_tell_of_every_task(run, capsys):
     assert "`event`: time_to_event (risk by 100, 400 hours)" in card
     assert "### event by 400 h" in card
     assert "- `years`: uncalibrated" in card
+    assert "travel in it and in predictions: `group` (of 5 or more subjects)" in card
     assert "- `event`: uncalibrated" in card
     screen.show_run(run[1], run[0].out)
     shown = capsys.readouterr().out
@@ -323,6 +324,7 @@ def test_a_handful_of_labels_and_no_binary_task_make_a_model(tools, extract, tmp
     labels.to_parquet(path)
     tasks = {name: task for name, task in tools.TASKS.items() if name != "old"}
     tasks["findings"] = {"kind": "multilabel", "labels": ["tasks/senior"]}
+    tasks["group"] = {**tasks["group"], "min_subjects": 1}
     config = tools.configure(
         root,
         tmp_path / "run",

@@ -30,12 +30,20 @@ class Answer(ABC):
 
     @classmethod
     @abstractmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         """From train alone.
 
         Args:
             task: of the configuration.
             labels: [N, n] the label columns of the train samples, NaN (None for texts) if unknown.
+            subjects: [N] whose sample it is.
             where: names the task in errors.
 
         Raises:

@@ -51,7 +51,14 @@ class TimeToEvent(Answer):
             raise ValueError("a horizon is no edge")
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         last = max(task.horizons)
         status = _by(last, labels)
         events, others = labels[status == 1, 0], int((status == 0).sum())
