@@ -100,6 +100,10 @@ class Answer(ABC):
         """[N, R] yes (1) or no (0) for each score, NaN if unknown; None where that is no answer."""
         return None
 
+    def counts(self, labels: Array) -> Array | None:
+        """[N, R] samples that each known outcome stands for; None where each is for itself."""
+        return None
+
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
         """Fit on logits [N, *shape] and labels [N, n] what `scores` takes; {} where nothing is."""
         return {}

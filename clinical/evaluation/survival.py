@@ -1,12 +1,8 @@
-"""Metrics of the risk of an event by a horizon, where observation may end before it.
-
-Who was censored before the horizon has no known status there. The others count by the inverse
-probability of having been observed until then (Graf et al., 1999), from the Kaplan-Meier estimate
-of censoring over all rows, so that they stand for those who were not.
-"""
+"""Metrics of the risk of an event by a horizon, where observation may end before it."""
 
 from __future__ import annotations
 
+from clinical.censoring import counts_by, status_by
 from clinical.evaluation.metrics import Ranking, Scored, auroc, brier
 
 from collections.abc import Collection
@@ -18,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
-FLOAT32 = 1e-6
-"""Hours that differ by less than this share are the same: labels are float32."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +36,9 @@ class Survival:
     main: ClassVar[tuple[str, ...]] = names
 
     @cached_property
-    def _until(self) -> Array:
-        """[N] hours; those that are the horizon but for float32 are the horizon."""
-        is_horizon = np.isclose(self.hours, self.horizon_hours, rtol=FLOAT32, atol=0)
-        return np.where(is_horizon, self.horizon_hours, self.hours)
-
-    @cached_property
     def status(self) -> Array:
         """[N] 1 with the event by the horizon, 0 without, NaN if not known."""
-        hours, horizon = self._until, self.horizon_hours
-        came = self.observed & (hours <= horizon)
-        stayed_away = (hours > horizon) | (~self.observed & (hours == horizon))
-        return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))
+        return status_by(self.horizon_hours, self.hours, self.observed)
 
     @cached_property
     def pairs(self) -> list[Level]:
@@ -65,9 +49,8 @@ class Survival:
     def _at_horizon(self) -> tuple[NDArray[np.bool_], Scored, Array]:
         """Rows of known status, their scores, and what each counts."""
         known = ~np.isnan(self.status)
-        until = np.minimum(self._until[known], self.horizon_hours)
-        staying = observed_until(self._until, self.observed, until)
-        return known, Scored.of(self.scores[known], self.status[known]), 1 / staying
+        counts = counts_by(self.horizon_hours, self.hours, self.observed)[known]
+        return known, Scored.of(self.scores[known], self.status[known]), counts
 
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
         """Some metrics [R] by name, for `weights [R, N]`."""
@@ -98,24 +81,6 @@ class Survival:
         known, events = int((~np.isnan(self.status)).sum()), int(np.nansum(self.status))
         said = [f"{events} events by then; status known of {known}"]
         return said if metric.startswith("AUROC") else []
-
-
-def observed_until(hours: Array, observed: NDArray[np.bool_], until: Array) -> Array:
-    """[n] Kaplan-Meier probability of not being censored before each of `until` [n].
-
-    Args:
-        hours, observed: [N] of the rows that it is learned from.
-        until: [n] hours.
-    """
-    times, place = np.unique(hours, return_inverse=True)
-    events = np.bincount(place, weights=observed, minlength=len(times))
-    censored = np.bincount(place, weights=~observed, minlength=len(times))
-    gone = np.append(0.0, np.cumsum(events + censored)[:-1])
-    # At the same time events come first: whoever had one is not at risk of being censored.
-    at_risk = len(hours) - gone - events
-    staying = np.cumprod(1 - censored / np.maximum(at_risk, 1))
-    found: Array = np.append(1.0, staying)[np.searchsorted(times, until, side="left")]
-    return np.maximum(found, 1e-3)  # nobody stands for more than a thousand
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Tables of every kind of task: read, and judged against naive references."""
 
+from clinical.censoring import observed_until
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate
 from clinical.evaluation.classes import Classes, Exclusive
-from clinical.evaluation.survival import Survival, comparable_pairs, concordance, observed_until
+from clinical.evaluation.survival import Survival, comparable_pairs, concordance
 from clinical.evaluation.values import Values
 
 import json
