@@ -32,8 +32,8 @@ class Marked(Protocol):
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
         """Some metrics [R] by name, for `weights [R, N]`; NaN where one is not defined."""
 
-    def why_undefined(self) -> str:
-        """Why a metric has no value."""
+    def why_undefined(self, metric: str) -> str:
+        """Why a metric has no value for these scores and labels."""
 
     def notes(self, metric: str) -> list[str]:
         """What to beware of in reading a metric."""

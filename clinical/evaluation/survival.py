@@ -67,10 +67,14 @@ class Survival:
             found["Brier at horizon"] = brier(scored, weighted)
         return found
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value."""
         if not len(self.hours):
             return "no labelled scores"
+        if metric == "concordance":
+            return "no row has the event while another is known to be without it for longer"
+        if np.isnan(self.status).all():
+            return f"nobody's status by {self.horizon_hours:g} hours is known"
         return f"no two rows of different status by {self.horizon_hours:g} hours"
 
     def notes(self, metric: str) -> list[str]:

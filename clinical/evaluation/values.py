@@ -30,7 +30,7 @@ class Values:
         """Some metrics [R] by name, for `weights [R, N]`."""
         return {name: METRICS[name](self, weights) for name in self.names if name in metrics}
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value."""
         if not len(self.labels):
             return "no labelled scores"
