@@ -341,8 +341,9 @@ def _class_names(values: pd.Series, *, null: str | None = None) -> NDArray[np.ob
         if (there == np.round(there)).all() and (np.abs(there) < 2**53).all():
             values = pd.Series(numbers).astype("Int64")
     # As an array: the index of a user's table says nothing, and may repeat.
-    texts = values.astype(str).to_numpy(dtype=object)
-    return np.where(values.isna().to_numpy(), null, texts).astype(object)
+    texts: NDArray[np.object_] = values.astype(str).to_numpy(dtype=object, copy=True)
+    texts[values.isna().to_numpy()] = null
+    return texts
 
 
 def _numbers(values: pd.Series, name: str, column: str) -> NDArray[np.float64]:

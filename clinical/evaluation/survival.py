@@ -92,20 +92,17 @@ class Level:
     """Pairs of an earlier event and a later row, at one level of halving the time.
 
     Attributes:
-        order: [N] rows by half and risk.
-        later: [N] 1 where the row, in this order, is in a later half.
-        rows: [n] the events of earlier halves.
-        first, low, high, last: [n] places in `order` between which the rows of the event's own
-            pair of halves stand (first to last), and those of its own risk (low to high).
+        order: [n] the events of earlier halves and all rows of later ones: by pair of halves, then
+            by rising risk, and of equal risks the events last.
+        later: [n] 1 where the row, in this order, is in a later half.
+        halves: [2, H] the first place in `order` of each pair of halves, and that behind its last.
+        ties: [2, G] the same of equal risks of which one is an event's and another a later row's.
     """
 
     order: NDArray[np.int64]
     later: Array
-    rows: NDArray[np.int64]
-    first: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    last: NDArray[np.int64]
+    halves: NDArray[np.int64]
+    ties: NDArray[np.int64]
 
 
 def comparable_pairs(scores: Array, hours: Array, observed: NDArray[np.bool_]) -> list[Level]:
@@ -121,23 +118,29 @@ def comparable_pairs(scores: Array, hours: Array, observed: NDArray[np.bool_]) -
     n_risks = int(risk.max(initial=0)) + 1
     found = []
     for bit in range(int(rank.max(initial=0)).bit_length()):
-        half, is_later = rank >> (bit + 1), (rank >> bit) & 1 == 1
-        key = half * n_risks + risk
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        rows = np.flatnonzero(observed & ~is_later)
+        is_later = (rank >> bit) & 1 == 1
+        rows = np.flatnonzero(is_later | observed)
+        half = rank[rows] >> (bit + 1)
+        key = half * n_risks + risk[rows]
+        order = np.argsort(2 * key + ~is_later[rows], kind="stable")
+        later = is_later[rows[order]].astype(np.float64)
+        first, last = equal = _spans(key[order])
+        n_later = np.diff(np.append(0, later.cumsum()[last - 1]))
         found.append(
             Level(
-                order=order,
-                later=is_later[order].astype(np.float64),
-                rows=rows,
-                first=np.searchsorted(ordered, half[rows] * n_risks),
-                low=np.searchsorted(ordered, key[rows]),
-                high=np.searchsorted(ordered, key[rows], side="right"),
-                last=np.searchsorted(ordered, (half[rows] + 1) * n_risks),
+                order=rows[order],
+                later=later,
+                halves=_spans(half[order]),
+                ties=equal[:, (n_later > 0) & (n_later < last - first)],
             )
         )
     return found
+
+
+def _spans(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[2, G] the first place of each group of equal ones, and that behind its last."""
+    cuts = np.flatnonzero(np.diff(ordered)) + 1
+    return np.stack([np.append(0, cuts), np.append(cuts, len(ordered))])
 
 
 def concordance(pairs: list[Level], weights: Array) -> Array:
@@ -146,13 +149,30 @@ def concordance(pairs: list[Level], weights: Array) -> Array:
     Equal risks count one half (Harrell et al., 1982).
     """
     right, total = np.zeros(len(weights)), np.zeros(len(weights))
+    # Made once: fresh pages would cost more than the sums. The first place holds the 0 before all.
+    space = np.zeros((3, *np.add(weights.shape, (0, 1))))
     for level in pairs:
-        later = np.cumsum(weights[:, level.order] * level.later, axis=1)
-        later = np.concatenate([np.zeros((len(weights), 1)), later], axis=1)
-        own, first = weights[:, level.rows], later[:, level.first]
-        middle = (later[:, level.low] + later[:, level.high]) / 2
-        right += np.einsum("rn,rn->r", own, middle - first)
-        total += np.einsum("rn,rn->r", own, later[:, level.last] - first)
+        own, events, later = space[:, :, : len(level.order) + 1]
+        np.take(weights, level.order, axis=1, out=own[:, 1:], mode="clip")
+        np.multiply(own[:, 1:], level.later, out=later[:, 1:])
+        own -= later
+        np.cumsum(own, axis=1, out=events)
+        np.cumsum(later, axis=1, out=later)
+        # Each event with the later rows up to it, less those of other halves and half of equals.
+        right += np.einsum("rn,rn->r", own, later)
+        there, before, beside = _of_groups(events, later, level.halves)
+        right -= np.einsum("rh,rh->r", there, before)
+        total += np.einsum("rh,rh->r", there, beside)
+        there, _, beside = _of_groups(events, later, level.ties)
+        right -= np.einsum("rg,rg->r", there, beside) / 2
     result = np.full(len(weights), np.nan)
     np.divide(right, total, out=result, where=total > 0)
     return result
+
+
+def _of_groups(events: Array, later: Array, spans: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Of each group [R, G]: its events, the later rows before it, and those in it."""
+    first, last = spans
+    before = np.take(later, first, axis=1)
+    there = np.take(events, last, axis=1) - np.take(events, first, axis=1)
+    return there, before, np.take(later, last, axis=1) - before

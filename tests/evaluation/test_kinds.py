@@ -111,6 +111,20 @@ def test_spearman_and_r2_are_those_of_repeated_rows(seed):
     assert found["RMSE"][0] == pytest.approx(np.sqrt((error**2).mean()))
 
 
+def test_rows_are_sorted_once_for_all_resamples(monkeypatch):
+    table = survival(60, horizons=(24.0,))
+    hours, observed = table["label"].to_numpy(), table["label_observed"].to_numpy(bool)
+    scores, weights = table["score"].to_numpy(), np.ones((2, 60))
+    judged = (Survival(scores, hours, observed, 24.0), Values(scores, hours))
+    first = [one.compute(weights, one.names) for one in judged]
+    for name in ("unique", "argsort", "sort"):
+        monkeypatch.setattr(np, name, None)
+    again = [one.compute(weights, one.names) for one in judged]
+    for one, other in zip(first, again, strict=True):
+        for metric, found in one.items():
+            np.testing.assert_array_equal(found, other[metric])
+
+
 def test_the_chance_to_stay_under_observation_by_hand():
     hours = np.array([1.0, 2.0, 2.0, 3.0, 4.0])
     observed = np.array([False, True, False, False, True])
@@ -294,7 +308,9 @@ def test_classes_that_are_numbers_are_compared_as_texts():
         found = evaluate(bare, labels.assign(categorical_value=numbers), resamples=2).table
         pd.testing.assert_frame_equal(found, expected)
     mixed = pd.concat([bare, regression().drop(columns="label")])
-    mixed["class"] = pd.to_numeric(mixed["class"].astype("string")).astype("float64")  # as null makes it
+    mixed["class"] = pd.to_numeric(mixed["class"].astype("string")).astype(
+        "float64"
+    )  # as null makes it
     both = pd.concat([labels, meds_labels(regression().assign(label_observed=None))])
     found = evaluate(mixed, both, resamples=2).table
     assert set(found["class"].dropna()) == {"0", "1", "2"}
