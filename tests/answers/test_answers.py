@@ -5,6 +5,9 @@ from clinical.answers import ANSWERS, Binary, Multiclass, Multilabel, Regression
 from clinical.calibration import Calibration, sigmoid
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
+from clinical.evaluation.judged import MARKED
+from clinical.experts.fitting import BASELINES
+from clinical.heads import HEADS
 
 import json
 
@@ -202,6 +205,11 @@ def test_many_samples_of_one_subject_are_no_class_of_several():
 def test_what_was_put_together_by_hand_is_refused(kind, learned):
     with pytest.raises((ValueError, TypeError, KeyError)):
         ANSWERS[kind].read(TASKS[kind], learned)
+
+
+@pytest.mark.parametrize("table", [BASELINES, HEADS, MARKED])
+def test_every_kind_is_in_every_table(table):
+    assert list(table) == list(ANSWERS)
 
 
 def test_the_menu_is_complete():
