@@ -91,7 +91,8 @@ class Judged:
 def _survival(judged: Judged, scores: Array) -> Marked:
     assert judged.observed is not None
     assert judged.horizon_hours is not None
-    return Survival(scores, judged.labels, judged.observed, judged.horizon_hours)
+    n_subjects = len(np.unique(judged.subjects))
+    return Survival(scores, judged.labels, judged.observed, judged.horizon_hours, n_subjects)
 
 
 MARKED: dict[TaskKind, Callable[[Judged, Array], Marked]] = {

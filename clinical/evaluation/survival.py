@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MANY = 10_000
+"""Subjects from which on resamples of concordance are approximated: exact ones take minutes."""
+
 
 @dataclass(frozen=True)
 class Survival:
@@ -25,12 +28,14 @@ class Survival:
         hours: [N] to the event or to the end of observation.
         observed: [N] bool, it was the event.
         horizon_hours: by which the risks are.
+        n_subjects: whose rows they are; of many, resamples of concordance are approximated.
     """
 
     scores: Array
     hours: Array
     observed: NDArray[np.bool_]
     horizon_hours: float
+    n_subjects: int = 0
 
     names: ClassVar[tuple[str, ...]] = ("concordance", "AUROC at horizon", "Brier at horizon")
     main: ClassVar[tuple[str, ...]] = names
@@ -46,6 +51,11 @@ class Survival:
         return comparable_pairs(self.scores, self.hours, self.observed)
 
     @cached_property
+    def _pairs_of_rows(self) -> tuple[Array, Array]:
+        """Of each row; see `pairs_of_rows`."""
+        return pairs_of_rows(self.pairs, len(self.hours))
+
+    @cached_property
     def _at_horizon(self) -> tuple[NDArray[np.bool_], Scored, Array]:
         """Rows of known status, their scores, and what each counts."""
         known = ~np.isnan(self.status)
@@ -56,7 +66,10 @@ class Survival:
         """Some metrics [R] by name, for `weights [R, N]`."""
         found = {}
         if "concordance" in metrics:
-            found["concordance"] = concordance(self.pairs, weights)
+            if self.n_subjects < MANY:
+                found["concordance"] = concordance(self.pairs, weights)
+            else:
+                found["concordance"] = first_order_concordance(*self._pairs_of_rows, weights)
         known, scored, counts = self._at_horizon
         weighted = weights[:, known] * counts
         nothing = np.full(len(weights), np.nan)
@@ -80,8 +93,9 @@ class Survival:
     def notes(self, metric: str) -> list[str]:
         """What to beware of."""
         if metric == "concordance":
-            events = int(self.observed.sum())
-            return [f"only {events} events: wide, rough interval"] if events < 10 else []
+            events, is_many = int(self.observed.sum()), self.n_subjects >= MANY
+            said = [f"only {events} events: wide, rough interval"] if events < 10 else []
+            return said + ["interval to first order"] * is_many
         known, events = int((~np.isnan(self.status)).sum()), int(np.nansum(self.status))
         said = [f"{events} events by then; status known of {known}"]
         return said if metric.startswith("AUROC") else []
@@ -176,3 +190,38 @@ def _of_groups(events: Array, later: Array, spans: NDArray[np.int64]) -> tuple[A
     before = np.take(later, first, axis=1)
     there = np.take(events, last, axis=1) - np.take(events, first, axis=1)
     return there, before, np.take(later, last, axis=1) - before
+
+
+def pairs_of_rows(pairs: list[Level], n_rows: int) -> tuple[Array, Array]:
+    """[N] the pairs of each row, as the earlier or the later one: the right ones, and all."""
+    right, total = np.zeros((2, n_rows))
+    for level in pairs:
+        is_later = level.later == 1
+        later = np.append(0.0, np.cumsum(is_later))
+        events = np.append(0.0, np.cumsum(~is_later))
+        first, last = np.repeat(level.halves, np.diff(level.halves, axis=0)[0], axis=1)
+        total[level.order] += np.where(
+            is_later, events[last] - events[first], later[last] - later[first]
+        )
+        # Above a later row are the events of its own risk too, below an event the later rows.
+        here = np.where(is_later, events[last] - events[1:], later[1:] - later[first])
+        sizes = np.diff(level.ties, axis=0)[0]
+        first, last = np.repeat(level.ties, sizes, axis=1)
+        tied = first + np.arange(len(first)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        equal = np.where(is_later[tied], events[last] - events[first], later[last] - later[first])
+        here[tied] -= equal / 2
+        right[level.order] += here
+    return right, total
+
+
+def first_order_concordance(right: Array, total: Array, weights: Array) -> Array:
+    """Harrell's C [R] of weights near 1, from the pairs of each row with all the others.
+
+    Exact for weights of 1. Otherwise both sums of pairs lack what is of second order in the
+    weights less 1: of S resampled subjects about 1 / sqrt(S) of the standard error.
+    """
+    above = weights @ right - right.sum() / 2
+    below = weights @ total - total.sum() / 2
+    result = np.full(len(weights), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
+    return result

@@ -3,8 +3,15 @@
 from clinical.censoring import observed_until
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate
+from clinical.evaluation.bootstrap import resample_weights
 from clinical.evaluation.classes import Classes, Exclusive
-from clinical.evaluation.survival import Survival, comparable_pairs, concordance
+from clinical.evaluation.survival import (
+    Survival,
+    comparable_pairs,
+    concordance,
+    first_order_concordance,
+    pairs_of_rows,
+)
 from clinical.evaluation.values import Values
 
 import json
@@ -95,6 +102,32 @@ def test_concordance_is_that_of_the_pairs_under_ties_and_weights(seed, n):
     found = concordance(comparable_pairs(scores, hours, observed), weights)
     expected = [naive_concordance(scores, hours, observed, w) for w in weights]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_to_first_order_concordance_is_exact_where_one_row_counts_otherwise(seed, n):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, 5, n) / 5
+    hours = generator.integers(0, 8, n).astype(float)
+    pairs = comparable_pairs(scores, hours, generator.random(n) < 0.6)
+    weights = 1 + np.eye(n) * generator.choice([-1, 1, 3])
+    found = first_order_concordance(*pairs_of_rows(pairs, n), weights)
+    np.testing.assert_allclose(found, concordance(pairs, weights), atol=1e-12)
+
+
+def test_resamples_of_many_subjects_are_those_to_first_order():
+    table = survival(3000, horizons=(24.0,))
+    known = (table["score"].to_numpy(), table["label"].to_numpy())
+    known += (table["label_observed"].to_numpy(bool), 24.0)
+    (drawn,) = resample_weights(np.arange(3000), 100, np.random.default_rng(0))
+    exact, quick = (
+        Survival(*known, n).compute(np.vstack([drawn, np.ones(3000)]), ["concordance"])
+        for n in (3000, 10_000)
+    )
+    difference = quick["concordance"] - exact["concordance"]
+    assert difference[-1] == pytest.approx(0, abs=1e-12)
+    assert 0 < difference.std() < 0.05 * exact["concordance"].std()
+    assert Survival(*known, 10_000).notes("concordance") == ["interval to first order"]
 
 
 @given(st.integers(0, 2**32 - 1))
