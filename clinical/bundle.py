@@ -66,8 +66,8 @@ class Bundle:
         config: the run's configuration, without the places of its extract and output.
         fitted: what the data side learned from train.
         networks: the members of the ensemble.
-        experts: expert -> task -> what was fitted for it.
-        stack: task -> the experts' weight beside the networks; empty without experts.
+        experts: expert -> binary task -> what was fitted for it.
+        stack: binary task -> the experts' weight beside the networks; empty without experts.
         calibration: task, or task/class for the classes of a multilabel one -> calibration.
         answers: task -> how its logits become scores.
         folder: where it lies.
@@ -208,19 +208,17 @@ def _read_networks(
     return tuple(networks)
 
 
-def _expert_file(expert: str, place: int) -> str:
-    """By the task's place in the configuration: its name may be no file name."""
-    return f"{expert}-{place}.txt"
+def _expert_files(expert: str, config: RunConfig) -> dict[str, str]:
+    """Each binary task's file, by its place among all tasks: its name may be no file name."""
+    places = {task: place for place, task in enumerate(config.tasks)}
+    return {task: f"{expert}-{places[task]}.txt" for task in config.binary_tasks}
 
 
 def _read_experts(folder: Path, config: RunConfig) -> Experts:
     return {
         name: {
-            task: EXPERTS[name].read(
-                (folder / _expert_file(name, place)).read_text(encoding="utf-8")
-            )
-            for place, task in enumerate(config.tasks)
-            if task in config.binary_tasks
+            task: EXPERTS[name].read((folder / file).read_text(encoding="utf-8"))
+            for task, file in _expert_files(name, config).items()
         }
         for name in config.experts
     }
@@ -263,9 +261,9 @@ def write_draft(
     if pretrained:
         _write_networks(pretrained, folder / PRETRAINED_MODEL, folder / PRETRAINED_MEMORY)
     for name, tasks in experts.items():
-        for place, task in enumerate(config.tasks):
-            (folder / _expert_file(name, place)).write_text(tasks[task].text, encoding="utf-8")
-    write_json(folder / STACK, dict.fromkeys(config.tasks, EVEN) if experts else {})
+        for task, file in _expert_files(name, config).items():
+            (folder / file).write_text(tasks[task].text, encoding="utf-8")
+    write_json(folder / STACK, dict.fromkeys(config.binary_tasks, EVEN) if experts else {})
     write_json(folder / CALIBRATION, {})
 
 

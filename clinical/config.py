@@ -22,6 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+LEAST_SUBJECTS = 5
+"""Of a class whose name may travel."""
+
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "time_to_event"]
 
 
@@ -96,6 +99,17 @@ class TaskConfig(OpenSection):
     """Of a regression task's values and scores."""
     horizon_hours: Annotated[float | list[float] | None, _one_or_list(_Hours)] = None
     """Of a time-to-event task: the risk of the event by then is scored, one score for each."""
+    min_subjects: int | None = Field(default=None, ge=1)
+    """Of a multiclass task: train subjects who must have each class (5 unless given), since the
+    names of the classes travel with the model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_of_several(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or raw.get("kind") != "multiclass":
+            return raw
+        least = raw.get("min_subjects")
+        return {**raw, "min_subjects": LEAST_SUBJECTS if least is None else least}
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -126,6 +140,8 @@ class TaskConfig(OpenSection):
             if self.horizon_hours is None:
                 return "time_to_event needs horizon_hours:, by which the risk of the event is asked"
             return f"horizon_hours: is for time_to_event; take it out of a {self.kind} task"
+        if self.min_subjects is not None and self.kind != "multiclass":
+            return f"min_subjects: is for multiclass; take it out of a {self.kind} task"
         if self.horizon_hours is not None and not 0 < len(set(self.horizons)) == len(self.horizons):
             return "horizon_hours: give one or more, each once"
         return None

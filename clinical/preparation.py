@@ -346,6 +346,7 @@ def _settings(config: RunConfig) -> dict[str, Any]:
             "labels": task.labels,
             "builder": task.builder,
             **({"horizons": task.horizons} if task.horizons else {}),
+            **({"min_subjects": task.min_subjects} if task.min_subjects else {}),
             **(pick(task.options, TASK_BUILDERS[task.builder]) if task.builder else {}),
         }
         for name, task in config.tasks.items()

@@ -71,6 +71,7 @@ def configure(extract: Path, out: Path, **changes: Any) -> Run:
         },
         "fusion": {"kind": "gated", "width": 32},
         "graph": {"relations": {"similar": {"k": 4}}},
+        "experts": ["additive"],
         "finetune": {"epochs": 25, "batch_size": 16, "learning_rate": 0.01, "patience": None},
         "evaluate": {"resamples": 50},
         "trainer": {"accelerator": "cpu", "threads": 1},

@@ -1,8 +1,10 @@
 """A bundle opens as it was written, anywhere, or not at all; nothing in it can run."""
 
+from clinical import bundle as bundle_module
 from clinical.bundle import FORMAT_VERSION, MANIFEST, SEAL, Bundle, seal, write_draft
 from clinical.config import RunConfig
 from clinical.errors import BundleError
+from clinical.experts.additive import Additive
 
 import json
 import pickle
@@ -298,6 +300,44 @@ def test_places_of_weights_labels_and_splits_stay_behind(finished, tmp_path):
     assert "secret" not in (tmp_path / "config.yaml").read_text()
     written = Bundle.read(tmp_path, draft=True)
     assert torch.equal(written.networks[0].memory, opened.networks[0].memory)
+
+
+class Nothing:
+    """Fitted on no data."""
+
+    def write(self, folder):
+        pass
+
+
+def test_experts_are_written_for_binary_tasks_alone_whatever_stands_between_them(tmp_path):
+    tasks = {
+        "stay": {"kind": "regression", "labels": "tasks/stay", "unit": "days"},
+        "died": {"kind": "binary", "labels": "tasks/died"},
+        "ward": {"kind": "multiclass", "labels": "tasks/ward"},
+        "sepsis": {"kind": "binary", "labels": "tasks/sepsis"},
+    }
+    config = RunConfig.model_validate(
+        {
+            "extract": "extract",
+            "out": "out",
+            "tasks": tasks,
+            "modalities": {"static": {"encoder": "mlp"}},
+            "experts": ["additive"],
+        }
+    )
+    draws = np.random.default_rng(0)
+    features = draws.normal(size=(60, 3)).astype(np.float32)
+    fitted = {
+        task: Additive.fit(features, (features[:, column] > 0).astype(float), seed=0, threads=1)
+        for column, task in enumerate(("died", "sepsis"))
+    }
+    experts = {"additive": fitted}
+    write_draft(tmp_path, config=config, fitted=Nothing(), networks=[], experts=experts)
+    again = bundle_module._read_experts(tmp_path, config)["additive"]
+    assert {task: expert.text for task, expert in again.items()} == {
+        task: expert.text for task, expert in fitted.items()
+    }
+    assert bundle_module._read_stack(tmp_path, config) == {"died": 0.5, "sepsis": 0.5}
 
 
 def test_the_rare_word_of_one_subject_stands_nowhere_in_the_bundle(finished, hospital_tools):

@@ -167,6 +167,10 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ({"tasks": {"x": {"kind": "multiclass", "labels": ["x"]}}}, "a list is for multilabel"),
         ({"tasks": {"x": {"kind": "binary", "labels": "x", "unit": "kg"}}}, "unit: is for regress"),
         (
+            {"tasks": {"x": {"kind": "binary", "labels": "x", "min_subjects": 3}}},
+            "min_subjects: is for multiclass",
+        ),
+        (
             {"tasks": {"x": {"kind": "binary", "labels": "x", "horizon_hours": 3}}},
             "horizon_hours: is for time_to_event",
         ),

@@ -179,6 +179,14 @@ def test_predictions_read_from_a_file_are_judged_the_same(run):
     pd.testing.assert_frame_equal(again.table, evaluation.table)
 
 
+def test_experts_answer_the_binary_task_beside_the_networks(run):
+    bundle = Bundle.read(run[0].out / "bundle")
+    assert set(bundle.experts["additive"]) == set(bundle.stack) == {"old"}
+    members = json.loads((run[0].out / "metrics.json").read_text())["members"]
+    assert {"network 1", "additive", "together"} <= set(members["old"]["ranking"])
+    assert members["old"]["ranking"]["additive"]["auroc"] > 0.8
+
+
 def test_parts_can_be_left_out_of_every_kind(run, extract):
     parts = clinical.Predictor.load(run[0].out / "bundle").leave_out(extract, ["static"])
     costs = clinical.evaluate(parts, resamples=20).costs
@@ -241,6 +249,7 @@ def test_the_card_and_the_screen_tell_of_every_task(run, capsys):
     assert "`event`: time_to_event (risk by 100, 400 hours)" in card
     assert "### event by 400 h" in card
     assert "- `years`: uncalibrated" in card
+    assert "travel in it and in predictions: `group` (of 5 or more subjects)" in card
     assert "- `event`: uncalibrated" in card
     screen.show_run(run[1], run[0].out)
     shown = capsys.readouterr().out
@@ -315,6 +324,7 @@ def test_a_handful_of_labels_and_no_binary_task_make_a_model(tools, extract, tmp
     labels.to_parquet(path)
     tasks = {name: task for name, task in tools.TASKS.items() if name != "old"}
     tasks["findings"] = {"kind": "multilabel", "labels": ["tasks/senior"]}
+    tasks["group"] = {**tasks["group"], "min_subjects": 1}
     config = tools.configure(
         root,
         tmp_path / "run",
@@ -326,6 +336,7 @@ def test_a_handful_of_labels_and_no_binary_task_make_a_model(tools, extract, tmp
         graph={"relations": {"similar": {"k": 2}, "shares_code": {"k": 2}}},
         pretrain={"epochs": 1, "objectives": {"edges": 1.0}},
         finetune={"epochs": 2, "batch_size": 4},
+        experts=[],  # which are of binary tasks
     )
     with caplog.at_level("WARNING"):
         evaluation = clinical.run(config)

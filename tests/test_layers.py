@@ -25,7 +25,7 @@ LEVEL["_torchvision"] = 0  # for clinical/__init__.py alone
 
 # Evaluation works on a table of predictions from any model: layer 0 only (of which batch.py holds
 # tensors), and no torch.
-CONFINED = {"evaluation": {"errors", "places", "calibration", "config"}}
+CONFINED = {"evaluation": {"errors", "places", "calibration", "censoring", "config"}}
 FORBIDDEN_PACKAGES = {"evaluation": {"torch", "torchvision", "pytorch_lightning", "torchmetrics"}}
 
 MAX_LINES = 400

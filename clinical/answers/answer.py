@@ -30,12 +30,20 @@ class Answer(ABC):
 
     @classmethod
     @abstractmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         """From train alone.
 
         Args:
             task: of the configuration.
             labels: [N, n] the label columns of the train samples, NaN (None for texts) if unknown.
+            subjects: [N] whose sample it is.
             where: names the task in errors.
 
         Raises:
@@ -90,6 +98,10 @@ class Answer(ABC):
 
     def outcomes(self, labels: Array) -> Array | None:
         """[N, R] yes (1) or no (0) for each score, NaN if unknown; None where that is no answer."""
+        return None
+
+    def counts(self, labels: Array) -> Array | None:
+        """[N, R] samples that each known outcome stands for; None where each is for itself."""
         return None
 
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:

@@ -5,6 +5,7 @@ from clinical.calibration import Calibration, fit_temperature
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -34,12 +35,27 @@ class Multiclass(Answer):
             raise ValueError("classes are not 2 to 1000 different names in sorted order")
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
-        names = {name for name in labels[:, 0].tolist() if name is not None}
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
+        pairs = zip(labels[:, 0].tolist(), subjects.tolist(), strict=True)
+        names = Counter(name for name, _ in set(pairs) if name is not None)
         if not 2 <= len(names) <= MOST_CLASSES:
             raise SchemaError(
                 f"{where}: the train labels have {len(names):,} different classes; a multiclass "
                 f"task needs 2 to {MOST_CLASSES:,} in categorical_value"
+            )
+        least = task.min_subjects or 1
+        if rare := sum(n_subjects < least for n_subjects in names.values()):
+            raise SchemaError(
+                f"{where}: {rare:,} of {len(names):,} classes have fewer than {least} train "
+                "subjects, and the names of classes travel with the model; merge them, make their "
+                "labels null, or lower min_subjects if the names tell nothing of a patient"
             )
         return cls(tuple(sorted(names)))
 

@@ -31,7 +31,14 @@ class Regression(Answer):
             raise ValueError("mean and sd are not finite, or the sd is not above 0")
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         values = labels[~np.isnan(labels)]
         # Not by the deviation, which of equal values may be a rounding error.
         if not len(values) or values.min() == values.max():

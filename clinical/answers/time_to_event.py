@@ -7,6 +7,7 @@ https://doi.org/10.7717/peerj.6257). A censored sample teaches the intervals it 
 
 from clinical.answers.answer import Answer, Array, Calibrations
 from clinical.calibration import sigmoid
+from clinical.censoring import counts_by, status_by
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
 
@@ -21,8 +22,6 @@ from numpy.typing import NDArray
 INTERVALS = 10
 """Before those that the horizons cut once more."""
 MOST_EDGES = 1000
-FLOAT32 = 1e-6
-"""Hours that differ by less than this share are the same."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,16 @@ class TimeToEvent(Answer):
             raise ValueError("a horizon is no edge")
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         last = max(task.horizons)
-        status = _by(last, labels)
+        status = status_by(last, *labels.T)
         events, others = labels[status == 1, 0], int((status == 0).sum())
         if not len(events) or not others:
             raise SchemaError(
@@ -93,14 +99,7 @@ class TimeToEvent(Answer):
         return labels[:, 1]
 
     def outcomes(self, labels: Array) -> Array:
-        return np.stack([_by(horizon, labels) for horizon in self.horizon_hours], axis=1)
+        return np.stack([status_by(h, *labels.T) for h in self.horizon_hours], axis=1)
 
-
-def _by(horizon: float, labels: Array) -> Array:
-    """[N] whether the event came by then; NaN if observation ended before."""
-    hours, happened = labels.T
-    # Labels are float32: who was watched until 729.6 hours was so until 729.59998 of them.
-    hours = np.where(np.isclose(hours, horizon, rtol=FLOAT32, atol=0), horizon, hours)
-    came = (happened == 1) & (hours <= horizon)
-    stayed_away = (hours > horizon) | ((happened == 0) & (hours == horizon))
-    return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))
+    def counts(self, labels: Array) -> Array:
+        return np.stack([counts_by(h, *labels.T) for h in self.horizon_hours], axis=1)

@@ -18,7 +18,14 @@ class Binary(Answer):
     """One logit, one probability; train teaches nothing about it."""
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         _check_both(labels[:, 0], where)
         return cls()
 
@@ -47,7 +54,14 @@ class Multilabel(Answer):
     names: tuple[str, ...]
 
     @classmethod
-    def learn(cls, task: TaskConfig, labels: NDArray[Any], *, where: str) -> Self:
+    def learn(
+        cls,
+        task: TaskConfig,
+        labels: NDArray[Any],
+        *,
+        subjects: NDArray[np.int64],
+        where: str,
+    ) -> Self:
         for name, column in zip(task.class_names, labels.T, strict=True):
             _check_both(column, f"{where} ({name})")
         return cls(task.class_names)

@@ -70,7 +70,10 @@ def learn_answers(config: RunConfig, cohort: pl.DataFrame) -> dict[str, Answer]:
     train = cohort.filter(pl.col("split") == "train")
     return {
         name: ANSWERS[task.kind].learn(
-            task, train.select(task.label_columns(name)).to_numpy(), where=f"tasks.{name}"
+            task,
+            train.select(task.label_columns(name)).to_numpy(),
+            subjects=train["subject_id"].to_numpy(),
+            where=f"tasks.{name}",
         )
         for name, task in config.tasks.items()
     }

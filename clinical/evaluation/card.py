@@ -43,7 +43,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         parts += _members(name, members)
     parts += _relations(metrics.get("relations", {}), config)
     parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
-    parts += ["## Handle with care", PATIENT_LEVEL]
+    parts += ["## Handle with care", PATIENT_LEVEL, *_class_names(config)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,6 +73,16 @@ def _about(task: Mapping[str, Any]) -> str:
         return ""
     each = hours if isinstance(hours, list) else [hours]
     return f" (risk by {', '.join(f'{hour:g}' for hour in each)} hours)"
+
+
+def _class_names(config: Mapping[str, Any]) -> list[str]:
+    """What travels of the texts of the labels."""
+    tasks = config["tasks"].items()
+    named = {name: task["min_subjects"] for name, task in tasks if task["kind"] == "multiclass"}
+    if not named:
+        return []
+    each = ", ".join(f"`{name}` (of {least} or more subjects)" for name, least in named.items())
+    return [f"The names of the classes that train has travel in it and in predictions: {each}."]
 
 
 def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:

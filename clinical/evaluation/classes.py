@@ -57,7 +57,7 @@ class Classes:
         ]
         return np.asarray(np.mean(each, axis=0))
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value."""
         if not len(self.labels):
             return "no labelled scores"

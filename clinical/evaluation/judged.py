@@ -8,7 +8,7 @@ from clinical.evaluation.metrics import Scored
 from clinical.evaluation.survival import Survival
 from clinical.evaluation.values import Values
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +32,8 @@ class Marked(Protocol):
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
         """Some metrics [R] by name, for `weights [R, N]`; NaN where one is not defined."""
 
-    def why_undefined(self) -> str:
-        """Why a metric has no value."""
+    def why_undefined(self, metric: str) -> str:
+        """Why a metric has no value for these scores and labels."""
 
     def notes(self, metric: str) -> list[str]:
         """What to beware of in reading a metric."""
@@ -85,12 +85,21 @@ class Judged:
 
     def marked(self, scores: Array) -> Marked:
         """Scores for these rows, the model's or the baseline's, with the metrics of the kind."""
-        if self.observed is not None and self.horizon_hours is not None:
-            return Survival(scores, self.labels, self.observed, self.horizon_hours)
-        if self.kind == "regression":
-            return Values(scores, self.labels)
-        if self.kind == "multiclass":
-            return Exclusive(scores, self.labels)
-        if self.kind == "multilabel":
-            return Classes(scores, self.labels)
-        return Scored.of(scores, self.labels)
+        return MARKED[self.kind](self, scores)
+
+
+def _survival(judged: Judged, scores: Array) -> Marked:
+    assert judged.observed is not None
+    assert judged.horizon_hours is not None
+    n_subjects = len(np.unique(judged.subjects))
+    return Survival(scores, judged.labels, judged.observed, judged.horizon_hours, n_subjects)
+
+
+MARKED: dict[TaskKind, Callable[[Judged, Array], Marked]] = {
+    "binary": lambda judged, scores: Scored.of(scores, judged.labels),
+    "multiclass": lambda judged, scores: Exclusive(scores, judged.labels),
+    "multilabel": lambda judged, scores: Classes(scores, judged.labels),
+    "regression": lambda judged, scores: Values(scores, judged.labels),
+    "time_to_event": _survival,
+}
+"""Kind of task -> scores beside the truth, with its metrics."""

@@ -54,7 +54,7 @@ class Scored:
         """Some metrics [R] by name, for `weights [R, N]`."""
         return compute(self, weights, metrics)
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value for these scores and labels."""
         labels = self.labels
         if not len(labels):

@@ -6,6 +6,7 @@ from clinical.config import TaskKind
 from clinical.errors import SchemaError
 from clinical.evaluation.judged import Judged
 
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -22,6 +23,8 @@ TRUTH = {
     "time_to_event": ("float_value", "boolean_value"),
 }
 """Kind of task -> the columns of MEDS labels with its truth."""
+SHARES_APART = 1e-3
+"""How far the scores of exclusive classes may be from 1 together: they may be rounded."""
 
 
 def read_judged(
@@ -72,8 +75,7 @@ def _read_scores(table: pd.DataFrame, name: str) -> pd.DataFrame:
     rows = _read_samples(table, name)
     rows["task"] = _texts(table, name, "task")
     classes = table["class"] if "class" in table else pd.Series([None] * len(table))
-    # As an array: the index of a user's table says nothing, and may repeat.
-    rows["class"] = np.where(classes.notna(), classes.astype(str), "").astype(object)
+    rows["class"] = _class_names(classes, null="")
     rows["score"] = _numbers(table["score"], name, "score")
     rows["horizon_hours"] = np.nan
     if "horizon_hours" in table:
@@ -167,7 +169,8 @@ def _join_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
         )
     for column in columns:
         is_text = column == "categorical_value"
-        truth[column] = labels[column] if is_text else _numbers(labels[column], "labels", column)
+        read = _class_names if is_text else partial(_numbers, name="labels", column=column)
+        truth[column] = read(labels[column])
     _refuse_repeats(truth, on, "labels")
     joined = rows.merge(truth, on=on, how="left", validate="many_to_one")
     known = truth.merge(rows[on].drop_duplicates(), on=on, how="inner")
@@ -181,14 +184,29 @@ def _join_labels(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     for kind in kinds:
         at, first = joined["kind"] == kind, joined[TRUTH[kind][0]]
         if kind == "multiclass":
-            # A class without a row is one that the model doesn't know.
-            pairs = set(zip(joined["task"], joined["class"], strict=True))
-            is_known = [pair in pairs for pair in zip(joined["task"], first, strict=True)]
-            first = (joined["class"] == first).astype(float).where(np.array(is_known))
+            first = _is_class(joined, first)
         joined.loc[at, "label"] = first[at]
         if kind == "time_to_event":
             joined.loc[at, "observed"] = joined.loc[at, "boolean_value"]
     return joined.drop(columns=columns)
+
+
+def _is_class(rows: pd.DataFrame, names: pd.Series) -> pd.Series:
+    """1 where a row's class is the true one, 0 where another is, NaN where none of the task's is.
+
+    A class without a row is one that the model doesn't know.
+    """
+    pairs = set(zip(rows["task"], rows["class"], strict=True))
+    is_known = np.array([pair in pairs for pair in zip(rows["task"], names, strict=True)])
+    said = ((rows["kind"] == "multiclass") & names.notna()).to_numpy()
+    for task in rows.loc[said, "task"].unique():
+        own = said & (rows["task"] == task).to_numpy()
+        if not (own & is_known).any():
+            raise SchemaError(
+                f"labels: none of the values of categorical_value is a class of task {task!r}; "
+                "write them as the predictions' column class does"
+            )
+    return (rows["class"] == names).astype(float).where(is_known)
 
 
 def _join_baseline(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
@@ -250,6 +268,10 @@ def _judged_classes(rows: pd.DataFrame, kind: TaskKind) -> Judged:
         )
     has_score = ~np.isnan(wide["score"]).any(axis=1)
     has_baseline = has_score
+    if kind == "multiclass":
+        for column in ("score", "baseline"):
+            if column in wide:
+                _check_shares(wide[column], task, column)
     if "baseline" in wide:
         has_baseline = ~np.isnan(wide["baseline"]).any(axis=1)
     usable = has_score & has_label & has_baseline
@@ -265,6 +287,17 @@ def _judged_classes(rows: pd.DataFrame, kind: TaskKind) -> Judged:
         without_baseline=int((has_score & has_label & ~has_baseline).sum()),
         kind=kind,
     )
+
+
+def _check_shares(scores: NDArray[np.float64], task: str, column: str) -> None:
+    """A log loss of scores that add up to more than 1 would be lower than any model's."""
+    total = scores.sum(axis=1)  # NaN where a class has no score: not judged
+    if wrong := int((np.abs(total - 1) > SHARES_APART).sum()):
+        raise SchemaError(
+            f"predictions: {wrong} samples of task {task!r} have a {column} of all classes that "
+            "does not add up to 1; give a score for every class and divide by their sum, or say "
+            "multilabel in the column kind if several classes may be true"
+        )
 
 
 def _check_labels(labels: pd.Series, kind: TaskKind, task: str) -> None:
@@ -298,6 +331,19 @@ def _texts(table: pd.DataFrame, name: str, column: str) -> NDArray[np.object_]:
     if missing := int(table[column].isna().sum()):
         raise SchemaError(f"{name}: {missing} rows have no {column}; fill or drop them")
     return table[column].astype(str).to_numpy(dtype=object)
+
+
+def _class_names(values: pd.Series, *, null: str | None = None) -> NDArray[np.object_]:
+    """[N] texts; numbers that are whole but for pandas, which makes them decimal beside null."""
+    if pd.api.types.is_float_dtype(values.dtype):
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        there = numbers[~np.isnan(numbers)]
+        if (there == np.round(there)).all() and (np.abs(there) < 2**53).all():
+            values = pd.Series(numbers).astype("Int64")
+    # As an array: the index of a user's table says nothing, and may repeat.
+    texts: NDArray[np.object_] = values.astype(str).to_numpy(dtype=object, copy=True)
+    texts[values.isna().to_numpy()] = null
+    return texts
 
 
 def _numbers(values: pd.Series, name: str, column: str) -> NDArray[np.float64]:

@@ -1,12 +1,8 @@
-"""Metrics of the risk of an event by a horizon, where observation may end before it.
-
-Who was censored before the horizon has no known status there. The others count by the inverse
-probability of having been observed until then (Graf et al., 1999), from the Kaplan-Meier estimate
-of censoring over all rows, so that they stand for those who were not.
-"""
+"""Metrics of the risk of an event by a horizon, where observation may end before it."""
 
 from __future__ import annotations
 
+from clinical.censoring import counts_by, status_by
 from clinical.evaluation.metrics import Ranking, Scored, auroc, brier
 
 from collections.abc import Collection
@@ -19,8 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FLOAT32 = 1e-6
-"""Hours that differ by less than this share are the same: labels are float32."""
+MANY = 10_000
+"""Subjects from which on resamples of concordance are approximated: exact ones take minutes."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +28,22 @@ class Survival:
         hours: [N] to the event or to the end of observation.
         observed: [N] bool, it was the event.
         horizon_hours: by which the risks are.
+        n_subjects: whose rows they are; of many, resamples of concordance are approximated.
     """
 
     scores: Array
     hours: Array
     observed: NDArray[np.bool_]
     horizon_hours: float
+    n_subjects: int = 0
 
     names: ClassVar[tuple[str, ...]] = ("concordance", "AUROC at horizon", "Brier at horizon")
     main: ClassVar[tuple[str, ...]] = names
 
     @cached_property
-    def _until(self) -> Array:
-        """[N] hours; those that are the horizon but for float32 are the horizon."""
-        is_horizon = np.isclose(self.hours, self.horizon_hours, rtol=FLOAT32, atol=0)
-        return np.where(is_horizon, self.horizon_hours, self.hours)
-
-    @cached_property
     def status(self) -> Array:
         """[N] 1 with the event by the horizon, 0 without, NaN if not known."""
-        hours, horizon = self._until, self.horizon_hours
-        came = self.observed & (hours <= horizon)
-        stayed_away = (hours > horizon) | (~self.observed & (hours == horizon))
-        return np.where(came, 1.0, np.where(stayed_away, 0.0, np.nan))
+        return status_by(self.horizon_hours, self.hours, self.observed)
 
     @cached_property
     def pairs(self) -> list[Level]:
@@ -62,18 +51,25 @@ class Survival:
         return comparable_pairs(self.scores, self.hours, self.observed)
 
     @cached_property
+    def _pairs_of_rows(self) -> tuple[Array, Array]:
+        """Of each row; see `pairs_of_rows`."""
+        return pairs_of_rows(self.pairs, len(self.hours))
+
+    @cached_property
     def _at_horizon(self) -> tuple[NDArray[np.bool_], Scored, Array]:
         """Rows of known status, their scores, and what each counts."""
         known = ~np.isnan(self.status)
-        until = np.minimum(self._until[known], self.horizon_hours)
-        staying = observed_until(self._until, self.observed, until)
-        return known, Scored.of(self.scores[known], self.status[known]), 1 / staying
+        counts = counts_by(self.horizon_hours, self.hours, self.observed)[known]
+        return known, Scored.of(self.scores[known], self.status[known]), counts
 
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
         """Some metrics [R] by name, for `weights [R, N]`."""
         found = {}
         if "concordance" in metrics:
-            found["concordance"] = concordance(self.pairs, weights)
+            if self.n_subjects < MANY:
+                found["concordance"] = concordance(self.pairs, weights)
+            else:
+                found["concordance"] = first_order_concordance(*self._pairs_of_rows, weights)
         known, scored, counts = self._at_horizon
         weighted = weights[:, known] * counts
         nothing = np.full(len(weights), np.nan)
@@ -84,38 +80,25 @@ class Survival:
             found["Brier at horizon"] = brier(scored, weighted)
         return found
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value."""
         if not len(self.hours):
             return "no labelled scores"
+        if metric == "concordance":
+            return "no row has the event while another is known to be without it for longer"
+        if np.isnan(self.status).all():
+            return f"nobody's status by {self.horizon_hours:g} hours is known"
         return f"no two rows of different status by {self.horizon_hours:g} hours"
 
     def notes(self, metric: str) -> list[str]:
         """What to beware of."""
         if metric == "concordance":
-            events = int(self.observed.sum())
-            return [f"only {events} events: wide, rough interval"] if events < 10 else []
+            events, is_many = int(self.observed.sum()), self.n_subjects >= MANY
+            said = [f"only {events} events: wide, rough interval"] if events < 10 else []
+            return said + ["interval to first order"] * is_many
         known, events = int((~np.isnan(self.status)).sum()), int(np.nansum(self.status))
         said = [f"{events} events by then; status known of {known}"]
         return said if metric.startswith("AUROC") else []
-
-
-def observed_until(hours: Array, observed: NDArray[np.bool_], until: Array) -> Array:
-    """[n] Kaplan-Meier probability of not being censored before each of `until` [n].
-
-    Args:
-        hours, observed: [N] of the rows that it is learned from.
-        until: [n] hours.
-    """
-    times, place = np.unique(hours, return_inverse=True)
-    events = np.bincount(place, weights=observed, minlength=len(times))
-    censored = np.bincount(place, weights=~observed, minlength=len(times))
-    gone = np.append(0.0, np.cumsum(events + censored)[:-1])
-    # At the same time events come first: whoever had one is not at risk of being censored.
-    at_risk = len(hours) - gone - events
-    staying = np.cumprod(1 - censored / np.maximum(at_risk, 1))
-    found: Array = np.append(1.0, staying)[np.searchsorted(times, until, side="left")]
-    return np.maximum(found, 1e-3)  # nobody stands for more than a thousand
 
 
 @dataclass(frozen=True)
@@ -123,20 +106,17 @@ class Level:
     """Pairs of an earlier event and a later row, at one level of halving the time.
 
     Attributes:
-        order: [N] rows by half and risk.
-        later: [N] 1 where the row, in this order, is in a later half.
-        rows: [n] the events of earlier halves.
-        first, low, high, last: [n] places in `order` between which the rows of the event's own
-            pair of halves stand (first to last), and those of its own risk (low to high).
+        order: [n] the events of earlier halves and all rows of later ones: by pair of halves, then
+            by rising risk, and of equal risks the events last.
+        later: [n] 1 where the row, in this order, is in a later half.
+        halves: [2, H] the first place in `order` of each pair of halves, and that behind its last.
+        ties: [2, G] the same of equal risks of which one is an event's and another a later row's.
     """
 
     order: NDArray[np.int64]
     later: Array
-    rows: NDArray[np.int64]
-    first: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    last: NDArray[np.int64]
+    halves: NDArray[np.int64]
+    ties: NDArray[np.int64]
 
 
 def comparable_pairs(scores: Array, hours: Array, observed: NDArray[np.bool_]) -> list[Level]:
@@ -152,23 +132,29 @@ def comparable_pairs(scores: Array, hours: Array, observed: NDArray[np.bool_]) -
     n_risks = int(risk.max(initial=0)) + 1
     found = []
     for bit in range(int(rank.max(initial=0)).bit_length()):
-        half, is_later = rank >> (bit + 1), (rank >> bit) & 1 == 1
-        key = half * n_risks + risk
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        rows = np.flatnonzero(observed & ~is_later)
+        is_later = (rank >> bit) & 1 == 1
+        rows = np.flatnonzero(is_later | observed)
+        half = rank[rows] >> (bit + 1)
+        key = half * n_risks + risk[rows]
+        order = np.argsort(2 * key + ~is_later[rows], kind="stable")
+        later = is_later[rows[order]].astype(np.float64)
+        first, last = equal = _spans(key[order])
+        n_later = np.diff(np.append(0, later.cumsum()[last - 1]))
         found.append(
             Level(
-                order=order,
-                later=is_later[order].astype(np.float64),
-                rows=rows,
-                first=np.searchsorted(ordered, half[rows] * n_risks),
-                low=np.searchsorted(ordered, key[rows]),
-                high=np.searchsorted(ordered, key[rows], side="right"),
-                last=np.searchsorted(ordered, (half[rows] + 1) * n_risks),
+                order=rows[order],
+                later=later,
+                halves=_spans(half[order]),
+                ties=equal[:, (n_later > 0) & (n_later < last - first)],
             )
         )
     return found
+
+
+def _spans(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[2, G] the first place of each group of equal ones, and that behind its last."""
+    cuts = np.flatnonzero(np.diff(ordered)) + 1
+    return np.stack([np.append(0, cuts), np.append(cuts, len(ordered))])
 
 
 def concordance(pairs: list[Level], weights: Array) -> Array:
@@ -177,13 +163,65 @@ def concordance(pairs: list[Level], weights: Array) -> Array:
     Equal risks count one half (Harrell et al., 1982).
     """
     right, total = np.zeros(len(weights)), np.zeros(len(weights))
+    # Made once: fresh pages would cost more than the sums. The first place holds the 0 before all.
+    space = np.zeros((3, *np.add(weights.shape, (0, 1))))
     for level in pairs:
-        later = np.cumsum(weights[:, level.order] * level.later, axis=1)
-        later = np.concatenate([np.zeros((len(weights), 1)), later], axis=1)
-        own, first = weights[:, level.rows], later[:, level.first]
-        middle = (later[:, level.low] + later[:, level.high]) / 2
-        right += np.einsum("rn,rn->r", own, middle - first)
-        total += np.einsum("rn,rn->r", own, later[:, level.last] - first)
+        own, events, later = space[:, :, : len(level.order) + 1]
+        np.take(weights, level.order, axis=1, out=own[:, 1:], mode="clip")
+        np.multiply(own[:, 1:], level.later, out=later[:, 1:])
+        own -= later
+        np.cumsum(own, axis=1, out=events)
+        np.cumsum(later, axis=1, out=later)
+        # Each event with the later rows up to it, less those of other halves and half of equals.
+        right += np.einsum("rn,rn->r", own, later)
+        there, before, beside = _of_groups(events, later, level.halves)
+        right -= np.einsum("rh,rh->r", there, before)
+        total += np.einsum("rh,rh->r", there, beside)
+        there, _, beside = _of_groups(events, later, level.ties)
+        right -= np.einsum("rg,rg->r", there, beside) / 2
     result = np.full(len(weights), np.nan)
     np.divide(right, total, out=result, where=total > 0)
+    return result
+
+
+def _of_groups(events: Array, later: Array, spans: NDArray[np.int64]) -> tuple[Array, Array, Array]:
+    """Of each group [R, G]: its events, the later rows before it, and those in it."""
+    first, last = spans
+    before = np.take(later, first, axis=1)
+    there = np.take(events, last, axis=1) - np.take(events, first, axis=1)
+    return there, before, np.take(later, last, axis=1) - before
+
+
+def pairs_of_rows(pairs: list[Level], n_rows: int) -> tuple[Array, Array]:
+    """[N] the pairs of each row, as the earlier or the later one: the right ones, and all."""
+    right, total = np.zeros((2, n_rows))
+    for level in pairs:
+        is_later = level.later == 1
+        later = np.append(0.0, np.cumsum(is_later))
+        events = np.append(0.0, np.cumsum(~is_later))
+        first, last = np.repeat(level.halves, np.diff(level.halves, axis=0)[0], axis=1)
+        total[level.order] += np.where(
+            is_later, events[last] - events[first], later[last] - later[first]
+        )
+        # Above a later row are the events of its own risk too, below an event the later rows.
+        here = np.where(is_later, events[last] - events[1:], later[1:] - later[first])
+        sizes = np.diff(level.ties, axis=0)[0]
+        first, last = np.repeat(level.ties, sizes, axis=1)
+        tied = first + np.arange(len(first)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        equal = np.where(is_later[tied], events[last] - events[first], later[last] - later[first])
+        here[tied] -= equal / 2
+        right[level.order] += here
+    return right, total
+
+
+def first_order_concordance(right: Array, total: Array, weights: Array) -> Array:
+    """Harrell's C [R] of weights near 1, from the pairs of each row with all the others.
+
+    Exact for weights of 1. Otherwise both sums of pairs lack what is of second order in the
+    weights less 1: of S resampled subjects about 1 / sqrt(S) of the standard error.
+    """
+    above = weights @ right - right.sum() / 2
+    below = weights @ total - total.sum() / 2
+    result = np.full(len(weights), np.nan)
+    np.divide(above, below, out=result, where=below > 0)
     return result

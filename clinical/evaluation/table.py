@@ -59,7 +59,7 @@ def metric_rows(
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
             if np.isnan(other) and not np.isnan(value):
-                notes.append(f"{beside} not defined ({scored[1].why_undefined()})")
+                notes.append(f"{beside} not defined ({scored[1].why_undefined(name)})")
         row |= {"n": len(judged.labels), "events": judged.events, "note": "; ".join(notes)}
         rows.append(row)
     return rows
@@ -132,7 +132,7 @@ def _notes(
     name: str, scored: Marked, value: float, interval: Interval, resamples: int
 ) -> list[str]:
     if np.isnan(value):
-        return [f"not defined ({scored.why_undefined()})"]
+        return [f"not defined ({scored.why_undefined(name)})"]
     notes = scored.notes(name)
     if interval.low == interval.high:
         notes.append("every resample gives the same value")

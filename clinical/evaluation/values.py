@@ -4,12 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Rows by value, sorted once for all weightings.
+
+    Attributes:
+        rows: [N] by rising value.
+        ends: [G] place in `rows` of the last row of each group of equal values.
+        group: [N] of each row.
+    """
+
+    rows: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Array) -> Order:
+        """Of values [N]."""
+        _, group = np.unique(values, return_inverse=True)
+        rows = np.argsort(group, kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(group[rows]) != 0, True)[: len(rows)])
+        return cls(rows, ends, group)
+
+    def ranks(self, weights: Array) -> Array:
+        """[R, N]: the weight below each row's value, and half of the weight that is equal."""
+        up_to = np.cumsum(np.take(weights, self.rows, axis=1), axis=1)
+        if len(self.ends) < len(self.rows):
+            up_to = np.take(up_to, self.ends, axis=1)
+        middle = up_to.copy()
+        middle[:, 1:] += up_to[:, :-1]
+        middle /= 2
+        return np.take(middle, self.group, axis=1)
 
 
 @dataclass(frozen=True)
@@ -26,11 +60,16 @@ class Values:
     names: ClassVar[tuple[str, ...]] = ("MAE", "RMSE", "R2", "Spearman")
     main: ClassVar[tuple[str, ...]] = names
 
+    @cached_property
+    def orders(self) -> tuple[Order, Order]:
+        """Of the scores and of the labels."""
+        return Order.of(self.scores), Order.of(self.labels)
+
     def compute(self, weights: Array, metrics: Collection[str]) -> dict[str, Array]:
         """Some metrics [R] by name, for `weights [R, N]`."""
         return {name: METRICS[name](self, weights) for name in self.names if name in metrics}
 
-    def why_undefined(self) -> str:
+    def why_undefined(self, metric: str) -> str:
         """Why a metric has no value."""
         if not len(self.labels):
             return "no labelled scores"
@@ -63,22 +102,17 @@ def explained_variance(values: Values, weights: Array) -> Array:
 
 def spearman(values: Values, weights: Array) -> Array:
     """Correlation of ranks, equal values in the middle of theirs."""
-    a, b = weighted_ranks(values.scores, weights), weighted_ranks(values.labels, weights)
+    a, b = (order.ranks(weights) for order in values.orders)
     total = weights.sum(axis=1, keepdims=True)
-    a -= (weights * a).sum(axis=1, keepdims=True) / total
-    b -= (weights * b).sum(axis=1, keepdims=True) / total
-    spread = (weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1)
-    return _over((weights * a * b).sum(axis=1), np.sqrt(spread), 1e-9)
+    a -= np.einsum("rn,rn->r", weights, a)[:, None] / total
+    b -= np.einsum("rn,rn->r", weights, b)[:, None] / total
+    spread = _products(weights, a, a) * _products(weights, b, b)
+    return _over(_products(weights, a, b), np.sqrt(spread), 1e-9)
 
 
-def weighted_ranks(values: Array, weights: Array) -> Array:
-    """[R, N]: the weight below each of values [N], and half of the weight that is equal."""
-    _, place = np.unique(values, return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(place[order]) != 0, True))
-    up_to = np.cumsum(weights[:, order], axis=1)[:, ends]
-    below = np.concatenate([np.zeros((len(weights), 1)), up_to[:, :-1]], axis=1)
-    return np.asarray(((below + up_to) / 2)[:, place])
+def _products(weights: Array, a: Array, b: Array) -> Array:
+    """[R] weighted sums of products of [R, N]."""
+    return np.asarray(np.einsum("rn,rn,rn->r", weights, a, b))
 
 
 METRICS: dict[str, Callable[[Values, Array], Array]] = {

@@ -1,6 +1,5 @@
 """The line beside every model: gradient-boosted trees on flat features of the same inputs."""
 
-from clinical.calibration import sigmoid
 from clinical.experts.lightgbm import (
     LEARNING_RATE,
     TREES,
@@ -29,6 +28,7 @@ def baseline_scores(
     seed: int,
     threads: int,
     kind: TreeKind = "binary",
+    counts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fit trees on train and score the others.
 
@@ -39,13 +39,11 @@ def baseline_scores(
         seed: of the column and row sampling.
         threads: to fit with.
         kind: of the labels.
+        counts: [N] samples that each one stands for; itself alone if None.
 
     Returns:
         [M] probabilities, [M, C] probabilities, or [M] values.
     """
-    if kind == "binary" and LightGBM.is_installed():
-        fitted = LightGBM.fit(train, labels, seed=seed, threads=threads)
-        return sigmoid(fitted.logit(others))
     if LightGBM.is_installed():
         import lightgbm
 
@@ -53,7 +51,7 @@ def baseline_scores(
         parameters["objective"] = kind
         if kind == "multiclass":
             parameters["num_class"] = int(labels.max()) + 1
-        data = lightgbm.Dataset(train, label=labels)
+        data = lightgbm.Dataset(train, label=labels, weight=counts)
         return np.asarray(lightgbm.train(parameters, data, num_boost_round=TREES).predict(others))
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -65,9 +63,9 @@ def baseline_scores(
         "random_state": seed,
     }
     if kind == "regression":
-        regressor = HistGradientBoostingRegressor(**settings).fit(train, labels)
+        regressor = HistGradientBoostingRegressor(**settings).fit(train, labels, counts)
         return np.asarray(regressor.predict(others))
-    model = HistGradientBoostingClassifier(**settings).fit(train, labels)
+    model = HistGradientBoostingClassifier(**settings).fit(train, labels, counts)
     probabilities = np.zeros((len(others), int(labels.max()) + 1))
     probabilities[:, model.classes_.astype(int)] = model.predict_proba(others)
     return probabilities[:, 1] if kind == "binary" else probabilities

@@ -1,10 +1,10 @@
 """Classical models on a prepared store: the experts of a run, and the baseline beside it."""
 
-from clinical.answers import Answer, Multiclass
+from clinical.answers import Answer
 from clinical.calibration import sigmoid
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
-from clinical.config import RunConfig
+from clinical.config import RunConfig, TaskKind
 from clinical.datamodule import make_loader
 from clinical.experts import EXPERTS, Expert
 from clinical.experts.baseline import TreeKind, baseline_scores
@@ -13,7 +13,7 @@ from clinical.experts.tabular import Tabulator
 from clinical.prediction_table import long_frame, together
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,35 +105,68 @@ def baseline_predictions(
     return together(frames)
 
 
+Fit = Callable[..., np.ndarray]
+"""Of a kind of trees, the truth [N] and what each sample counts: scores [n] or [n, C]."""
+
+
 def _baseline(
     config: RunConfig, store: Store, rows: np.ndarray, flat: Flat, task: str, answer: Answer
 ) -> np.ndarray:
     """[n, R] the baseline's scores of a task for `rows`.
 
-    Yes-or-no answers get trees each: of a time-to-event task those who are known to have had the
-    event by the horizon, or not.
+    Where no two different labels are of train samples with anything visible, it is what all train
+    labels say on average.
     """
-    train = learned_rows(config, store)
+    learned = learned_rows(config, store)
+    train = np.union1d(learned, np.flatnonzero(store.samples["split"] == "train"))
     labels = label_array(store.samples, task, config.tasks[task])[train]
 
-    def fit(truth: np.ndarray, kind: TreeKind) -> np.ndarray:
+    def fit(kind: TreeKind, truth: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
         known = ~np.isnan(truth)
-        if len(np.unique(truth[known])) < 2:  # such as no event by the first of several horizons
-            return np.full(len(rows), truth[known].mean())
+        seen = known & np.isin(train, learned)
+        if len(np.unique(truth[seen])) < 2:
+            said = truth[known]
+            if kind == "multiclass":
+                said = np.eye(len(answer.classes))[said.astype(int)]
+            average = np.average(said, axis=0, weights=None if counts is None else counts[known])
+            return np.repeat(average[None], len(rows), axis=0)
         return baseline_scores(
-            flat[train[known]],
-            truth[known],
+            flat[train[seen]],
+            truth[seen],
             flat[rows],
             kind=kind,
+            counts=None if counts is None else counts[seen],
             seed=config.seed,
             threads=config.trainer.threads or 1,
         )
 
-    outcomes = answer.outcomes(labels)
-    if outcomes is not None:
-        return np.stack([fit(truth, "binary") for truth in outcomes.T], axis=1)
-    if isinstance(answer, Multiclass):
-        scores = fit(labels[:, 0], "multiclass")
-        # The last classes may have no train sample with anything visible.
-        return np.pad(scores, ((0, 0), (0, len(answer.names) - scores.shape[1])))
-    return fit(labels[:, 0], "regression")[:, None]
+    return BASELINES[config.tasks[task].kind](answer, labels, fit)
+
+
+def _yes_or_no(answer: Answer, labels: np.ndarray, fit: Fit) -> np.ndarray:
+    """Trees for each score; who was observed until a horizon stands for who was censored."""
+    outcomes, counts = answer.outcomes(labels), answer.counts(labels)
+    assert outcomes is not None
+    each = [None] * outcomes.shape[1] if counts is None else counts.T
+    pairs = zip(outcomes.T, each, strict=True)
+    return np.stack([fit("binary", truth, count) for truth, count in pairs], axis=1)
+
+
+def _classes(answer: Answer, labels: np.ndarray, fit: Fit) -> np.ndarray:
+    """The last classes may have no train sample with anything visible."""
+    scores = fit("multiclass", labels[:, 0])
+    return np.pad(scores, ((0, 0), (0, len(answer.classes) - scores.shape[1])))
+
+
+def _values(answer: Answer, labels: np.ndarray, fit: Fit) -> np.ndarray:
+    return fit("regression", labels[:, 0])[:, None]
+
+
+BASELINES: dict[TaskKind, Callable[[Answer, np.ndarray, Fit], np.ndarray]] = {
+    "binary": _yes_or_no,
+    "multiclass": _classes,
+    "multilabel": _yes_or_no,
+    "regression": _values,
+    "time_to_event": _yes_or_no,
+}
+"""Kind of task -> the trees that answer it, fitted by the last argument."""

@@ -5,6 +5,9 @@ from clinical.answers import ANSWERS, Binary, Multiclass, Multilabel, Regression
 from clinical.calibration import Calibration, sigmoid
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
+from clinical.evaluation.judged import MARKED
+from clinical.experts.fitting import BASELINES
+from clinical.heads import HEADS
 
 import json
 
@@ -14,7 +17,7 @@ import pytest
 NAN = np.nan
 TASKS = {
     "binary": TaskConfig(kind="binary", labels="a"),
-    "multiclass": TaskConfig(kind="multiclass", labels="a"),
+    "multiclass": TaskConfig(kind="multiclass", labels="a", min_subjects=1),
     "multilabel": TaskConfig(kind="multilabel", labels=["x/a", "x/b"]),
     "regression": TaskConfig(kind="regression", labels="a", unit="days"),
     "time_to_event": TaskConfig(kind="time_to_event", labels="a", horizon_hours=[48, 24]),
@@ -29,7 +32,12 @@ LABELS = {
 
 
 def learn(kind):
-    return ANSWERS[kind].learn(TASKS[kind], LABELS[kind], where="tasks.t")
+    return learned_from(TASKS[kind], LABELS[kind])
+
+
+def learned_from(task, labels, subjects=None):
+    subjects = np.arange(len(labels)) if subjects is None else subjects
+    return ANSWERS[task.kind].learn(task, labels, subjects=subjects, where="tasks.t")
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -150,7 +158,29 @@ def test_an_end_of_observation_at_the_horizon_is_one_in_float32_too():
 )
 def test_labels_that_teach_nothing_are_refused(kind, labels, words):
     with pytest.raises(SchemaError, match=words):
-        ANSWERS[kind].learn(TASKS[kind], np.asarray(labels), where="tasks.t")
+        learned_from(TASKS[kind], np.asarray(labels))
+
+
+def texts(*names):
+    return np.array(names, dtype=object)[:, None]
+
+
+def test_a_column_of_free_text_is_no_column_of_classes():
+    task = TaskConfig(kind="multiclass", labels="a")
+    notes = texts(*["a"] * 5, *["b"] * 5, *(f"seen by Dr {i}" for i in range(400)))
+    with pytest.raises(SchemaError, match="400 of 402 classes have fewer than 5 train") as error:
+        learned_from(task, notes)
+    assert "Dr" not in str(error.value)
+    assert learned_from(task, notes[:10]).names == ("a", "b")
+
+
+def test_many_samples_of_one_subject_are_no_class_of_several():
+    task = TaskConfig(kind="multiclass", labels="a", min_subjects=2)
+    labels, subjects = texts("a", "a", "b", "b", None), np.array([1, 2, 3, 3, 4])
+    with pytest.raises(SchemaError, match="1 of 2 classes have fewer than 2"):
+        learned_from(task, labels, subjects)
+    subjects[3] = 5
+    assert learned_from(task, labels, subjects).names == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +205,11 @@ def test_labels_that_teach_nothing_are_refused(kind, labels, words):
 def test_what_was_put_together_by_hand_is_refused(kind, learned):
     with pytest.raises((ValueError, TypeError, KeyError)):
         ANSWERS[kind].read(TASKS[kind], learned)
+
+
+@pytest.mark.parametrize("table", [BASELINES, HEADS, MARKED])
+def test_every_kind_is_in_every_table(table):
+    assert list(table) == list(ANSWERS)
 
 
 def test_the_menu_is_complete():

@@ -107,11 +107,12 @@ def config(**tasks):
 
 
 def cohort(**columns):
-    return pl.DataFrame({"split": ["train"] * 3 + ["held_out"], **columns})
+    splits = ["train"] * 3 + ["held_out"]
+    return pl.DataFrame({"subject_id": [1, 2, 3, 4], "split": splits, **columns})
 
 
 def test_classes_are_learned_from_train_and_become_their_places(caplog):
-    run = config(t={"kind": "multiclass", "labels": "t"})
+    run = config(t={"kind": "multiclass", "labels": "t", "min_subjects": 1})
     raw = cohort(**{"label.t": ["b", "a", None, "z"]})
     answers = learn_answers(run, raw)
     with caplog.at_level("WARNING"):

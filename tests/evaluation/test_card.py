@@ -78,6 +78,13 @@ def test_the_card_says_which_scores_are_uncalibrated_and_that_relations_were_not
     assert "Here none is closed" not in card(relations={"similar": heard})[0]
 
 
+def test_the_card_says_that_names_of_classes_travel():
+    assert "names of the classes" not in card()[0]
+    text, _ = card(tasks=CONFIG["tasks"] | {"ward": {"kind": "multiclass", "min_subjects": 7}})
+    assert "names of the classes that train has travel in it" in text
+    assert "`ward` (of 7 or more subjects)" in text
+
+
 def test_the_card_tells_which_relations_are_heard_and_why():
     told = {"death": {"gain": -0.0012, "error": 0.003, "n": 40.0}}
     shared = {"networks": 2, "linked": 0.987}

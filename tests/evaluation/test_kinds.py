@@ -1,9 +1,17 @@
 """Tables of every kind of task: read, and judged against naive references."""
 
+from clinical.censoring import observed_until
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate
+from clinical.evaluation.bootstrap import resample_weights
 from clinical.evaluation.classes import Classes, Exclusive
-from clinical.evaluation.survival import Survival, comparable_pairs, concordance, observed_until
+from clinical.evaluation.survival import (
+    Survival,
+    comparable_pairs,
+    concordance,
+    first_order_concordance,
+    pairs_of_rows,
+)
 from clinical.evaluation.values import Values
 
 import json
@@ -96,6 +104,32 @@ def test_concordance_is_that_of_the_pairs_under_ties_and_weights(seed, n):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_to_first_order_concordance_is_exact_where_one_row_counts_otherwise(seed, n):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, 5, n) / 5
+    hours = generator.integers(0, 8, n).astype(float)
+    pairs = comparable_pairs(scores, hours, generator.random(n) < 0.6)
+    weights = 1 + np.eye(n) * generator.choice([-1, 1, 3])
+    found = first_order_concordance(*pairs_of_rows(pairs, n), weights)
+    np.testing.assert_allclose(found, concordance(pairs, weights), atol=1e-12)
+
+
+def test_resamples_of_many_subjects_are_those_to_first_order():
+    table = survival(3000, horizons=(24.0,))
+    known = (table["score"].to_numpy(), table["label"].to_numpy())
+    known += (table["label_observed"].to_numpy(bool), 24.0)
+    (drawn,) = resample_weights(np.arange(3000), 100, np.random.default_rng(0))
+    exact, quick = (
+        Survival(*known, n).compute(np.vstack([drawn, np.ones(3000)]), ["concordance"])
+        for n in (3000, 10_000)
+    )
+    difference = quick["concordance"] - exact["concordance"]
+    assert difference[-1] == pytest.approx(0, abs=1e-12)
+    assert 0 < difference.std() < 0.05 * exact["concordance"].std()
+    assert Survival(*known, 10_000).notes("concordance") == ["interval to first order"]
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_spearman_and_r2_are_those_of_repeated_rows(seed):
     generator = np.random.default_rng(seed)
@@ -108,6 +142,20 @@ def test_spearman_and_r2_are_those_of_repeated_rows(seed):
     error = (scores - labels)[drawn]
     assert found["MAE"][0] == pytest.approx(np.abs(error).mean())
     assert found["RMSE"][0] == pytest.approx(np.sqrt((error**2).mean()))
+
+
+def test_rows_are_sorted_once_for_all_resamples(monkeypatch):
+    table = survival(60, horizons=(24.0,))
+    hours, observed = table["label"].to_numpy(), table["label_observed"].to_numpy(bool)
+    scores, weights = table["score"].to_numpy(), np.ones((2, 60))
+    judged = (Survival(scores, hours, observed, 24.0), Values(scores, hours))
+    first = [one.compute(weights, one.names) for one in judged]
+    for name in ("unique", "argsort", "sort"):
+        monkeypatch.setattr(np, name, None)
+    again = [one.compute(weights, one.names) for one in judged]
+    for one, other in zip(first, again, strict=True):
+        for metric, found in one.items():
+            np.testing.assert_array_equal(found, other[metric])
 
 
 def test_the_chance_to_stay_under_observation_by_hand():
@@ -207,6 +255,7 @@ def test_a_baseline_stands_beside_every_kind():
     is_value = table["kind"] == "regression"
     other.loc[is_value, "score"] = 100.0
     other.loc[~is_value, "score"] = other.loc[~is_value, "score"].clip(0, 1)
+    other.loc[other["kind"] == "multiclass", "score"] = 1 / 3
     found = evaluate(table, baseline=other, resamples=30).table
     r2 = found[found["metric"] == "R2"].iloc[0]
     assert r2["difference_low"] > 0.5
@@ -262,6 +311,10 @@ def test_a_frame_of_meds_labels_serves_every_kind_but_multilabel():
         (survival().assign(label=-1.0), "labels of task 'death' are negative hours"),
         (classes().assign(label=1.0), "120 samples of task 'which' have none or several classes"),
         (
+            classes().assign(score=0.9),
+            "120 samples of task 'which' have a score of all classes that does not add up to 1",
+        ),
+        (
             pd.concat([regression(), classes()]).assign(task="one"),
             "1 tasks have more than one kind",
         ),
@@ -270,6 +323,58 @@ def test_a_frame_of_meds_labels_serves_every_kind_but_multilabel():
 def test_a_table_that_contradicts_itself_is_refused(table, words):
     with pytest.raises(SchemaError, match=words):
         evaluate(table, resamples=5)
+
+
+def test_scores_of_classes_that_add_up_to_one_when_rounded_are_judged_and_a_baseline_s_too():
+    table = classes()
+    evaluate(table.assign(score=table["score"].round(4)), resamples=2)
+    with pytest.raises(SchemaError, match="a baseline of all classes that does not add up to 1"):
+        evaluate(table, baseline=table.assign(score=table["score"] / 2), resamples=2)
+
+
+def test_classes_that_are_numbers_are_compared_as_texts():
+    table = classes().replace({"class": {"a": "0", "b": "1", "c": "2"}})
+    bare, labels = table.drop(columns="label"), meds_labels(table.assign(label_observed=None))
+    expected = evaluate(table, resamples=2).table
+    for dtype in (np.int64, np.float64, "Int64", object):
+        numbers = labels["categorical_value"].astype(np.int64).astype(dtype)
+        found = evaluate(bare, labels.assign(categorical_value=numbers), resamples=2).table
+        pd.testing.assert_frame_equal(found, expected)
+    mixed = pd.concat([bare, regression().drop(columns="label")])
+    mixed["class"] = pd.to_numeric(mixed["class"].astype("string")).astype(
+        "float64"
+    )  # as null makes it
+    both = pd.concat([labels, meds_labels(regression().assign(label_observed=None))])
+    found = evaluate(mixed, both, resamples=2).table
+    assert set(found["class"].dropna()) == {"0", "1", "2"}
+
+
+def test_labels_of_which_none_is_a_class_of_the_predictions_are_refused():
+    table = classes()
+    labels = meds_labels(table.assign(label_observed=None))
+    other = labels["categorical_value"].map({"a": "A", "b": "B", "c": "C"})
+    bare = table.drop(columns="label")
+    with pytest.raises(SchemaError, match="none of the values of categorical_value is a class"):
+        evaluate(bare, labels.assign(categorical_value=other), resamples=2)
+    # One that the model knows is enough; the others are classes that train lacked.
+    other[labels["categorical_value"] == "a"] = "a"
+    found = evaluate(bare, labels.assign(categorical_value=other), resamples=2)
+    assert 0 < found.judged[0].labels.sum() < 120
+
+
+def test_each_undefined_metric_of_a_horizon_says_its_own_reason():
+    table = survival(4, horizons=(24.0,))
+    notes = {}
+    for name, hours, observed in (
+        ("alike", [10.0] * 4, [True] * 4),
+        ("censored", [1.0, 2, 3, 4], [False] * 4),
+    ):
+        told = evaluate(table.assign(label=hours, label_observed=observed), resamples=2).table
+        notes[name] = told.set_index("metric")["note"]
+    assert "no row has the event while another" in notes["alike"]["concordance"]
+    assert "no two rows of different status by 24" in notes["alike"]["AUROC at horizon"]
+    assert "no row has the event while another" in notes["censored"]["concordance"]
+    assert "nobody's status by 24 hours is known" in notes["censored"]["Brier at horizon"]
 
 
 def test_without_a_kind_a_horizon_says_time_to_event():
