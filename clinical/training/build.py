@@ -14,7 +14,7 @@ from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import DONE, fit, is_finished
+from clinical.training.checkpoint import DONE, fit, is_finished, load_weights
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.members import Member, members
@@ -32,7 +32,6 @@ from typing import cast
 import numpy as np
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
@@ -70,9 +69,9 @@ def load_pretrained(member: Member, model: ClinicalModel) -> None:
     """Put a network's pretrained weights into a model of the same sizes.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or they are of another version.
     """
-    model.load_state_dict(load_file(_pretrained_weights(member)))
+    load_weights(model, _pretrained_weights(member))
 
 
 def _pretrained_weights(member: Member) -> Path:

@@ -2,6 +2,7 @@
 
 from clinical.batch import ClinicalBatch
 from clinical.config import TrainerConfig
+from clinical.errors import ConfigError
 from clinical.places import replacing
 from clinical.training.averaging import ScoringWeights
 from clinical.training.stage import Stage
@@ -20,6 +21,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def fit(
     done, last = folder / DONE, folder / LAST
     if is_finished(folder, resume=resume):
         logger.info("%s: already finished, its weights are loaded", stage.name)
-        stage.model.load_state_dict(load_file(done))
+        load_weights(stage.model, done)
         return
     folder.mkdir(parents=True, exist_ok=True)
     weights = ScoringWeights(
@@ -76,6 +78,21 @@ def fit(
     with replacing(done) as draft:
         save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
     last.unlink(missing_ok=True)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put what a finished stage left into a model of the same sizes.
+
+    Raises:
+        ConfigError: it was left by a version of the toolkit that builds other networks.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path}: weights of a network that another version of the toolkit builds; start anew "
+            "with overwrite=true"
+        ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -1,7 +1,8 @@
 """A stage may be killed at any step: resumed, it ends as if undisturbed."""
 
 from clinical.config import TrainerConfig
-from clinical.training.checkpoint import fit, thread_limit
+from clinical.errors import ConfigError
+from clinical.training.checkpoint import fit, load_weights, thread_limit
 from clinical.training.finetune import FinetuneStage
 
 import signal
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 EPOCHS = 3
 
@@ -100,6 +102,12 @@ def test_a_finished_stage_is_loaded_and_not_trained_again(workshop, tmp_path):
     assert seen == []
     for name, value in load_file(tmp_path / "model.safetensors").items():
         assert torch.equal(again.model.state_dict()[name], value)
+
+
+def test_weights_of_another_network_are_told_with_what_to_do(tmp_path):
+    save_file(nn.Linear(3, 2).state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"model\.safetensors: weights of .* overwrite=true"):
+        load_weights(nn.Linear(2, 2), tmp_path / "model.safetensors")
 
 
 def test_without_resume_a_stage_starts_anew(workshop, tmp_path):
