@@ -9,6 +9,7 @@ from clinical.config import TaskConfig
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -107,6 +108,29 @@ class Answer(ABC):
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
         """Fit on logits [N, *shape] and labels [N, n] what `scores` takes; {} where nothing is."""
         return {}
+
+
+@dataclass(frozen=True)
+class OfClasses(Answer):
+    """One logit and one score a class.
+
+    Attributes:
+        names: of the classes, in the order of the logits.
+    """
+
+    names: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.names),)
+
+    @property
+    def classes(self) -> tuple[str | None, ...]:
+        return self.names
+
+    @property
+    def horizons(self) -> tuple[float | None, ...]:
+        return (None,) * len(self.names)
 
 
 def known(values: Array) -> NDArray[np.bool_]:

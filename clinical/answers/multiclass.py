@@ -1,6 +1,6 @@
 """Multiclass tasks: one of several classes, learned from train in sorted order."""
 
-from clinical.answers.answer import Answer, Array, Calibrations, known
+from clinical.answers.answer import Array, Calibrations, OfClasses, known
 from clinical.calibration import Calibration, fit_temperature
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
@@ -18,7 +18,7 @@ MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class Multiclass(Answer):
+class Multiclass(OfClasses):
     """One logit and one probability a class; they add up to 1.
 
     Attributes:
@@ -26,8 +26,6 @@ class Multiclass(Answer):
     """
 
     column: ClassVar[str] = "categorical_value"
-
-    names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         names = self.names
@@ -68,18 +66,6 @@ class Multiclass(Answer):
     @property
     def learned(self) -> dict[str, Any]:
         return {"classes": list(self.names)}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.names),)
-
-    @property
-    def classes(self) -> tuple[str | None, ...]:
-        return self.names
-
-    @property
-    def horizons(self) -> tuple[float | None, ...]:
-        return (None,) * len(self.names)
 
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         calibration = calibrations.get(None)

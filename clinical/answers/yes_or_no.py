@@ -1,6 +1,6 @@
 """Binary tasks, and multilabel ones: several yes-or-no answers that do not exclude each other."""
 
-from clinical.answers.answer import Answer, Array, Calibrations
+from clinical.answers.answer import Answer, Array, Calibrations, OfClasses
 from clinical.calibration import Calibration, fit_calibration, sigmoid
 from clinical.config import TaskConfig
 from clinical.errors import SchemaError
@@ -44,14 +44,12 @@ class Binary(Answer):
 
 
 @dataclass(frozen=True)
-class Multilabel(Answer):
+class Multilabel(OfClasses):
     """One logit and one probability a class; a sample may have any number of classes.
 
     Attributes:
         names: of the classes, those of their label folders.
     """
-
-    names: tuple[str, ...]
 
     @classmethod
     def learn(
@@ -69,18 +67,6 @@ class Multilabel(Answer):
     @classmethod
     def read(cls, task: TaskConfig, learned: Mapping[str, Any]) -> Self:
         return cls(task.class_names)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.names),)
-
-    @property
-    def classes(self) -> tuple[str | None, ...]:
-        return self.names
-
-    @property
-    def horizons(self) -> tuple[float | None, ...]:
-        return (None,) * len(self.names)
 
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         each = zip(self.names, logits.T, strict=True)
