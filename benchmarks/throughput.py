@@ -9,7 +9,7 @@ the figures are medians. Peak memory is that of one more step in a fresh process
 """
 
 import clinical
-from clinical.batch import SUMMARY_STATISTICS, TimeSeries
+from clinical.containers import SUMMARY_STATISTICS, TimeSeries
 from clinical.encoders import ENCODERS, Encoding
 
 import tempfile

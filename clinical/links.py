@@ -1,9 +1,10 @@
 """Codes that a patient likely has and the extract lacks: edges that pretraining would expect."""
 
-from clinical.batch import ClinicalBatch, CodeSet
+from clinical.batch import ClinicalBatch
 from clinical.cohort.fitted import Fitted
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.containers import CodeSet
 from clinical.datamodule import make_loader
 from clinical.encoders.ontology import Ontology, owned
 from clinical.errors import ConfigError

@@ -4,18 +4,9 @@ Not a test; loaded by path, since the test folders are no packages.
 """
 
 import clinical  # noqa: F401
-from clinical.batch import (
-    SUMMARY_STATISTICS,
-    ClinicalBatch,
-    CodeSet,
-    Images,
-    Neighbours,
-    Target,
-    TimeSeries,
-    Tokens,
-    Vector,
-)
+from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.config import RunConfig
+from clinical.containers import SUMMARY_STATISTICS, CodeSet, Images, TimeSeries, Tokens, Vector
 from clinical.model import ClinicalModel
 
 import torch
@@ -142,7 +133,16 @@ def make_notes(sample: Tensor, size: int, draws: torch.Generator) -> Tokens:
     mask = torch.arange(length) <= end[:, None]
     hours = 48 * torch.rand(n_rows, generator=draws)
     phrases = torch.randn(n_rows, SIZES["notes"]["phrases"], generator=draws)
-    return Tokens(ids.masked_fill(~mask, 0), mask, hours, sample, size, phrases)
+    return Tokens(
+        ids=ids.masked_fill(~mask, 0),
+        mask=mask,
+        time_hours=hours,
+        kind=torch.zeros(n_rows, dtype=torch.int64),
+        chunk=torch.zeros(n_rows, dtype=torch.int64),
+        sample=sample,
+        size=size,
+        phrases=phrases,
+    )
 
 
 def make_images(sample: Tensor, size: int, draws: torch.Generator) -> Images:
@@ -150,7 +150,15 @@ def make_images(sample: Tensor, size: int, draws: torch.Generator) -> Images:
     pixels = 0.5 * torch.rand(len(sample), 1, 32, 32, generator=draws)
     pixels[::2, :, :16, :16] += 0.5
     observed = torch.ones(len(sample), 4, 4, dtype=torch.bool)
-    return Images(pixels, observed, 48 * torch.rand(len(sample), generator=draws), sample, size)
+    return Images(
+        pixels=pixels,
+        observed=observed,
+        time_hours=48 * torch.rand(len(sample), generator=draws),
+        view=torch.zeros(len(sample), dtype=torch.int64),
+        position=torch.full((len(sample),), 0.5),
+        sample=sample,
+        size=size,
+    )
 
 
 def make_codes(present: Tensor, draws: torch.Generator, *, steps: int = 6) -> CodeSet:

@@ -1,7 +1,8 @@
 """`link` ranks codes that are not visible, with the networks as pretraining left them."""
 
 import clinical
-from clinical.batch import ClinicalBatch, CodeSet
+from clinical.batch import ClinicalBatch
+from clinical.containers import CodeSet
 from clinical.errors import ConfigError
 from clinical.links import Linker, learns_links
 

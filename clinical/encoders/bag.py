@@ -1,6 +1,6 @@
 """Encoder of codes without a number: diagnoses, drugs, procedures."""
 
-from clinical.batch import CodeSet
+from clinical.containers import CodeSet
 from clinical.encoders.encoding import Encoder, Encoding
 from clinical.encoders.ontology import CodeEmbedding
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding

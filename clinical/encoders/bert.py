@@ -1,6 +1,6 @@
 """Encoder of notes: a BERT, then attention over a sample's notes; counted phrases beside it."""
 
-from clinical.batch import Tokens
+from clinical.containers import Tokens
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
 from clinical.encoders.weights import load_fitting, read_tensors

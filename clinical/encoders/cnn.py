@@ -1,7 +1,7 @@
 """Encoder of images: a torchvision ResNet, then attention over patches and over images."""
 
-from clinical.batch import Images
 from clinical.config_file import likely
+from clinical.containers import Images
 from clinical.encoders.encoding import Encoder, Encoding
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
 from clinical.encoders.weights import load_fitting, read_tensors

@@ -44,14 +44,24 @@ class Encoder(nn.Module):
     """Base of the encoders: `Encoder(sizes, *, own YAML keys)`, `forward(container) -> Encoding`.
 
     `sizes` comes from the modality: events `variables, summary_variables`; static `columns`;
-    notes `vocabulary, max_tokens, pad, phrases` (and `hidden_size, layers, heads, intermediate`
-    where the architecture is that of given weights); images `size, patch`; codes `codes`.
+    notes `vocabulary, max_tokens, pad, phrases, kinds` (and `hidden_size, layers, heads,
+    intermediate` where the architecture is that of given weights); images `size, patch, views,
+    channels`; codes `codes`.
 
     Attributes:
         width: D of the encodings.
+        encoded_width: F of what frozen weights make of each row; None where nothing is frozen.
     """
 
     width: int
+    encoded_width: int | None = None
+
+    def encode_rows(self, container: Any) -> Tensor:
+        """[R, F] what the frozen weights make of each row, however the rest is trained.
+
+        `forward` reads the container's `encoded` in its place where that is given.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no frozen part")
 
     def use_statistics(self, statistics: Mapping[str, Any]) -> None:
         """Take note of what the modality learned from train, as plain values; most need no more

@@ -1,6 +1,6 @@
 """Encoder of irregular measurements as a set of events, beside a wide path over exact summaries."""
 
-from clinical.batch import TimeSeries
+from clinical.containers import TimeSeries
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
 from clinical.encoders.pieces import PieceTable
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding

@@ -1,6 +1,6 @@
 """Encoder of static columns."""
 
-from clinical.batch import Vector
+from clinical.containers import Vector
 from clinical.encoders.encoding import Encoder, Encoding
 from clinical.encoders.pieces import PieceTable
 

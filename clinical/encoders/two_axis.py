@@ -1,6 +1,6 @@
 """Encoder of measurements on a grid: attention along variables, then along time."""
 
-from clinical.batch import SUMMARY_STATISTICS, TimeSeries
+from clinical.containers import SUMMARY_STATISTICS, TimeSeries
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
 from clinical.encoders.pieces import PieceTable, cut
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding

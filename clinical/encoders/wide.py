@@ -1,6 +1,6 @@
 """The additive path: one linear layer over exact summary statistics, cut into pieces."""
 
-from clinical.batch import SUMMARY_STATISTICS
+from clinical.containers import SUMMARY_STATISTICS
 from clinical.encoders.pieces import cut
 
 import torch

@@ -1,15 +1,8 @@
 """One row of plain numbers a sample, from the same batches that the network reads."""
 
-from clinical.batch import (
-    SUMMARY_STATISTICS,
-    ClinicalBatch,
-    CodeSet,
-    Images,
-    TimeSeries,
-    Tokens,
-    Vector,
-)
+from clinical.batch import ClinicalBatch
 from clinical.config import RunConfig
+from clinical.containers import SUMMARY_STATISTICS, CodeSet, Images, TimeSeries, Tokens, Vector
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Timed codes without a number: diagnoses, drugs, procedures, admissions."""
 
-from clinical.batch import CodeSet
 from clinical.cohort.columns import Ragged, open_columns, write_table
+from clinical.containers import CodeSet
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 

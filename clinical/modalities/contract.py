@@ -1,6 +1,6 @@
 """What every modality offers the preparation and the loader; the model never sees these."""
 
-from clinical.batch import Container
+from clinical.containers import Container
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Events with a number: irregular measurements and exact summaries of them."""
 
-from clinical.batch import SUMMARY_STATISTICS, TimeSeries
 from clinical.cohort.columns import Ragged, open_columns, write_table
+from clinical.containers import SUMMARY_STATISTICS, TimeSeries
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.quantiles import Quantiles

@@ -1,6 +1,6 @@
 """Images as small grey squares."""
 
-from clinical.batch import Images as ImagesContainer
+from clinical.containers import Images as ImagesContainer
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.decoding import decode_all
@@ -126,6 +126,8 @@ class ImagesReader:
             pixels=pixels[:, None].float() / 255,
             observed=torch.ones(grid, dtype=torch.bool),
             time_hours=torch.from_numpy(seen.hours),
+            view=torch.zeros(len(pixels), dtype=torch.int64),
+            position=torch.full((len(pixels),), 0.5),
             sample=torch.from_numpy(seen.sample),
             size=len(rows),
         )

@@ -1,7 +1,7 @@
 """Clinical notes as word pieces, and as what counted phrases say."""
 
-from clinical.batch import Tokens
 from clinical.cohort.columns import Ragged
+from clinical.containers import Tokens
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
@@ -199,6 +199,8 @@ class NotesReader:
             ids=torch.from_numpy(ids).long(),
             mask=torch.from_numpy(mask),
             time_hours=torch.from_numpy(seen.hours),
+            kind=torch.zeros(len(seen.entry), dtype=torch.int64),
+            chunk=torch.zeros(len(seen.entry), dtype=torch.int64),
             sample=torch.from_numpy(seen.sample),
             size=len(rows),
             phrases=torch.from_numpy(phrases),

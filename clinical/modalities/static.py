@@ -1,7 +1,7 @@
 """Facts without a time: age, sex, admission data."""
 
-from clinical.batch import Vector
 from clinical.cohort.columns import Ragged, open_columns, write_table
+from clinical.containers import Vector
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.quantiles import Quantiles

@@ -1,6 +1,6 @@
 """Exact statistics of each variable in a sample's window, from all of its events."""
 
-from clinical.batch import SUMMARY_STATISTICS
+from clinical.containers import SUMMARY_STATISTICS
 
 from dataclasses import dataclass
 from typing import Any

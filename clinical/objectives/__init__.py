@@ -1,6 +1,7 @@
 """Self-supervised tasks: what the model learns from patients without labels."""
 
-from clinical.batch import ClinicalBatch, CodeSet
+from clinical.batch import ClinicalBatch
+from clinical.containers import CodeSet
 from clinical.objectives.blocks import Forecast, Presence
 from clinical.objectives.edges import MaskedEdges
 from clinical.objectives.objective import (

@@ -1,6 +1,7 @@
 """Hidden time: take all events of some hours away, predict what was measured in them."""
 
-from clinical.batch import ClinicalBatch, TimeSeries
+from clinical.batch import ClinicalBatch
+from clinical.containers import TimeSeries
 from clinical.errors import ConfigError
 from clinical.objectives.objective import (
     Loss,

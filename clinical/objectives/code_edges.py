@@ -1,6 +1,7 @@
 """Masked code edges: hide some of a patient's codes, tell them from codes the patient lacks."""
 
-from clinical.batch import ClinicalBatch, CodeSet
+from clinical.batch import ClinicalBatch
+from clinical.containers import CodeSet
 from clinical.encoders.ontology import Ontology, owned
 from clinical.graph.links import popularity
 from clinical.objectives.objective import ModelOutputs, container_of, uniform

@@ -1,6 +1,7 @@
 """What a self-supervised objective is, and what it needs from a model."""
 
-from clinical.batch import ClinicalBatch, Container, Neighbours
+from clinical.batch import ClinicalBatch, Neighbours
+from clinical.containers import Container
 from clinical.encoders.encoding import Encoding
 from clinical.errors import ConfigError
 from clinical.graph import EmbeddingMemory

@@ -1,6 +1,7 @@
 """Masked patches of images, predicted by one linear layer (Xie et al., 2022, arXiv:2111.09886)."""
 
-from clinical.batch import ClinicalBatch, Images
+from clinical.batch import ClinicalBatch
+from clinical.containers import Images
 from clinical.objectives.objective import (
     Loss,
     ModelOutputs,

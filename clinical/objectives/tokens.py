@@ -1,6 +1,7 @@
 """Masked language modelling on the notes (Devlin et al., 2019, arXiv:1810.04805)."""
 
-from clinical.batch import ClinicalBatch, Tokens
+from clinical.batch import ClinicalBatch
+from clinical.containers import Tokens
 from clinical.errors import ConfigError
 from clinical.objectives.objective import (
     Loss,

@@ -1,6 +1,7 @@
 """Masked measurements: hide values, predict them from the rest of the patient."""
 
-from clinical.batch import SUMMARY_STATISTICS, ClinicalBatch, TimeSeries
+from clinical.batch import ClinicalBatch
+from clinical.containers import SUMMARY_STATISTICS, TimeSeries
 from clinical.objectives.objective import (
     Loss,
     ModelOutputs,

@@ -3,8 +3,8 @@
 Nothing here holds a label, an identifier or anything later than a prediction time.
 """
 
-from clinical.batch import Container
 from clinical.cohort.columns import Array
+from clinical.containers import Container
 from clinical.modalities import Statistics
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

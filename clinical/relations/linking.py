@@ -1,10 +1,10 @@
 """Who is related to whom in a store: fits the relations on train and fills the edge tables."""
 
-from clinical.batch import Container
 from clinical.cohort.columns import Array, open_columns, write_blocks
 from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
 from clinical.cohort.given import known_edges
 from clinical.config import RunConfig, pick
+from clinical.containers import Container
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.modalities import Reader, Statistics

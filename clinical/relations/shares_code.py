@@ -1,6 +1,6 @@
 """Patients who have rare codes in common: diagnoses, drugs, procedures."""
 
-from clinical.batch import CodeSet
+from clinical.containers import CodeSet
 from clinical.errors import ConfigError
 from clinical.modalities.routing import matches
 from clinical.relations.keys import Edges, Inputs, Keyed, Keys, check_array

@@ -1,6 +1,6 @@
 """Patients who look alike: in static columns and measurements, or to a pretrained network."""
 
-from clinical.batch import Container, TimeSeries, Vector
+from clinical.containers import Container, TimeSeries, Vector
 from clinical.errors import ConfigError
 from clinical.modalities import MODALITIES
 from clinical.relations.index import MOST_EXACT, Index, build

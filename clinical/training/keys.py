@@ -1,8 +1,9 @@
 """What a pretrained network makes of samples, exactly enough to choose neighbours by."""
 
-from clinical.batch import ClinicalBatch, Container
+from clinical.batch import ClinicalBatch
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.containers import Container
 from clinical.datamodule import make_loader
 from clinical.model import ClinicalModel
 

@@ -1,7 +1,7 @@
 """A small container of each modality, and what a test does to any of them."""
 
 import clinical  # noqa: F401
-from clinical.batch import (
+from clinical.containers import (
     SUMMARY_STATISTICS,
     CodeSet,
     Container,
@@ -51,7 +51,16 @@ def make_notes(size: int, draws: torch.Generator) -> Tokens:
     ids = torch.randint(5, 30, mask.shape, generator=draws) * mask
     hours = torch.rand(len(sample), generator=draws) * 48
     phrases = torch.randn(len(sample), 3, generator=draws)
-    return Tokens(ids, mask, hours, sample, size, phrases)
+    return Tokens(
+        ids=ids,
+        mask=mask,
+        time_hours=hours,
+        kind=torch.randint(0, 3, sample.shape, generator=draws),
+        chunk=torch.zeros_like(sample),
+        sample=sample,
+        size=size,
+        phrases=phrases,
+    )
 
 
 def make_images(size: int, draws: torch.Generator) -> Images:
@@ -61,6 +70,8 @@ def make_images(size: int, draws: torch.Generator) -> Images:
         pixels=torch.rand(rows, 1, 16, 16, generator=draws),
         observed=torch.rand(rows, 4, 4, generator=draws) < 0.8,
         time_hours=torch.rand(rows, generator=draws) * 48,
+        view=torch.randint(0, 3, (rows,), generator=draws),
+        position=torch.rand(rows, generator=draws),
         sample=sample,
         size=size,
     )

@@ -1,7 +1,7 @@
 """BERT from sizes and from a local folder, without a network."""
 
 import clinical  # noqa: F401
-from clinical.batch import Tokens
+from clinical.containers import Tokens
 from clinical.encoders.bert import BertEncoder
 from clinical.errors import ConfigError
 
@@ -32,6 +32,8 @@ def test_phrases_are_added_to_the_summary_as_the_mean_over_notes() -> None:
         ids=torch.randint(5, 30, (3, 4)),
         mask=mask,
         time_hours=torch.ones(3),
+        kind=torch.zeros(3, dtype=torch.int64),
+        chunk=torch.zeros(3, dtype=torch.int64),
         sample=torch.tensor([0, 0, 2]),
         size=3,
         phrases=torch.zeros(3, 2),

@@ -1,7 +1,7 @@
 """ResNets on one channel: hidden patches, the patch grid, weights from files."""
 
 import clinical  # noqa: F401
-from clinical.batch import Images
+from clinical.containers import Images
 from clinical.encoders.cnn import CNNEncoder, resample
 from clinical.errors import ConfigError
 
@@ -25,6 +25,8 @@ def blank(size: int, patch: int, rows: int = 2) -> Images:
         pixels=torch.rand(rows, 1, size, size, generator=torch.Generator().manual_seed(0)),
         observed=torch.ones(rows, size // patch, size // patch, dtype=torch.bool),
         time_hours=torch.zeros(rows),
+        view=torch.zeros(rows, dtype=torch.int64),
+        position=torch.full((rows,), 0.5),
         sample=torch.arange(rows),
         size=rows,
     )
@@ -73,9 +75,7 @@ def test_one_image_trains_even_when_its_maps_are_one_pixel():
 def test_training_does_not_look_at_other_images_of_the_batch(norm):
     encoder = build(norm=norm, stages=2, dropout=0.0).train()
     images = blank(16, 4)
-    one = Images(
-        images.pixels[:1], images.observed[:1], images.time_hours[:1], torch.tensor([0]), 1
-    )
+    one = images.drop(torch.tensor([False, True])).replace(size=1)
     together, alone = encoder(images).summary[:1], encoder(one).summary
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
 

@@ -1,7 +1,7 @@
 """The event-set encoder: order does not matter, the wide path is linear, sizes scale."""
 
 import clinical  # noqa: F401
-from clinical.batch import SUMMARY_STATISTICS, TimeSeries
+from clinical.containers import SUMMARY_STATISTICS, TimeSeries
 from clinical.encoders.event_set import EventSetEncoder
 from clinical.encoders.wide import WideSummary
 from clinical.errors import ConfigError

@@ -1,7 +1,7 @@
 """The two-axis encoder: cells are exact, order does not matter, no variable is lost."""
 
 import clinical  # noqa: F401
-from clinical.batch import TimeSeries
+from clinical.containers import TimeSeries
 from clinical.encoders.two_axis import TwoAxisEncoder, lay_out
 from clinical.errors import ConfigError
 

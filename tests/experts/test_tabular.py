@@ -1,6 +1,6 @@
 """Flat features: against a naive loop, and the same for a sample alone as in any batch."""
 
-from clinical.batch import Images
+from clinical.containers import Images
 from clinical.experts.tabular import BLOCKS, S, Tabulator
 from clinical.modalities import MODALITIES
 
@@ -90,7 +90,15 @@ def test_only_the_newest_image_of_a_sample_counts(synthetic, hours):
     batch = synthetic.make_batch(2)
     pixels = torch.stack([torch.full((1, 32, 32), float(i)) for i in range(3)])
     observed = torch.ones(3, 4, 4, dtype=torch.bool)
-    images = Images(pixels, observed, torch.tensor(hours), torch.tensor([1, 1, 1]), 2)
+    images = Images(
+        pixels=pixels,
+        observed=observed,
+        time_hours=torch.tensor(hours),
+        view=torch.zeros(3, dtype=torch.int64),
+        position=torch.full((3,), 0.5),
+        sample=torch.tensor([1, 1, 1]),
+        size=2,
+    )
     features = tabulator(synthetic).features(batch.replace(images=images))
     start = 5 * S + 4 + 40
     shown = features[:, start : start + 64]

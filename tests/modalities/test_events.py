@@ -1,4 +1,4 @@
-from clinical.batch import SUMMARY_STATISTICS
+from clinical.containers import SUMMARY_STATISTICS
 from clinical.errors import ConfigError
 from clinical.modalities.events import Events
 from clinical.modalities.quantiles import Quantiles

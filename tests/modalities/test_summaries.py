@@ -1,4 +1,4 @@
-from clinical.batch import SUMMARY_STATISTICS
+from clinical.containers import SUMMARY_STATISTICS
 from clinical.modalities.summaries import summarise
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Hidden codes take their descendants along; absent codes are truly absent."""
 
 import clinical  # noqa: F401
-from clinical.batch import ClinicalBatch, CodeSet
+from clinical.batch import ClinicalBatch
+from clinical.containers import CodeSet
 from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
 from clinical.objectives.code_edges import MaskedCodes
 

@@ -1,7 +1,7 @@
 """Which values are hidden, and the units of the losses."""
 
 import clinical  # noqa: F401
-from clinical.batch import TimeSeries
+from clinical.containers import TimeSeries
 from clinical.objectives.values import HiddenValues, Values
 
 import dataclasses

@@ -1,5 +1,5 @@
 import clinical  # noqa: F401
-from clinical.batch import CodeSet, TimeSeries, Vector
+from clinical.containers import CodeSet, TimeSeries, Vector
 from clinical.errors import ConfigError
 from clinical.relations import RELATIONS, Given, Inputs, Keyed, similar
 

@@ -1,7 +1,8 @@
 """Who shares rare codes: exactly, by nobody's batch, and never through a code that is hidden."""
 
 import clinical  # noqa: F401
-from clinical.batch import ClinicalBatch, CodeSet, Neighbours
+from clinical.batch import ClinicalBatch, Neighbours
+from clinical.containers import CodeSet
 from clinical.errors import ConfigError
 from clinical.objectives import drop_edges_by_hidden_codes, drop_fed_relations
 from clinical.relations import Inputs, Keyed
