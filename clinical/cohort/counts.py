@@ -41,8 +41,10 @@ MEANINGS = {
     "cut_events": "past a sample's newest max_events: in summaries",
     # notes
     "empty": "notes without text",
-    "cut_notes": "longer than max_tokens: read up to there",
-    "left_out_notes": "past a sample's newest max_notes: not read",
+    "left_out_notes": "past a sample's newest max_notes or max_chunks: not read",
+    "left_out_chunks": "of a sample's oldest note, past max_chunks: not read",
+    "copied_lines": "stand in an earlier note of the sample: not read",
+    "copied_notes": "notes of copied lines alone: not read",
     # images
     "without_path": "events of images without an image_path",
     "missing": "image files that are not there",

@@ -1,22 +1,22 @@
-"""Clinical notes as word pieces, and as what counted phrases say."""
+"""Clinical notes as chunks of word pieces, and as what counted phrases say."""
 
 from clinical.cohort.columns import Ragged
 from clinical.containers import Tokens
 from clinical.errors import ConfigError
+from clinical.modalities.choosing import Chooser
+from clinical.modalities.chunk_table import ChunkTable
+from clinical.modalities.chunks import Chunker, overlap_of
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
 from clinical.modalities.phrases import Phrases, Spelling
-from clinical.modalities.tokenizer import (
-    encode_starts,
-    parse,
-    read_weights,
-    special_ids,
-    train,
-    words,
-)
+from clinical.modalities.sentences import Wordings
+from clinical.modalities.tokenizer import leading, parse, special_ids, special_pieces
+from clinical.modalities.train_notes import frequent_codes, frequent_words, records, with_text
+from clinical.modalities.weights_folder import read_weights
+from clinical.modalities.wordpiece import train
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +27,57 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 NAME = "notes"
-MOST_PIECES = 5_000_000
-"""Word pieces from which phrases are learned, at most, or memory would grow with the cohort."""
+MOST_CHARACTERS = 20_000_000
+"""Text from which phrases are learned, at most, or memory would grow with the cohort."""
+
+
+@dataclass(frozen=True)
+class ReadChunk:
+    """A chunk of a sample as the encoder reads it, and where it stands in the text.
+
+    Attributes:
+        note: which of the given notes it is of.
+        chunk: which chunk of its note it is, from 0.
+        ids: [L] int32 word pieces, as a row of `Tokens` has them.
+        spans: [L, 2] int32, from which character of the note to which each piece stands; 0, 0 for
+            the start and the end piece.
+    """
+
+    note: int
+    chunk: int
+    ids: NDArray[np.int32]
+    spans: NDArray[np.int32]
 
 
 class Notes:
-    """The newest notes of a sample, each cut to its first word pieces.
+    """The newest notes of a sample, in overlapping chunks of word pieces.
 
     The tokenizer is that of `weights`, or is trained on the train notes from the words that
     enough subjects use: names, telephone numbers and slips of the pen of a few people don't
     become pieces.
 
+    Copied-forward lines stay unless `drop_copied` says otherwise: "remains intubated and sedated"
+    may be copied, and may be today's finding in yesterday's words. Without it the newest notes no
+    longer say what is still so. It pays where copies push older notes past the caps.
+
     Args:
         codes: Which events are notes: codes, or regular expressions that fit them end to end.
-        max_tokens: Word pieces of a note that are kept, its start and end pieces included.
+        max_tokens: Word pieces of a chunk, its start and end pieces included. Longer notes become
+            several chunks, which end where sentences or lines do if that wastes no more than a
+            quarter.
+        overlap: Pieces that successive chunks share, about, at most a quarter of a chunk; null
+            for an eighth.
         max_notes: The newest notes of a sample that are kept.
+        max_chunks: Chunks of a sample that are kept: the newest notes whole, as many as fit, and
+            of the one before them its beginning.
+        drop_copied: Leave out lines of five words or more, whatever their blanks and case, that
+            stand already in an earlier note which the same sample reads whole.
         vocabulary: Pieces of a trained tokenizer, at most.
-        min_subjects: Train subjects who must use a word before the tokenizer learns from it, or
-            a phrase before it is counted.
+        min_subjects: Train subjects who must use a word before the tokenizer learns from it, a
+            phrase before it is counted, or a code before it is a kind of note.
         phrases: Width of what counted phrases say (`phrases.py`), at most; 0 for no such thing.
-        weights: Local folder of BERT weights, whose tokenizer and architecture are used.
+        weights: Local folder of a model of the BERT family (WordPiece or byte-level BPE), whose
+            tokenizer and architecture are used.
     """
 
     def __init__(
@@ -54,20 +85,28 @@ class Notes:
         *,
         codes: Sequence[str] = (),
         max_tokens: int = 256,
-        max_notes: int = 4,
+        overlap: int | None = None,
+        max_notes: int = 8,
+        max_chunks: int = 16,
+        drop_copied: bool = False,
         vocabulary: int = 4000,
         min_subjects: int = 10,
         phrases: int = 32,
         weights: Path | None = None,
     ) -> None:
-        if max_tokens < 3 or min(max_notes, vocabulary, min_subjects) < 1 or phrases < 0:
+        numbers = (max_notes, max_chunks, vocabulary, min_subjects)
+        if max_tokens < 3 or min(numbers) < 1 or phrases < 0:
             raise ConfigError(
-                "notes: max_tokens must be at least 3; max_notes, vocabulary and min_subjects "
-                "at least 1, and phrases not negative"
+                "notes: max_tokens must be at least 3; max_notes, max_chunks, vocabulary and "
+                "min_subjects at least 1, and phrases not negative"
             )
+        overlap_of(max_tokens, overlap)
         self.codes = codes
         self.max_tokens = max_tokens
+        self.overlap = overlap
         self.max_notes = max_notes
+        self.max_chunks = max_chunks
+        self.drop_copied = drop_copied
         self.vocabulary = vocabulary
         self.min_subjects = min_subjects
         self.phrases = phrases
@@ -81,44 +120,68 @@ class Notes:
         codes: pl.DataFrame | None = None,
         elsewhere: frozenset[str] = frozenset(),
     ) -> Statistics:
-        """The tokenizer, trained or read, and the phrases; what codes are is not used."""
+        """The tokenizer, trained or read, the kinds and the phrases; what codes are is not used.
+
+        Returns:
+            `tokenizer` (its JSON), `special_pieces` (all ids that are no text), `kinds` (codes;
+            the row is one more than the place), `phrases`, `sizes`, and with weights `config`,
+            their config.json.
+        """
+        statistics: Statistics = {}
         if self.weights is None:
             counts = frequent_words(shards(), min_subjects=self.min_subjects)
             tokenizer = train(counts, vocabulary=self.vocabulary)
-            sizes = {"vocabulary": tokenizer.get_vocab_size()}
+            roles, sizes = special_ids(tokenizer), {"vocabulary": tokenizer.get_vocab_size()}
         else:
-            tokenizer, sizes = read_weights(self.weights)
+            read = read_weights(self.weights)
+            tokenizer, roles, sizes = read.tokenizer, read.roles, read.sizes
+            statistics["config"] = read.config
         if self.max_tokens > sizes.get("positions", self.max_tokens):
             raise ConfigError(
                 f"modalities.notes.max_tokens: {self.max_tokens} is more than the "
                 f"{sizes['positions']} positions of the weights; set it to that or less"
             )
-        sizes |= special_ids(tokenizer) | {"max_tokens": self.max_tokens}
-        phrases = self._fit_phrases(shards, tokenizer, first_word=sizes["special"], seed=seed)
-        sizes["phrases"] = phrases.width
-        return {"tokenizer": tokenizer.to_str(), "sizes": sizes, "phrases": phrases.to_json()}
+        special = special_pieces(tokenizer, roles)
+        kinds = frequent_codes(shards(), min_subjects=self.min_subjects)
+        sizes |= roles | {"special": leading(special), "max_tokens": self.max_tokens}
+        statistics |= {"tokenizer": tokenizer.to_str(), "special_pieces": special, "kinds": kinds}
+        statistics["sizes"] = sizes | {"kinds": 1 + len(kinds)}
+        phrases = self._fit_phrases(shards, statistics, seed=seed)
+        statistics["sizes"]["phrases"] = phrases.width
+        return statistics | {"phrases": phrases.to_json()}
 
-    def _fit_phrases(
-        self, shards: Frames, tokenizer: Tokenizer, *, first_word: int, seed: int
-    ) -> Phrases:
-        most = MOST_PIECES // self.max_tokens
-        notes = _train_notes(shards if self.phrases else list, most=most, seed=seed)
-        pieces, _ = encode_starts(tokenizer, notes["text_value"].to_list(), limit=self.max_tokens)
+    def _fit_phrases(self, shards: Frames, statistics: Statistics, *, seed: int) -> Phrases:
+        notes = records(shards if self.phrases else list, most=MOST_CHARACTERS, seed=seed)
+        chunker, tokenizer = self._chunker(statistics), _tokenizer(statistics)
         return Phrases.fit(
-            pieces,
+            list(chunker.whole(notes["text_value"].to_list())),
             notes["record"].to_numpy(),
             notes["subject"].to_numpy(),
             width=self.phrases,
             min_subjects=self.min_subjects,
-            spelling=Spelling.of(tokenizer.get_vocab(), first_word=first_word),
+            spelling=Spelling.of(tokenizer.get_vocab(), special=statistics["special_pieces"]),
             seed=seed,
         )
 
-    def sizes(self, statistics: Statistics) -> dict[str, int]:
-        """`vocabulary, max_tokens, phrases`, the ids `pad, unknown, cls, sep, mask`, `special`.
+    def _chunker(self, statistics: Statistics) -> Chunker:
+        sizes = statistics["sizes"]
+        return Chunker(
+            _tokenizer(statistics),
+            cls=sizes["cls"],
+            sep=sizes["sep"],
+            max_tokens=sizes["max_tokens"],
+            overlap=self.overlap,
+        )
 
-        Every id below `special` is a special piece. With weights also `hidden_size, layers,
-        heads, intermediate, positions, types`.
+    def _chooser(self, statistics: Statistics) -> Chooser:
+        return Chooser(self._chunker(statistics), self.max_chunks, self.drop_copied)
+
+    def sizes(self, statistics: Statistics) -> dict[str, int]:
+        """`vocabulary, max_tokens, phrases, kinds`, ids `pad, unknown, cls, sep, mask`, `special`.
+
+        Every id below `special` is a special piece; with weights others may be as well, which
+        `special_pieces` of the statistics names. With weights also `hidden_size, layers, heads,
+        intermediate`, and where they have them `positions, types`.
         """
         return dict(statistics["sizes"])
 
@@ -133,46 +196,71 @@ class Notes:
         workers: int = 1,
         codes: pl.DataFrame | None = None,
     ) -> Counts:
-        """Write one shard.
+        """Write one shard: each chunk once, and which samples read it.
 
         Returns:
-            `empty` and `cut_notes` of the distinct notes; `left_out_notes`, older than the
-            newest of their sample, once a sample.
+            `empty` of the distinct notes. Once a sample: `left_out_notes`, older than the newest
+            that fit; `left_out_chunks` of the oldest note that is kept; `copied_lines` that were
+            left out, and `copied_notes` of which nothing else was left.
         """
-        worded = _with_text(visible)
+        worded = with_text(visible)
         kept = newest(worded, self.max_notes)
         notes = kept.unique("event").sort("event")
-        tokenizer = parse(statistics["tokenizer"], where="statistics.json")
-        limit = statistics["sizes"]["max_tokens"]
-        pieces, n_cut = encode_starts(tokenizer, notes["text_value"].to_list(), limit=limit)
-        lengths = np.array([len(ids) for ids in pieces], dtype=np.int64)
-        flat = np.concatenate([np.empty(0, np.int32), *pieces])
-        entries: dict[str, Any] = {"ids": Ragged.from_lengths(flat, lengths)}
+        chooser = self._chooser(statistics)
+        lines = Wordings() if self.drop_copied else None
+        pieces = chooser.chunker.read(notes["text_value"].to_list(), lines=lines)
+        table = ChunkTable(chooser, dict(zip(notes["event"].to_list(), pieces, strict=True)))
+        chunks = table.add(kept)
+        kinds = {code: number for number, code in enumerate(statistics["kinds"], start=1)}
+        kind = dict(zip(notes["event"], (kinds.get(c, 0) for c in notes["code"]), strict=True))
+        lengths = np.array([len(ids) for ids in table.ids], dtype=np.int64)
+        flat = np.concatenate([np.empty(0, np.int32), *table.ids])
+        entries: dict[str, Any] = {
+            "ids": Ragged.from_lengths(flat, lengths),
+            "chunk": np.array(table.number, dtype=np.int32),
+            "kind": np.array([kind[event] for event in table.event], dtype=np.int32),
+        }
         phrases = Phrases.from_json(statistics["phrases"])
         if phrases.width:
-            entries["phrases"] = phrases.apply(pieces)
-        write_occurrences(
-            kept,
-            n_samples,
-            entries,
-            notes["event"].to_numpy(),
-            folder / NAME,
-        )
-        return nonzero(
-            {
-                "empty": visible["event"].n_unique() - worded["event"].n_unique(),
-                "cut_notes": n_cut,
-                "left_out_notes": worded.height - kept.height,
-            }
-        )
+            entries["phrases"] = phrases.apply(table.ids)
+        rows = np.arange(len(table.ids))
+        write_occurrences(chunks, n_samples, entries, rows, folder / NAME)
+        left_out = worded.height - kept.height + table.counts["left_out_notes"]
+        empty = visible["event"].n_unique() - worded["event"].n_unique()
+        return nonzero({**table.counts, "empty": empty, "left_out_notes": left_out})
+
+    def read(self, texts: Sequence[str], statistics: Statistics) -> list[ReadChunk]:
+        """What a sample reads that sees these notes, as `write` and `collate` make it.
+
+        For explanations, which draw over the text: nothing of it is in the store.
+
+        Args:
+            texts: The visible notes of one sample, oldest first.
+            statistics: Of `fit`.
+        """
+        worded = [number for number, text in enumerate(texts) if text.strip()]
+        worded = worded[-self.max_notes :]
+        chooser = self._chooser(statistics)
+        notes = list(chooser.chunker.read([texts[n] for n in worded], lines=Wordings()))
+        found = []
+        for number, note, chunks in zip(worded, notes, chooser.choose(notes).chunks, strict=True):
+            spans = chooser.chunker.spans(texts[number])
+            for chunk, places in enumerate(chunks):
+                ids = chooser.chunker.with_ends(note.ids[places])
+                found.append(ReadChunk(number, chunk, ids, np.pad(spans[places], ((1, 1), (0, 0)))))
+        return found
 
     def open(self, folders: Sequence[Path], statistics: Statistics) -> "NotesReader":
         """Read back what `write` left in `folders`."""
         return NotesReader(folders, pad=statistics["sizes"]["pad"])
 
 
+def _tokenizer(statistics: Statistics) -> Tokenizer:
+    return parse(statistics["tokenizer"], where="statistics.json")
+
+
 class NotesReader:
-    """Stored notes of all shards."""
+    """Stored chunks of notes of all shards."""
 
     def __init__(self, folders: Sequence[Path], *, pad: int) -> None:
         self._stored = Occurrences([folder / NAME for folder in folders])
@@ -180,7 +268,7 @@ class NotesReader:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[N] notes of each sample."""
+        """[N] chunks of each sample."""
         return self._stored.lengths
 
     @property
@@ -189,7 +277,7 @@ class NotesReader:
         return self.lengths > 0
 
     def collate(self, rows: NDArray[np.int64]) -> Tokens:
-        """The notes of the samples at `rows` [B], oldest first, padded to the longest."""
+        """The chunks of the samples at `rows` [B], those of the oldest note first, padded."""
         seen = self._stored.seen(rows)
         entries = self._stored.entries
         ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
@@ -199,55 +287,9 @@ class NotesReader:
             ids=torch.from_numpy(ids).long(),
             mask=torch.from_numpy(mask),
             time_hours=torch.from_numpy(seen.hours),
-            kind=torch.zeros(len(seen.entry), dtype=torch.int64),
-            chunk=torch.zeros(len(seen.entry), dtype=torch.int64),
+            kind=torch.from_numpy(entries["kind"].take(seen.entry)).long(),
+            chunk=torch.from_numpy(entries["chunk"].take(seen.entry)).long(),
             sample=torch.from_numpy(seen.sample),
             size=len(rows),
             phrases=torch.from_numpy(phrases),
         )
-
-
-def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict[str, int]:
-    """How often the train notes use each word that at least `min_subjects` subjects use."""
-    counts: Counter[str] = Counter()
-    # Subjects of a word until there are enough of them. Not a count per shard: that a subject
-    # lies in one shard is a property of a valid extract, and privacy should not hang on it.
-    few: dict[str, set[int]] = {}
-    enough: set[str] = set()
-    for frame in frames:
-        notes = _with_text(frame).unique("event").sort("event")
-        for subject, text in notes.select("subject", "text_value").iter_rows():
-            used = words(text)
-            counts.update(used)
-            for word in used.keys() - enough:
-                users = few.setdefault(word, set())
-                users.add(subject)
-                if len(users) >= min_subjects:
-                    enough.add(word)
-                    del few[word]
-    return {word: counts[word] for word in sorted(enough)}
-
-
-def _train_notes(shards: Frames, *, most: int, seed: int) -> pl.DataFrame:
-    """`text_value, subject, record`: those of a record are the notes of one sample.
-
-    A note that several samples see belongs to the first of them. Where there are more than about
-    `most` notes, records are drawn.
-    """
-    n_notes = sum(_with_text(frame)["event"].n_unique() for frame in shards())
-    rng = np.random.default_rng(seed)
-    found = [
-        pl.DataFrame(schema={"text_value": pl.String, "subject": pl.Int64, "record": pl.Int64})
-    ]
-    for number, frame in enumerate(shards()):
-        notes = _with_text(frame).unique("event", keep="first", maintain_order=True)
-        sample = notes["sample"].to_numpy()
-        is_drawn = rng.random(sample.max(initial=0) + 1) < most / max(n_notes, 1)
-        record = pl.Series("record", sample + (number << 32), pl.Int64)
-        own = notes.select("text_value", "subject").with_columns(record)
-        found.append(own.filter(pl.Series(is_drawn[sample])))
-    return pl.concat(found)
-
-
-def _with_text(visible: pl.DataFrame) -> pl.DataFrame:
-    return visible.filter(pl.col("text_value").str.contains(r"\S").fill_null(False))

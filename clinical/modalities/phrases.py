@@ -3,10 +3,14 @@
 A few thousand notes teach a BERT little, but they are enough to count phrases. Which
 combinations of phrases tell records apart can be learned without a label (`agreement.py`), and
 needs few labels afterwards.
+
+They are learned from whole notes, and told of what they are applied to: the chunks of a note, so
+that a sample hears of all of the text that it reads and of none that was left out.
 """
 
 from clinical.modalities.agreement import Agreement
 from clinical.modalities.contract import Statistics
+from clinical.modalities.tokenizer import plain
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -37,19 +41,19 @@ class Spelling:
     Attributes:
         ends: ids of the pieces that end a sentence.
         digits: ids of the pieces of digits alone; between two of them nothing ends.
-        first_word: ids below it are special pieces.
+        special: ids of the pieces that are no text.
     """
 
     ends: Sequence[int]
     digits: Sequence[int]
-    first_word: int
+    special: Sequence[int]
 
     @classmethod
-    def of(cls, vocabulary: Mapping[str, int], *, first_word: int) -> Self:
+    def of(cls, vocabulary: Mapping[str, int], *, special: Sequence[int]) -> Self:
         """Of a tokenizer's pieces and their ids."""
         ends = sorted(vocabulary[end] for end in SENTENCE_ENDS if end in vocabulary)
-        digits = sorted(i for p, i in vocabulary.items() if p.removeprefix("##").isdecimal())
-        return cls(ends, digits, first_word)
+        digits = sorted(i for piece, i in vocabulary.items() if plain(piece).isdecimal())
+        return cls(ends, digits, special)
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def cut(
     note = np.repeat(np.arange(len(notes)), [len(ids) for ids in notes])
     is_end = np.isin(piece, spelling.ends) & ~_between(np.isin(piece, spelling.digits))
     starts = np.r_[True, (note[1:] != note[:-1]) | is_end[:-1]][: len(piece)]
-    place = np.flatnonzero((piece >= spelling.first_word) & ~is_end)
+    place = np.flatnonzero(~np.isin(piece, spelling.special) & ~is_end)
     # Sentences with a word are numbered, so that a lone full stop is none.
     kept, sentence = np.unique(_split_long(starts)[place], return_inverse=True)
     note_of = np.zeros(len(kept), dtype=np.int64)

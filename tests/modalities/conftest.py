@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 SCHEMA = {
     "sample": pl.Int64,
@@ -45,3 +46,24 @@ def no_images() -> Callable[[str], Path]:
         raise AssertionError("no image was expected to be read")
 
     return refuse
+
+
+WARD_TEXT = ["Mild dyspnoea, no oedema. Pain (12/8) and aches; a café visit.", "No pain today."]
+
+
+@pytest.fixture(scope="session")
+def byte_level() -> Tokenizer:
+    """A byte-level BPE as ModernBERT has it, its special pieces last."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(WARD_TEXT * 5, trainer)
+    tokenizer.add_special_tokens(["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"])
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    return tokenizer

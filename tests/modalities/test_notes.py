@@ -1,6 +1,7 @@
 from clinical.errors import ConfigError
-from clinical.modalities.notes import Notes, _train_notes, frequent_words
+from clinical.modalities.notes import Notes
 from clinical.modalities.tokenizer import parse
+from clinical.modalities.train_notes import frequent_codes, frequent_words, records
 
 import gzip
 from pathlib import Path
@@ -62,25 +63,46 @@ def test_sizes_name_the_pieces_that_objectives_must_know(wards) -> None:
     modality, statistics = fitted(wards, max_tokens=32)
     sizes = modality.sizes(statistics)
     vocabulary = parse(statistics["tokenizer"], where="x").get_vocab_size()
-    roles = {"phrases": 0, "pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
-    assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, **roles}
+    roles = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
+    assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, "phrases": 0, "kinds": 2, **roles}
+    assert statistics["special_pieces"] == [0, 1, 2, 3, 4]
+    assert "config" not in statistics
 
 
-def test_notes_come_back_as_written_and_a_long_one_keeps_its_start(
+def test_notes_come_back_as_written_and_a_long_one_in_chunks(
     wards, make_frame, tmp_path, no_images
 ) -> None:
-    modality, statistics = fitted(wards, max_tokens=6)
-    frame = make_frame([note(1, "mild edema", 3.0), note(1, "no " * 20, 2.0)])
-    counts = modality.write(frame, 2, statistics, tmp_path, read_image=no_images)
-    assert counts == {"cut_notes": 1}
+    modality, statistics = fitted(wards, max_tokens=6, overlap=1)
+    frame = make_frame([note(1, "mild edema", 3.0), note(1, "no edema day mild day no", 2.0)])
+    assert modality.write(frame, 2, statistics, tmp_path, read_image=no_images) == {}
     tokens = modality.open([tmp_path], statistics).collate(np.array([0, 1]))
     tokenizer = parse(statistics["tokenizer"], where="x")
-    first, second = ([tokenizer.id_to_token(i) for i in row] for row in tokens.ids.tolist())
-    assert first == ["[CLS]", "mild", "edema", "[SEP]", "[PAD]", "[PAD]"]
-    assert second == ["[CLS]", "no", "no", "no", "no", "[SEP]"]
-    assert tokens.mask.tolist() == [[True] * 4 + [False] * 2, [True] * 6]
-    assert tokens.time_hours.tolist() == [3.0, 2.0]
-    assert tokens.sample.tolist() == [1, 1]
+    rows = [[tokenizer.id_to_token(i) for i in row] for row in tokens.ids.tolist()]
+    assert rows == [
+        ["[CLS]", "mild", "edema", "[SEP]", "[PAD]", "[PAD]"],
+        ["[CLS]", "no", "edema", "day", "mild", "[SEP]"],
+        ["[CLS]", "mild", "day", "no", "[SEP]", "[PAD]"],
+    ]
+    assert tokens.mask.tolist() == [[token != "[PAD]" for token in row] for row in rows]
+    assert tokens.time_hours.tolist() == [3.0, 2.0, 2.0]
+    assert tokens.chunk.tolist() == [0, 0, 1]
+    assert tokens.sample.tolist() == [1, 1, 1]
+
+
+def test_kinds_are_the_codes_that_enough_train_subjects_have(
+    make_frame, tmp_path, no_images
+) -> None:
+    train = [note(s, "fever") | {"code": f"NOTE//{s % 2}"} for s in range(6)]
+    rare = [note(9, "fever") | {"code": "NOTE//RARE"} for _ in range(5)]
+    empty = [note(s, None) | {"code": "NOTE//EMPTY"} for s in range(6)]
+    frame = make_frame([*train, *rare, *empty])
+    assert frequent_codes([frame, frame], min_subjects=3) == ["NOTE//0", "NOTE//1"]
+    modality, statistics = fitted(frame, min_subjects=3)
+    assert statistics["kinds"] == ["NOTE//0", "NOTE//1"]
+    assert modality.sizes(statistics)["kinds"] == 3
+    modality.write(frame, 10, statistics, tmp_path, read_image=no_images)
+    kind = modality.open([tmp_path], statistics).collate(np.array([1, 2, 9])).kind.tolist()
+    assert kind == [2, 1, *[0] * 5]
 
 
 def test_each_note_comes_with_what_its_phrases_say(make_frame, tmp_path, no_images) -> None:
@@ -106,7 +128,7 @@ def test_phrases_are_learned_from_notes_as_their_first_samples_see_them(make_fra
         make_frame([note(0, "a b"), note(0, "c"), note(2, "d")]),
         make_frame([note(1, "e", event=7, subject=9), note(2, "e", event=7, subject=9)]),
     ]
-    found = _train_notes(lambda: iter(shards), most=100, seed=0)
+    found = records(lambda: iter(shards), most=100, seed=0)
     assert found["text_value"].to_list() == ["a b", "c", "d", "e"]
     assert found["subject"].to_list() == [0, 0, 2, 9]
     assert len(set(found["record"])) == 3
@@ -114,8 +136,8 @@ def test_phrases_are_learned_from_notes_as_their_first_samples_see_them(make_fra
 
 
 def test_of_too_many_notes_whole_records_are_drawn(make_frame) -> None:
-    frame = make_frame([note(s, f"{s}") for s in range(1000) for _ in range(2)])
-    found = _train_notes(lambda: [frame], most=500, seed=0)
+    frame = make_frame([note(s, f"{s:05}") for s in range(1000) for _ in range(2)])
+    found = records(lambda: [frame], most=2500, seed=0)
     assert 400 < len(found) < 600
     assert set(found["record"].value_counts()["count"]) == {2}
 
@@ -163,6 +185,7 @@ def test_statistics_hold_all_that_writing_needs_even_with_weights(
     )
     modality, statistics = fitted(wards, weights=tmp_path, max_tokens=64)
     assert modality.sizes(statistics)["hidden_size"] == 16
+    assert statistics["config"]["num_hidden_layers"] == 1
     plain = Notes(codes=["NOTE"])
     plain.write(make_frame([note(0, "Pain")]), 1, statistics, tmp_path, read_image=no_images)
     assert plain.open([tmp_path], statistics).collate(np.array([0])).ids.tolist() == [[2, 5, 3]]
@@ -173,6 +196,8 @@ def test_statistics_hold_all_that_writing_needs_even_with_weights(
 def test_a_size_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^notes: max_tokens must be at least 3"):
         Notes(max_tokens=2)
+    with pytest.raises(ConfigError, match=r"notes.overlap: 8 does not lie between 0 and 7, a qu"):
+        Notes(max_tokens=32, overlap=8)
 
 
 @pytest.mark.shared_data("mtsamples")
