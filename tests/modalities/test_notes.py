@@ -4,6 +4,7 @@ from clinical.modalities.tokenizer import parse
 from clinical.modalities.train_notes import frequent_codes, frequent_words, records
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,102 @@ def test_a_note_is_stored_once_however_many_samples_see_it(
     assert tokens.time_hours.tolist() == [1.0, 9.0, 5.0]
     assert (tokens.ids == tokens.ids[0]).all()
     assert reader._stored.entries.n_rows == 1
+
+
+OLD = "He needs two litres of oxygen. Mild dyspnea. "
+SAME = "She walks with help to the bathroom now. "
+LONG = "No edema on day two. " * 12
+
+
+def rolling(notes: list[str], *, window: int) -> list[dict[str, object]]:
+    """One patient, asked about after every note; each note is an hour after the last."""
+    return [
+        note(s, notes[e], float(s - e), event=e, subject=0)
+        for s in range(len(notes))
+        for e in range(max(0, s - window + 1), s + 1)
+    ]
+
+
+@pytest.mark.parametrize("drop_copied", [True, False])
+def test_rolling_predictions_read_what_each_would_alone(
+    wards, make_frame, tmp_path, no_images, drop_copied
+) -> None:
+    options = {"max_tokens": 24, "max_notes": 4, "max_chunks": 7, "drop_copied": drop_copied}
+    modality, statistics = fitted(wards, **options)
+    notes = [OLD + SAME, OLD, SAME + LONG, OLD + LONG, SAME, OLD + SAME, "mild"] * 2
+    frame = make_frame(rolling(notes, window=5))
+    modality.write(frame, len(notes), statistics, tmp_path, read_image=no_images)
+    reader = modality.open([tmp_path], statistics)
+    together = reader.collate(np.arange(len(notes)))
+    distinct = set()
+    for sample in range(len(notes)):
+        seen = [e for e in range(len(notes)) if sample - 5 < e <= sample]
+        expected = modality.read([notes[e] for e in seen], statistics)
+        rows = np.flatnonzero(together.sample == sample)
+        assert len(rows) == len(expected)
+        for row, chunk in zip(rows, expected, strict=True):
+            assert together.ids[row][together.mask[row]].tolist() == chunk.ids.tolist()
+            assert together.chunk[row] == chunk.chunk
+            assert together.time_hours[row] == sample - seen[chunk.note]
+            distinct.add((seen[chunk.note], chunk.chunk, chunk.ids.tobytes()))
+    assert reader._stored.entries.n_rows == len(distinct) < len(together.sample)
+
+
+def test_a_copied_line_is_back_once_its_first_note_is_out_of_sight(
+    wards, make_frame, tmp_path, no_images
+) -> None:
+    modality, statistics = fitted(wards, drop_copied=True)
+    frame = make_frame(rolling([OLD + SAME, OLD + "no edema", "mild"], window=2))
+    counts = modality.write(frame, 3, statistics, tmp_path, read_image=no_images)
+    assert counts == {"copied_lines": 1}
+    tokens = modality.open([tmp_path], statistics).collate(np.array([1, 2]))
+    words = parse(statistics["tokenizer"], where="x").decode_batch(tokens.ids.tolist())
+    assert "oxygen" in words[0]
+    assert "oxygen" not in words[1]
+    assert "oxygen" in words[2]
+
+
+def test_an_explanation_finds_each_piece_in_the_text(wards) -> None:
+    modality, statistics = fitted(wards, max_tokens=24, max_notes=3, drop_copied=True)
+    texts = ["left out", " \n", OLD, "Mild edema. " + OLD + LONG, "no"]
+    found = modality.read(texts, statistics)
+    assert sorted({chunk.note for chunk in found}) == [2, 3, 4]
+    tokenizer = parse(statistics["tokenizer"], where="x")
+    for chunk in found:
+        assert chunk.spans[[0, -1]].tolist() == [[0, 0], [0, 0]]
+        for piece, (start, end) in zip(chunk.ids[1:-1], chunk.spans[1:-1], strict=True):
+            written = texts[chunk.note][start:end].lower()
+            assert tokenizer.id_to_token(int(piece)).removeprefix("##") == written
+    (first, *rest) = [chunk for chunk in found if chunk.note == 3]
+    read = "".join(texts[3][a:b] for chunk in (first, *rest) for a, b in chunk.spans)
+    assert "Mildedema." in read
+    assert "oxygen" not in read
+
+
+def test_bytes_of_given_weights_become_chunks_too(
+    byte_level, make_frame, tmp_path, no_images
+) -> None:
+    from transformers import ModernBertConfig
+
+    size = byte_level.get_vocab_size()
+    ends = {f"{name}_token_id": None for name in ("pad", "bos", "eos", "cls", "sep")}
+    ModernBertConfig(vocab_size=size, hidden_size=16, **ends).save_pretrained(tmp_path)
+    byte_level.save(str(tmp_path / "tokenizer.json"))
+    frame = make_frame([note(s, "Mild dyspnoea. No oedema. " * 9) for s in range(12)])
+    modality, statistics = fitted(frame, weights=tmp_path, max_tokens=40)
+    statistics = json.loads(json.dumps(statistics))
+    assert statistics["special_pieces"] == list(range(size - 5, size))
+    assert modality.sizes(statistics)["special"] == 0
+    modality.write(frame, 12, statistics, tmp_path, read_image=no_images)
+    tokens = modality.open([tmp_path], statistics).collate(np.array([3]))
+    sizes = modality.sizes(statistics)
+    assert len(tokens.ids) > 2
+    assert set(tokens.ids[:, 0].tolist()) == {sizes["cls"]}
+    for ids, mask in zip(tokens.ids, tokens.mask, strict=True):
+        assert ids[mask][-1] == sizes["sep"]
+        assert set(ids[~mask].tolist()) <= {sizes["pad"]}
+        said = parse(statistics["tokenizer"], where="x").decode(ids[mask][1:-1].tolist())
+        assert said.replace(" ", "") in "Milddyspnoea.Nooedema." * 9
 
 
 def test_statistics_hold_all_that_writing_needs_even_with_weights(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 END = 5
-SPELLING = Spelling(ends=[END], digits=[40, 41], special=range(6))
+SPELLING = Spelling(ends=[END], digits=[40, 41], special=[*range(6)])
 LIKES, NOT, HATES = 6, 7, 8
 THINGS = np.arange(10, 30)
 
