@@ -141,7 +141,7 @@ class Notes:
                 f"modalities.notes.max_tokens: {self.max_tokens} is more than the "
                 f"{sizes['positions']} positions of the weights; set it to that or less"
             )
-        special = special_pieces(tokenizer, roles)
+        special = special_pieces(tokenizer, roles, size=sizes["vocabulary"])
         kinds = frequent_codes(shards(), min_subjects=self.min_subjects)
         sizes |= roles | {"special": leading(special), "max_tokens": self.max_tokens}
         statistics |= {"tokenizer": tokenizer.to_str(), "special_pieces": special, "kinds": kinds}
@@ -216,6 +216,7 @@ class Notes:
         lengths = np.array([len(ids) for ids in table.ids], dtype=np.int64)
         flat = np.concatenate([np.empty(0, np.int32), *table.ids])
         entries: dict[str, Any] = {
+            "event": np.array(table.event, dtype=np.int64),
             "ids": Ragged.from_lengths(flat, lengths),
             "chunk": np.array(table.number, dtype=np.int32),
             "kind": np.array([kind[event] for event in table.event], dtype=np.int32),
@@ -235,7 +236,8 @@ class Notes:
         For explanations, which draw over the text: nothing of it is in the store.
 
         Args:
-            texts: The visible notes of one sample, oldest first.
+            texts: The visible notes of one sample, oldest first; those of which it reads nothing
+                may be left out.
             statistics: Of `fit`.
         """
         worded = [number for number, text in enumerate(texts) if text.strip()]

@@ -32,7 +32,8 @@ def write_occurrences(
     Args:
         kept: Visible rows, sorted by sample and time.
         n_samples: Of the shard.
-        entries: Columns of the events, in the order of `events`.
+        entries: Columns of the events, in the order of `events`. Where an event has several
+            entries, `event` of `kept` numbers these, and a column `event` says which are whose.
         events: [R] the distinct `event` of `kept`, ascending.
         path: Without its ending.
     """
@@ -44,7 +45,7 @@ def write_occurrences(
         "entry": Ragged.from_rows(entry, rows, n_samples),
         "hours": Ragged.from_rows(hours, rows, n_samples),
     }
-    write_table(_entries(path), entries)
+    write_table(_entries(path), {"event": events, **entries})
     write_table(_samples(path), seen)
 
 

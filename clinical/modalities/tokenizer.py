@@ -57,11 +57,19 @@ def special_ids(
     return {role: number for role, number in found.items() if number is not None}
 
 
-def special_pieces(tokenizer: Tokenizer, roles: Mapping[str, int]) -> list[int]:
-    """All ids that are no text, ascending: those with a role, declared so, or never used."""
+def special_pieces(tokenizer: Tokenizer, roles: Mapping[str, int], *, size: int = 0) -> list[int]:
+    """All ids that are no text, ascending: those with a role, declared so, or never used.
+
+    Args:
+        tokenizer: whose pieces they are.
+        roles: as `special_ids` gives them.
+        size: rows of the embedding table; those past the last piece are none.
+    """
     declared = tokenizer.get_added_tokens_decoder().items()
-    unused = (i for piece, i in tokenizer.get_vocab().items() if _UNUSED.fullmatch(piece))
-    return sorted({*roles.values(), *(i for i, token in declared if token.special), *unused})
+    vocabulary = tokenizer.get_vocab()
+    unused = (i for piece, i in vocabulary.items() if _UNUSED.fullmatch(piece))
+    empty = set(range(size)) - set(vocabulary.values())
+    return sorted({*roles.values(), *(i for i, t in declared if t.special), *unused, *empty})
 
 
 def leading(special: list[int]) -> int:

@@ -122,3 +122,8 @@ def test_whatever_is_read_whole_is_read_once_at_least(texts, max_chunks, drop_co
             assert places <= kept or (is_copy and not places & kept)
             assert not (is_copy and places & kept)
         copied |= set(said[said >= 0].tolist())
+    # Notes of which nothing is read make no difference to what is read of the others.
+    read = [n for n, found in enumerate(choice.chunks) if found]
+    again = Chooser(chunker(12), max_chunks, drop_copied).choose([notes[n] for n in read])
+    expected = [[c.tolist() for c in choice.chunks[n]] for n in read]
+    assert [[c.tolist() for c in found] for found in again.chunks] == expected

