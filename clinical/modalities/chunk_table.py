@@ -1,12 +1,12 @@
 """The chunks that the samples of a shard read, each stored once however many samples read it."""
 
-from clinical.modalities.choosing import Choice, Chooser
+from clinical.modalities.choosing import Chooser, Places
 from clinical.modalities.chunks import Ids, NotePieces
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
 
@@ -31,7 +31,7 @@ class ChunkTable:
         self.counts: Counter[str] = Counter()
         self._chooser, self._notes = chooser, notes
         # Predictions that roll on mostly see the same notes again.
-        self._chosen: dict[tuple[int, ...], tuple[Choice, list[tuple[int, int]]]] = {}
+        self._chosen: dict[tuple[int, ...], tuple[dict[str, int], list[tuple[int, int]]]] = {}
         self._rows: dict[tuple[int, int, bytes], int] = {}
 
     def add(self, kept: pl.DataFrame) -> pl.DataFrame:
@@ -60,14 +60,14 @@ class ChunkTable:
                 for note, chunks in enumerate(choice.chunks)
                 for number, places in enumerate(chunks)
             ]
-            self._chosen[events] = choice, rows
-        choice, rows = self._chosen[events]
-        self.counts.update(choice.counts)
+            self._chosen[events] = choice.counts, rows
+        counts, rows = self._chosen[events]
+        self.counts.update(counts)
         return rows
 
-    def _row(self, event: int, number: int, places: np.ndarray) -> int:
+    def _row(self, event: int, number: int, places: Places) -> int:
         # The same pieces of the same note: one chunk, whatever was left out around it.
-        key = event, number, places.tobytes()
+        key = event, number, hashlib.blake2b(places.tobytes(), digest_size=16).digest()
         if key not in self._rows:
             self._rows[key] = len(self.ids)
             ids = self._notes[event].ids[places]

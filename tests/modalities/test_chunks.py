@@ -56,6 +56,14 @@ def test_chunks_end_with_sentences_and_share_one() -> None:
     ]
 
 
+def test_successive_chunks_share_what_was_asked_for() -> None:
+    places = cut(chunker(34, 8), "mild " * 80)
+    assert [(p[0], p[-1] + 1) for p in places] == [(0, 32), (24, 56), (48, 80)]
+    # Sentences of six pieces: two of them are nearer to eight than one.
+    places = cut(chunker(34, 8), "mild pain mild pain today. " * 10)
+    assert [(p[0], p[-1] + 1) for p in places] == [(0, 30), (24, 54), (48, 60)]
+
+
 def test_a_line_end_is_as_good_as_a_full_stop() -> None:
     lines = "pain mild today no\noedema\nno pain no pain no"
     assert texts_of(chunker(8, 0), lines) == ["pain mild today no\noedema", "no pain no pain no"]
