@@ -144,14 +144,24 @@ class Excerpt:
     def _write_images(self, folder: Path) -> None:
         used = {name for frame in self.events.values() for name in frame["image_path"].unique()}
         for name, file in self.images.items():
-            if name not in used or not file.is_file():
-                continue  # a missing file is counted and passed over in scoring too
             path = folder / name
+            if name not in used:
+                continue
             path.parent.mkdir(exist_ok=True)
-            try:
-                os.link(file, path)
-            except OSError:  # on another disk
-                shutil.copyfile(file, path)
+            if file.is_dir():  # the slices of a series
+                path.mkdir()
+                for child in sorted(file.iterdir()):
+                    if child.is_file() and child.resolve().is_relative_to(file.resolve()):
+                        _link(child, path / child.name)
+            elif file.is_file():  # a missing file is counted and passed over in scoring too
+                _link(file, path)
+
+
+def _link(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except OSError:  # on another disk
+        shutil.copyfile(file, path)
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
