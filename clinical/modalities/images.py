@@ -180,10 +180,9 @@ class _Reading:
     def _decoded(
         self, read_image: Callable[[str], Path], workers: int
     ) -> Iterator[tuple[int, Decoded]]:
-        done = pl.Series(self.events, dtype=pl.Int64)
         while True:
             kept = newest(self.candidates, self._max_images)
-            fresh = kept.filter(~pl.col("event").is_in(done)).unique("event").sort("event")
+            fresh = kept.filter(~pl.col("event").is_in(self.events)).unique("event").sort("event")
             if fresh.is_empty():
                 return
             bad = []
@@ -199,7 +198,6 @@ class _Reading:
                     self.events.append(event)
                     yield self._views.get(code, 0), image
             self.candidates = self.candidates.filter(~pl.col("event").is_in(bad))
-            done = pl.Series(self.events, dtype=pl.Int64)
 
 
 def _block(

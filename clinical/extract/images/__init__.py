@@ -5,6 +5,7 @@ of them.
 """
 
 from clinical.extract.images.checking import check_images
+from clinical.extract.images.installing import is_installed
 from clinical.extract.images.reading import open_stack, quiet, tell_what_is_missing
 from clinical.extract.images.stack import Stack, UnreadableError, to_grey
 
@@ -12,6 +13,7 @@ __all__ = [
     "Stack",
     "UnreadableError",
     "check_images",
+    "is_installed",
     "open_stack",
     "quiet",
     "tell_what_is_missing",

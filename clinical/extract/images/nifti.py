@@ -38,9 +38,15 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
         tell("nifti")
         raise UnreadableError("unsupported")
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
-    # Kept open: slices of a compressed file are then read on from each other.
-    image: Any = nibabel.load(path, keep_file_open=True)
+    try:
+        # Kept open: slices of a compressed file are then read on from each other.
+        image: Any = nibabel.load(path, keep_file_open=True)
+    except (ImageFileError, HeaderDataError, WrapStructError):
+        raise UnreadableError("undecodable") from None
     shape = (*image.shape, 1)[:3] if len(image.shape) == 2 else image.shape[:3]
     if len(shape) < 3 or image.get_data_dtype().kind not in "iuf":
         raise UnreadableError("undecodable")
