@@ -64,11 +64,13 @@ def windowed(
     values = np.asarray(values, dtype=np.float64)
     if function == "SIGMOID":
         # Beyond this the sigmoid is 0 or 1, and its exponential would overflow.
-        return 1 / (1 + np.exp((-4 * (values - center) / width).clip(-500, 500)))
+        exponent = (-4 * (values - center) / width).clip(-500, 500)
+        return np.asarray(1 / (1 + np.exp(exponent)), dtype=np.float64)
     if function == "LINEAR":
         # The border at which the first value turns white; a width of 1 has no ramp at all.
         center, width = center - 0.5, max(width - 1, 1e-9)
-    return ((values - center) / width + 0.5).clip(0, 1)
+    shade: NDArray[np.float64] = ((values - center) / width + 0.5).clip(0, 1)
+    return shade
 
 
 def to_eight_bits(shade: NDArray[np.float64]) -> NDArray[np.uint8]:

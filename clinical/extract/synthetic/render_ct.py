@@ -108,15 +108,16 @@ def write_series(volume: Floats | Volume, folder: Path, *, series: str) -> None:
         ds.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
 
 
-def _slice(uid: str, series: str, number: int) -> "FileDataset":
+def _slice(name: str, series: str, number: int) -> "FileDataset":
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
+    uid = UID(name)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, uid
     ds.SeriesInstanceUID, ds.Modality, ds.InstanceNumber = series, "CT", number
     ds.ImagePositionPatient = [-_HALF, -_HALF, (number - 1) * THICKNESS]
