@@ -7,7 +7,7 @@ from clinical.modalities.choosing import Chooser
 from clinical.modalities.chunk_table import ChunkTable
 from clinical.modalities.chunks import Chunker, overlap_of
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
-from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
+from clinical.modalities.occurrences import Occurrences, newest, write_entries, write_seen
 from clinical.modalities.phrases import Phrases, Spelling
 from clinical.modalities.sentences import Wordings
 from clinical.modalities.tokenizer import leading, parse, special_ids, special_pieces
@@ -224,8 +224,8 @@ class Notes:
         phrases = Phrases.from_json(statistics["phrases"])
         if phrases.width:
             entries["phrases"] = phrases.apply(table.ids)
-        rows = np.arange(len(table.ids))
-        write_occurrences(chunks, n_samples, entries, rows, folder / NAME)
+        write_entries([entries], folder / NAME)
+        write_seen(chunks, n_samples, np.arange(len(table.ids)), folder / NAME)
         left_out = worded.height - kept.height + table.counts["left_out_notes"]
         empty = visible["event"].n_unique() - worded["event"].n_unique()
         return nonzero({**table.counts, "empty": empty, "left_out_notes": left_out})

@@ -1,8 +1,8 @@
 """Notes and images: stored once an event, referred to by the samples that see them."""
 
-from clinical.cohort.columns import Columns, Ragged, open_columns, write_table
+from clinical.cohort.columns import Columns, Ragged, open_columns, write_blocks, write_table
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,32 +20,33 @@ def newest(visible: pl.DataFrame, n: int) -> pl.DataFrame:
     return visible.filter(pl.int_range(pl.len()).reverse().over("sample") < n)
 
 
-def write_occurrences(
-    kept: pl.DataFrame,
-    n_samples: int,
-    entries: Mapping[str, Array | Ragged],
-    events: Array,
-    path: Path,
-) -> None:
-    """Write the events that `kept` names, and which samples see them when.
+def write_entries(blocks: Iterable[Mapping[str, Array | Ragged]], path: Path) -> None:
+    """Write the columns of events as they come, at least one block, each with the same columns.
+
+    Only one block is in memory at a time: a shard's images are larger than that.
+    """
+    write_blocks(_entries(path), blocks)
+
+
+def write_seen(kept: pl.DataFrame, n_samples: int, events: Array, path: Path) -> None:
+    """Write which samples see the written entries when.
 
     Args:
-        kept: Visible rows, sorted by sample and time.
+        kept: `sample, event, hours`, sorted by sample and time.
         n_samples: Of the shard.
-        entries: Columns of the events, in the order of `events`. Where an event has several
-            entries, `event` of `kept` numbers these, and a column `event` says which are whose.
-        events: [R] the distinct `event` of `kept`, ascending.
+        events: [R] by what number of `kept` each entry goes, in the order written.
         path: Without its ending.
     """
     rows = kept["sample"].to_numpy()
-    entry = np.searchsorted(events, kept["event"].to_numpy()).astype(np.int64)
+    order = np.argsort(events, kind="stable")
+    place = np.searchsorted(events, kept["event"].to_numpy(), sorter=order)
+    entry = order[place].astype(np.int64)
     # An event without a time is always visible, as if it had just become available.
     hours = kept["hours"].fill_null(0.0).to_numpy().astype(np.float32)
     seen = {
         "entry": Ragged.from_rows(entry, rows, n_samples),
         "hours": Ragged.from_rows(hours, rows, n_samples),
     }
-    write_table(_entries(path), {"event": events, **entries})
     write_table(_samples(path), seen)
 
 
