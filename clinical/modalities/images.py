@@ -6,10 +6,11 @@ from clinical.errors import ConfigError
 from clinical.extract.images import quiet, tell_what_is_missing
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.decoding import Decoded, Recipe, decode_all
+from clinical.modalities.frequent import frequent_codes
 from clinical.modalities.occurrences import Occurrences, newest, write_entries, write_seen
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -89,8 +90,8 @@ class Images:
             "patch": self.patch,
             "slices": self.slices,
             "channels": self.channels,
-            "window": self.window,
-            "views": frequent_codes(shards(), min_subjects=self.min_subjects),
+            "window": None if self.window is None else list(self.window),
+            "views": frequent_codes(map(with_path, shards()), min_subjects=self.min_subjects),
         }
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
@@ -116,7 +117,7 @@ class Images:
             `unsupported`, `left_out_slices` and `left_out_series`; `left_out_images`, older than
             the newest of their sample, once a sample.
         """
-        pathed = visible.filter(pl.col("image_path").is_not_null())
+        pathed = with_path(visible)
         tell_what_is_missing(pathed["image_path"].unique().to_list())
         window = statistics["window"]
         recipe = Recipe(
@@ -143,6 +144,11 @@ class Images:
         return ImagesReader(folders, statistics["size"] // statistics["patch"])
 
 
+def with_path(visible: pl.DataFrame) -> pl.DataFrame:
+    """The events that name an image."""
+    return visible.filter(pl.col("image_path").is_not_null())
+
+
 class _Reading:
     """Decodes the images of a shard until every sample has its newest readable ones.
 
@@ -166,10 +172,10 @@ class _Reading:
         self, read_image: Callable[[str], Path], workers: int
     ) -> Iterator[dict[str, NDArray[np.int64] | Ragged]]:
         """The columns of the images, some at a time: memory does not grow with the shard."""
-        waiting: list[tuple[int, Decoded]] = []
+        waiting: list[tuple[int, int, Decoded]] = []
         size = 0
-        for view, image in self._decoded(read_image, workers):
-            waiting.append((view, image))
+        for event, view, image in self._decoded(read_image, workers):
+            waiting.append((event, view, image))
             size += image.pixels.nbytes
             if size >= BLOCK_BYTES:
                 yield _block(waiting, self._recipe)
@@ -179,7 +185,7 @@ class _Reading:
 
     def _decoded(
         self, read_image: Callable[[str], Path], workers: int
-    ) -> Iterator[tuple[int, Decoded]]:
+    ) -> Iterator[tuple[int, int, Decoded]]:
         while True:
             kept = newest(self.candidates, self._max_images)
             fresh = kept.filter(~pl.col("event").is_in(self.events)).unique("event").sort("event")
@@ -196,15 +202,15 @@ class _Reading:
                     self.counts["left_out_slices"] += image.left_out_slices
                     self.counts["left_out_series"] += image.left_out_series
                     self.events.append(event)
-                    yield self._views.get(code, 0), image
+                    yield event, self._views.get(code, 0), image
             self.candidates = self.candidates.filter(~pl.col("event").is_in(bad))
 
 
 def _block(
-    images: Sequence[tuple[int, Decoded]], recipe: Recipe
+    images: Sequence[tuple[int, int, Decoded]], recipe: Recipe
 ) -> dict[str, NDArray[np.int64] | Ragged]:
     """Columns of some images; the rows of `plane` count within each image's own pixels."""
-    found = [image for _, image in images]
+    found = [image for _, _, image in images]
     nothing = Decoded(
         pixels=np.empty((0, recipe.size, recipe.size), np.uint8),
         plane=np.empty((0, recipe.channels), np.int64),
@@ -217,7 +223,11 @@ def _block(
         )
         for name in ("pixels", "plane", "position")
     }
-    return {**columns, "view": np.array([view for view, _ in images], dtype=np.int64)}
+    numbers = {
+        "event": [event for event, _, _ in images],
+        "view": [view for _, view, _ in images],
+    }
+    return columns | {name: np.array(each, dtype=np.int64) for name, each in numbers.items()}
 
 
 class ImagesReader:
@@ -255,18 +265,3 @@ class ImagesReader:
             sample=torch.from_numpy(seen.sample[which]),
             size=len(rows),
         )
-
-
-def frequent_codes(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> list[str]:
-    """The codes of images that at least `min_subjects` train subjects have, sorted."""
-    enough: set[str] = set()
-    few: dict[str, set[int]] = {}
-    for frame in frames:
-        images = frame.filter(pl.col("image_path").is_not_null()).select("code", "subject")
-        for code, subject in images.unique().iter_rows():
-            if code not in enough:
-                few.setdefault(code, set()).add(subject)
-                if len(few[code]) >= min_subjects:
-                    enough.add(code)
-                    del few[code]
-    return sorted(enough)

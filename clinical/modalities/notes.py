@@ -7,11 +7,12 @@ from clinical.modalities.choosing import Chooser
 from clinical.modalities.chunk_table import ChunkTable
 from clinical.modalities.chunks import Chunker, overlap_of
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
+from clinical.modalities.frequent import frequent_codes
 from clinical.modalities.occurrences import Occurrences, newest, write_entries, write_seen
 from clinical.modalities.phrases import Phrases, Spelling
 from clinical.modalities.sentences import Wordings
 from clinical.modalities.tokenizer import leading, parse, special_ids, special_pieces
-from clinical.modalities.train_notes import frequent_codes, frequent_words, records, with_text
+from clinical.modalities.train_notes import frequent_words, records, with_text
 from clinical.modalities.weights_folder import read_weights
 from clinical.modalities.wordpiece import train
 
@@ -142,7 +143,7 @@ class Notes:
                 f"{sizes['positions']} positions of the weights; set it to that or less"
             )
         special = special_pieces(tokenizer, roles, size=sizes["vocabulary"])
-        kinds = frequent_codes(shards(), min_subjects=self.min_subjects)
+        kinds = frequent_codes(map(with_text, shards()), min_subjects=self.min_subjects)
         sizes |= roles | {"special": leading(special), "max_tokens": self.max_tokens}
         statistics |= {"tokenizer": tokenizer.to_str(), "special_pieces": special, "kinds": kinds}
         statistics["sizes"] = sizes | {"kinds": 1 + len(kinds)}

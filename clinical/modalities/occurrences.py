@@ -23,6 +23,7 @@ def newest(visible: pl.DataFrame, n: int) -> pl.DataFrame:
 def write_entries(blocks: Iterable[Mapping[str, Array | Ragged]], path: Path) -> None:
     """Write the columns of events as they come, at least one block, each with the same columns.
 
+    Among them `event`: which of the shard's events an entry is of, or is a part of.
     Only one block is in memory at a time: a shard's images are larger than that.
     """
     write_blocks(_entries(path), blocks)

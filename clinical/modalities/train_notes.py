@@ -1,40 +1,14 @@
-"""What train teaches about notes: their words, their codes, and records to learn phrases from."""
+"""What train teaches about notes: their words, and records to learn phrases from."""
 
 from clinical.modalities.contract import Frames
+from clinical.modalities.frequent import Shared
 from clinical.modalities.wordpiece import words
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-
-Thing = TypeVar("Thing", bound=Hashable)
-
-
-class Shared(Generic[Thing]):
-    """Things that at least `min_subjects` subjects have.
-
-    The subjects of a thing are kept until there are enough of them, and not counted by shard: that
-    a subject lies in one shard is a property of a valid extract, and privacy should not hang on it.
-    """
-
-    def __init__(self, min_subjects: int) -> None:
-        self._min_subjects = min_subjects
-        self._few: dict[Thing, set[int]] = {}
-        self.enough: set[Thing] = set()
-
-    def add(self, subject: int, things: Iterable[Thing]) -> None:
-        """A subject has these."""
-        for thing in things:
-            if thing in self.enough:
-                continue
-            users = self._few.setdefault(thing, set())
-            users.add(subject)
-            if len(users) >= self._min_subjects:
-                self.enough.add(thing)
-                del self._few[thing]
 
 
 def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict[str, int]:
@@ -48,15 +22,6 @@ def frequent_words(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> dict
             counts.update(used)
             shared.add(subject, used)
     return {word: counts[word] for word in sorted(shared.enough)}
-
-
-def frequent_codes(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> list[str]:
-    """The codes of train notes that at least `min_subjects` subjects have, ascending."""
-    shared = Shared[str](min_subjects)
-    for frame in frames:
-        for subject, code in with_text(frame).select("subject", "code").unique().iter_rows():
-            shared.add(subject, [code])
-    return sorted(shared.enough)
 
 
 def records(shards: Frames, *, most: int, seed: int) -> pl.DataFrame:

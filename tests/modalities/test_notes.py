@@ -1,7 +1,8 @@
 from clinical.errors import ConfigError
+from clinical.modalities.frequent import frequent_codes
 from clinical.modalities.notes import Notes
 from clinical.modalities.tokenizer import parse
-from clinical.modalities.train_notes import frequent_codes, frequent_words, records
+from clinical.modalities.train_notes import frequent_words, records, with_text
 
 import gzip
 import json
@@ -97,7 +98,7 @@ def test_kinds_are_the_codes_that_enough_train_subjects_have(
     rare = [note(9, "fever") | {"code": "NOTE//RARE"} for _ in range(5)]
     empty = [note(s, None) | {"code": "NOTE//EMPTY"} for s in range(6)]
     frame = make_frame([*train, *rare, *empty])
-    assert frequent_codes([frame, frame], min_subjects=3) == ["NOTE//0", "NOTE//1"]
+    assert frequent_codes(map(with_text, [frame, frame]), min_subjects=3) == ["NOTE//0", "NOTE//1"]
     modality, statistics = fitted(frame, min_subjects=3)
     assert statistics["kinds"] == ["NOTE//0", "NOTE//1"]
     assert modality.sizes(statistics)["kinds"] == 3
