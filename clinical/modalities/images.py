@@ -4,7 +4,13 @@ from clinical.containers import Images as ImagesContainer
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.decoding import decode_all
-from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
+from clinical.modalities.occurrences import (
+    Array,
+    OccurrencesReader,
+    Seen,
+    newest,
+    write_occurrences,
+)
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,34 +106,28 @@ class Images:
         return ImagesReader(folders, statistics["size"] // statistics["patch"])
 
 
-class ImagesReader:
+class ImagesReader(OccurrencesReader):
     """Stored images of all shards."""
 
     def __init__(self, folders: Sequence[Path], patches: int) -> None:
-        self._stored = Occurrences([folder / NAME for folder in folders])
+        super().__init__(folders, NAME)
         self._patches = patches
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """[N] images of each sample."""
-        return self._stored.lengths
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] at least one image."""
-        return self.lengths > 0
-
-    def collate(self, rows: NDArray[np.int64]) -> ImagesContainer:
-        """The images of the samples at `rows` [B], oldest first."""
-        seen = self._stored.seen(rows)
-        pixels = torch.from_numpy(self._stored.entries["pixels"].take(seen.entry))
-        grid = (len(pixels), self._patches, self._patches)
+    def container(self, seen: Seen, size: int, *, encoded: Array | None) -> ImagesContainer:
+        """Images; without their pixels where they are encoded."""
+        rows = len(seen.entry)
+        if encoded is None:
+            pixels = torch.from_numpy(self._stored.entries["pixels"].take(seen.entry))
+        else:
+            pixels = torch.zeros(rows, 0, 0, dtype=torch.uint8)
+        grid = (rows, self._patches, self._patches)
         return ImagesContainer(
             pixels=pixels[:, None].float() / 255,
             observed=torch.ones(grid, dtype=torch.bool),
             time_hours=torch.from_numpy(seen.hours),
-            view=torch.zeros(len(pixels), dtype=torch.int64),
-            position=torch.full((len(pixels),), 0.5),
+            view=torch.zeros(rows, dtype=torch.int64),
+            position=torch.full((rows,), 0.5),
             sample=torch.from_numpy(seen.sample),
-            size=len(rows),
+            size=size,
+            encoded=None if encoded is None else torch.from_numpy(encoded),
         )

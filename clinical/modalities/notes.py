@@ -4,9 +4,16 @@ from clinical.cohort.columns import Ragged
 from clinical.containers import Tokens
 from clinical.errors import ConfigError
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
-from clinical.modalities.occurrences import Occurrences, newest, write_occurrences
+from clinical.modalities.occurrences import (
+    Array,
+    OccurrencesReader,
+    Seen,
+    newest,
+    write_occurrences,
+)
 from clinical.modalities.phrases import Phrases, Spelling
 from clinical.modalities.tokenizer import (
+    architecture,
     encode_starts,
     parse,
     read_weights,
@@ -23,7 +30,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 NAME = "notes"
@@ -96,7 +102,10 @@ class Notes:
         sizes |= special_ids(tokenizer) | {"max_tokens": self.max_tokens}
         phrases = self._fit_phrases(shards, tokenizer, first_word=sizes["special"], seed=seed)
         sizes["phrases"] = phrases.width
-        return {"tokenizer": tokenizer.to_str(), "sizes": sizes, "phrases": phrases.to_json()}
+        learned = {"tokenizer": tokenizer.to_str(), "sizes": sizes, "phrases": phrases.to_json()}
+        return (
+            learned if self.weights is None else {**learned, "config": architecture(self.weights)}
+        )
 
     def _fit_phrases(
         self, shards: Frames, tokenizer: Tokenizer, *, first_word: int, seed: int
@@ -171,39 +180,32 @@ class Notes:
         return NotesReader(folders, pad=statistics["sizes"]["pad"])
 
 
-class NotesReader:
+class NotesReader(OccurrencesReader):
     """Stored notes of all shards."""
 
     def __init__(self, folders: Sequence[Path], *, pad: int) -> None:
-        self._stored = Occurrences([folder / NAME for folder in folders])
+        super().__init__(folders, NAME)
         self._pad = pad
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """[N] notes of each sample."""
-        return self._stored.lengths
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] at least one note."""
-        return self.lengths > 0
-
-    def collate(self, rows: NDArray[np.int64]) -> Tokens:
-        """The notes of the samples at `rows` [B], oldest first, padded to the longest."""
-        seen = self._stored.seen(rows)
-        entries = self._stored.entries
-        ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
-        nothing = np.zeros((len(seen.entry), 0), dtype=np.float32)
+    def container(self, seen: Seen, size: int, *, encoded: Array | None) -> Tokens:
+        """Notes padded to the longest; without their word pieces where they are encoded."""
+        entries, rows = self._stored.entries, len(seen.entry)
+        if encoded is None:
+            ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
+        else:
+            ids, mask = np.zeros((rows, 0), dtype=np.int32), np.zeros((rows, 0), dtype=np.bool_)
+        nothing = np.zeros((rows, 0), dtype=np.float32)
         phrases = entries["phrases"].take(seen.entry) if "phrases" in entries else nothing
         return Tokens(
             ids=torch.from_numpy(ids).long(),
             mask=torch.from_numpy(mask),
             time_hours=torch.from_numpy(seen.hours),
-            kind=torch.zeros(len(seen.entry), dtype=torch.int64),
-            chunk=torch.zeros(len(seen.entry), dtype=torch.int64),
+            kind=torch.zeros(rows, dtype=torch.int64),
+            chunk=torch.zeros(rows, dtype=torch.int64),
             sample=torch.from_numpy(seen.sample),
-            size=len(rows),
+            size=size,
             phrases=torch.from_numpy(phrases),
+            encoded=None if encoded is None else torch.from_numpy(encoded),
         )
 
 

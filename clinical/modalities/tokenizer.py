@@ -143,6 +143,19 @@ def special_ids(tokenizer: Tokenizer, *, where: str = "modalities.notes") -> dic
     return {**ids, "special": last + 1}
 
 
+def continues(tokenizer: Tokenizer, *, size: int | None = None) -> NDArray[np.bool_]:
+    """[vocabulary] bool: the piece continues the word before it.
+
+    Args:
+        tokenizer: Of word pieces.
+        size: Rows, where the embedding table has more than the tokenizer has pieces.
+    """
+    vocabulary = tokenizer.get_vocab()
+    found = np.zeros(max(size or 0, 1 + max(vocabulary.values(), default=-1)), dtype=np.bool_)
+    found[[i for piece, i in vocabulary.items() if piece.startswith("##") and piece != "##"]] = True
+    return found
+
+
 def read_weights(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
     """Tokenizer and architecture of a local folder of BERT weights.
 
@@ -177,6 +190,12 @@ def read_weights(folder: Path) -> tuple[Tokenizer, dict[str, int]]:
             f"says {sizes['vocabulary']}; use files of the same model"
         )
     return tokenizer, sizes
+
+
+def architecture(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder of weights, without what it says of where it came from."""
+    config = _json(folder / "config.json")
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
