@@ -289,6 +289,17 @@ def test_a_bundle_encodes_each_sample_once_to_score_it(config, encoded):
     assert sum(encoded) == with_notes  # one note each
 
 
+def test_a_bundle_that_names_weights_to_fetch_looks_for_none(config):
+    bundle = hospital.untrained(config)
+    written = (bundle.folder / "config.yaml").read_text()
+    assert "weights: null" in written
+    asking = written.replace("weights: null", "weights: someone/model")
+    asking = asking.replace("allow_download: false", "allow_download: true")
+    (bundle.folder / "config.yaml").write_text(asking)
+    notes = Bundle.read(bundle.folder, draft=True).config.modalities["notes"]
+    assert (notes.weights, notes.allow_download) == (None, False)
+
+
 def test_where_experts_read_the_words_they_come_with_the_batch(config, store):
     model = build_model(config, store)
     keep_encodings(config, store, model)
