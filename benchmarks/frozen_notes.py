@@ -119,7 +119,7 @@ def epoch_seconds(
 
 
 def difference(config: RunConfig, store: Store, encodings: Mapping[str, str]) -> float:
-    """The largest between the logits with and without what was kept, over 32 samples."""
+    """The largest in a patient's vector with and without what was kept, over 32 samples."""
     model = build_model(config, store).eval()
     found = []
     for known in (encodings, {}):
@@ -128,7 +128,7 @@ def difference(config: RunConfig, store: Store, encodings: Mapping[str, str]) ->
         )
         batch = next(iter(loader))
         with torch.inference_mode():
-            found.append(model(batch).logits["surgery"].numpy()[np.argsort(batch.row.numpy())])
+            found.append(model.embed(batch).numpy()[np.argsort(batch.row.numpy())])
     return float(np.abs(found[0] - found[1]).max())
 
 
@@ -150,7 +150,7 @@ def main(
         each = epoch_seconds(config, store, model, {})
         print(f"epoch as kept: {kept:.2f} s (the first one {first:.2f} s)")
         print(f"epoch encoding each time: {each:.1f} s, {each / kept:.0f} times as long")
-        print(f"largest difference of a logit: {difference(config, store, known):.1e}")
+        print(f"largest difference in a patient's vector: {difference(config, store, known):.1e}")
 
 
 if __name__ == "__main__":
