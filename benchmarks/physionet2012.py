@@ -25,16 +25,15 @@ import pandas as pd
 import polars as pl
 import typer
 from comparing import draw_lines, draw_shares, judged, readable
+from folds import dealt, split_table
 from measuring import Cost, measured
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 TASK = "in_hospital_mortality"
-TUNING_SHARE = 0.1
 COST = "cost.json"
 FEWEST_POSITIVES = 2
 CLASSICAL = ["logistic regression", "ExtraTrees", "LightGBM"]
@@ -179,18 +178,9 @@ def write_parts(
     died = labels["boolean_value"].to_numpy()
     parts = []
     for repeat in range(repeats):
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=repeat)
-        for fold, (rest, held_out) in enumerate(splitter.split(died, died)):
-            split = np.full(len(labels), "train", dtype=object)
-            split[held_out] = "held_out"
-            # A seed of its own, or all folds would have nearly the same subjects in tuning.
-            seed = 1000 * (repeat + 1) + fold
-            inner = StratifiedKFold(round(1 / TUNING_SHARE), shuffle=True, random_state=seed)
-            _, tuning = next(inner.split(died[rest], died[rest]))
-            split[rest[tuning]] = "tuning"
-            frame = pl.DataFrame({"subject_id": labels["subject_id"].to_numpy(), "split": split})
+        for fold, split in enumerate(dealt(died, folds=folds, repeat=repeat)):
             whole = Part(folder, repeat, fold)
-            write(frame.cast({"split": pl.String}).to_pandas(), whole.splits)
+            write(split_table(labels["subject_id"].to_numpy(), split), whole.splits)
             own = [
                 Part(folder, repeat, fold, share, draw)
                 for share in shares

@@ -68,11 +68,12 @@ def synthesize(
     subjects: Annotated[int, typer.Option(help="How many people.", min=10)] = 2000,
     seed: Annotated[int, typer.Option(help="Another seed is another hospital.", min=0)] = 0,
     outbreak: Annotated[bool, typer.Option(help="Let an infection go round the units.")] = True,
+    ct: Annotated[bool, typer.Option("--ct", help="CT series for half of the X-rays.")] = False,
 ) -> None:
     """Write a synthetic hospital: a valid extract with all modalities, labels and the truth."""
     from clinical.pipeline import synthesize as write
 
-    write(out, subjects=subjects, seed=seed, outbreak=outbreak)
+    write(out, subjects=subjects, seed=seed, outbreak=outbreak, ct=ct)
     typer.echo(f"extract: {out}")
 
 

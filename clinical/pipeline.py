@@ -308,7 +308,9 @@ def evaluate(
     )
 
 
-def synthesize(out: str | Path, *, subjects: int, seed: int = 0, outbreak: bool = True) -> None:
+def synthesize(
+    out: str | Path, *, subjects: int, seed: int = 0, outbreak: bool = True, ct: bool = False
+) -> None:
     """Write a synthetic hospital: a valid extract with all modalities, labels and the truth.
 
     Args:
@@ -316,10 +318,11 @@ def synthesize(out: str | Path, *, subjects: int, seed: int = 0, outbreak: bool 
         subjects: how many people.
         seed: another seed is another hospital of the same kind.
         outbreak: let an infection go round the units.
+        ct: draw half of the X-rays as small CT series, in DICOM; needs `clinical[dicom]`.
     """
     from clinical.extract.synthetic import synthesize as write
 
-    write(Path(out), subjects=subjects, seed=seed, outbreak=outbreak)
+    write(Path(out), subjects=subjects, seed=seed, outbreak=outbreak, ct=ct)
 
 
 def validate(extract: str | Path) -> "Validation":

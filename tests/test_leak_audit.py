@@ -388,6 +388,27 @@ def test_a_copy_says_the_same_under_names_of_its_own(extract, tmp_path):
         assert copy.image(name).read_bytes() == opened.image(original).read_bytes()
 
 
+def test_a_series_and_a_volume_are_copied_as_what_they_are(extract, tmp_path):
+    root = tmp_path / "extract"
+    shutil.copytree(extract, root)
+    (root / "ct" / str(small.FIRST)).mkdir(parents=True)
+    (root / "ct" / str(small.FIRST) / "1.dcm").write_bytes(b"slice")
+    (root / "ct" / str(small.FIRST) / "out.dcm").symlink_to("/etc/hostname")
+    (root / "volume.NII.gz").write_bytes(b"volume")
+    shard = root / Extract.open(root).shards[0]
+    events = pl.read_parquet(shard)
+    first, second = events["image_path"].drop_nulls()[:2]
+    named = {first: f"ct/{small.FIRST}", second: "volume.NII.gz"}
+    events.with_columns(pl.col("image_path").replace(named)).write_parquet(shard)
+    opened = Extract.open(root)
+    copy = Extract.open(Excerpt.of(opened, opened.samples()).write(tmp_path / "copy"))
+    series, volume = copy.scan(copy.shards[0]).collect()["image_path"].drop_nulls()[:2]
+    assert [file.read_bytes() for file in copy.image(series).iterdir()] == [b"slice"]
+    assert volume.endswith(".nii.gz")
+    assert copy.image(volume).read_bytes() == b"volume"
+    assert str(small.FIRST)[:5] not in series
+
+
 def test_labels_outside_the_extract_are_not_read(extract):
     opened = Extract.open(extract)
     outside = [Path("../extract/tasks/death"), extract / "tasks" / "death"]

@@ -68,7 +68,7 @@ class Excerpt:
             name for frame in events.values() for name in frame["image_path"].unique().drop_nulls()
         }
         # Names of our own: those of the extract may lead anywhere, and may name a patient.
-        names = {old: f"images/{n}{Path(old).suffix}" for n, old in enumerate(sorted(named))}
+        names = {old: f"images/{n}{_ending(old)}" for n, old in enumerate(sorted(named))}
         renamed = pl.col("image_path").replace_strict(names, default=None, return_dtype=pl.String)
         events = {shard: frame.with_columns(renamed) for shard, frame in events.items()}
         codes = extract.path / meds.code_metadata_filepath
@@ -144,14 +144,29 @@ class Excerpt:
     def _write_images(self, folder: Path) -> None:
         used = {name for frame in self.events.values() for name in frame["image_path"].unique()}
         for name, file in self.images.items():
-            if name not in used or not file.is_file():
-                continue  # a missing file is counted and passed over in scoring too
             path = folder / name
+            if name not in used:
+                continue
             path.parent.mkdir(exist_ok=True)
-            try:
-                os.link(file, path)
-            except OSError:  # on another disk
-                shutil.copyfile(file, path)
+            if file.is_dir():  # the slices of a series
+                path.mkdir()
+                for child in sorted(file.iterdir()):
+                    if child.is_file() and child.resolve().is_relative_to(file.resolve()):
+                        _link(child.resolve(), path / child.name)
+            elif file.is_file():  # a missing file is counted and passed over in scoring too
+                _link(file, path)
+
+
+def _ending(name: str) -> str:
+    """By which the kind of file is known, and no more of its name."""
+    return ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix
+
+
+def _link(file: Path, path: Path) -> None:
+    try:
+        os.link(file, path)
+    except OSError:  # on another disk
+        shutil.copyfile(file, path)
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:

@@ -1,12 +1,11 @@
-"""From an image file to a grey square."""
+"""From an image file to grey squares."""
 
-from clinical.extract.images import FORMATS
+from clinical.extract.images import UnreadableError, open_stack, to_grey
 
-import struct
-import warnings
-import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,58 +14,113 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
-# What Pillow lets through from its decoders on files that are cut or made up.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error, zlib.error)
+AHEAD = 4
+"""Images decoded but not yet taken, for each thread: what bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of an image.
+
+    Attributes:
+        size: Side of the squares in pixels.
+        slices: Most slices of a stack, spread evenly over it.
+        channels: 1, or 3 for each slice between its neighbours.
+        window: Of CT, center and width in Hounsfield units; None for that of the file.
+    """
+
+    size: int
+    slices: int = 16
+    channels: int = 1
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The slices of one image that are kept, R of them; neighbours share their pixels.
+
+    Attributes:
+        pixels: [P, size, size] uint8, each slice that a row or its neighbours need, once.
+        plane: [R, channels] int64, rows of `pixels`.
+        position: [R] float32 from 0 to 1 in the stack; 0.5 for a single image.
+        left_out_slices: Slices of the stack that are no row.
+        left_out_series: Further series of the folder.
+    """
+
+    pixels: Pixels
+    plane: NDArray[np.int64]
+    position: NDArray[np.float32]
+    left_out_slices: int = 0
+    left_out_series: int = 0
 
 
 def decode_all(
-    paths: Sequence[str], read_image: Callable[[str], Path], size: int, workers: int
-) -> list[Pixels | str]:
-    """Each image as [size, size] uint8, or why not: `missing`, `undecodable`, `too_large`."""
+    names: Iterable[str], read_image: Callable[[str], Path], recipe: Recipe, workers: int
+) -> Iterator[Decoded | str]:
+    """Each image in the order given, or why not: `UnreadableError.reason`.
 
-    def decode_one(path: str) -> Pixels | str:
-        return decode(read_image(path), size)
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
-        # Set once around all threads, as the filters belong to the process. Pillow warns of large
-        # and of slightly damaged files that it reads all the same.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        return list(pool.map(decode_one, paths))
-
-
-def decode(path: Path, size: int) -> Pixels | str:
-    """One image; above the pixels at which Pillow suspects an attack it is too large."""
-    if not path.is_file():
-        return "missing"
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # JPEG decodes at a fraction of its size, as long as that is above what is asked.
-            image.draft("L", (2 * size, 2 * size))
-            return _square(_grey(image), size)
-    except Image.DecompressionBombError:
-        return "too_large"
-    except BROKEN:
-        return "undecodable"
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey.
-
-    Deeper images are stretched over their own range: how many of the bits a scanner uses is
-    not in the file.
+    Threads suffice, since Pillow and the other decoders let go of the interpreter.
     """
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-        return image.convert("L")
-    deep = np.asarray(image, dtype=np.float64)
-    low, high = float(deep.min()), float(deep.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise ValueError("pixels are not finite")
-    grey = (deep - low) * (255 / (high - low)) if high > low else np.zeros_like(deep)
-    return Image.fromarray(np.rint(grey).astype(np.uint8))
+    with ThreadPoolExecutor(max_workers=max(workers, 1)) as pool:
+        waiting: deque[Future[Decoded | str]] = deque()
+        try:
+            for name in names:
+                waiting.append(pool.submit(decode, name, read_image, recipe))
+                if len(waiting) >= AHEAD * max(workers, 1):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _square(image: Image.Image, size: int) -> Pixels:
+def decode(name: str, read_image: Callable[[str], Path], recipe: Recipe) -> Decoded | str:
+    """One image, or why not."""
+    try:
+        stack = open_stack(name, read_image, side=recipe.size, window=recipe.window)
+        rows = spread(stack.depth, recipe.slices)
+        aside = np.array([-1, 0, 1] if recipe.channels == 3 else [0])
+        wanted = (rows[:, None] + aside).clip(0, stack.depth - 1)
+        needed, plane = np.unique(wanted, return_inverse=True)
+        pixels = _squares(stack.planes(needed.tolist()), recipe.size)
+    except UnreadableError as error:
+        return error.reason
+    is_single = stack.depth == 1
+    position = np.full(1, 0.5) if is_single else rows / (stack.depth - 1)
+    return Decoded(
+        pixels=pixels,
+        plane=plane.reshape(wanted.shape).astype(np.int64),
+        position=position.astype(np.float32),
+        left_out_slices=stack.depth - len(rows),
+        left_out_series=stack.left_out_series,
+    )
+
+
+def spread(depth: int, n: int) -> NDArray[np.int64]:
+    """Up to n of the numbers below `depth`, the middle of as many equal parts of a stack."""
+    if depth <= n:
+        return np.arange(depth)
+    return ((np.arange(n) + 0.5) * depth / n).astype(np.int64)
+
+
+def _squares(planes: Iterator[NDArray[np.generic]], size: int) -> Pixels:
+    """[P, size, size]; only deep slices wait for each other, as they share a range."""
+    squares, waiting = dict[int, Pixels](), list[tuple[int, NDArray[np.generic]]]()
+    for number, plane in enumerate(planes):
+        if plane.dtype == np.uint8:
+            squares[number] = _square(plane, size)
+        else:
+            waiting.append((number, plane))
+    grey = to_grey([plane for _, plane in waiting])
+    for (number, _), plane in zip(waiting, grey, strict=True):
+        squares[number] = _square(plane, size)
+    return np.stack([squares[number] for number in sorted(squares)])
+
+
+def _square(plane: NDArray[np.generic], size: int) -> Pixels:
     """The longer side fitted to `size`, the shorter one padded with black on both sides."""
+    image = Image.fromarray(plane)
     scale = size / max(image.size)
     width, height = (max(round(side * scale), 1) for side in image.size)
     fitted = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -1,19 +1,24 @@
-"""Images as small grey squares."""
+"""Images as small grey squares, a stack of them slice by slice."""
 
+from clinical.cohort.columns import Ragged
 from clinical.containers import Images as ImagesContainer
 from clinical.errors import ConfigError
+from clinical.extract.images import quiet, tell_what_is_missing
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
-from clinical.modalities.decoding import decode_all
+from clinical.modalities.decoding import Decoded, Recipe, decode_all
 from clinical.modalities.occurrences import (
     Array,
     OccurrencesReader,
     Seen,
     newest,
-    write_occurrences,
+    write_entries,
+    write_seen,
 )
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -21,6 +26,8 @@ import torch
 from numpy.typing import NDArray
 
 NAME = "images"
+BLOCK_BYTES = 16 * 2**20
+"""Of pixels that wait to be written, about."""
 
 
 class Images:
@@ -29,21 +36,51 @@ class Images:
     Args:
         size: Side of the stored square in pixels; the longer side is fitted to it.
         patch: Side of the patches that an objective hides; divides `size`.
-        max_images: The newest images of a sample that are kept.
+        max_images: The newest images of a sample that are kept; a stack counts as one.
+        slices: Of a stack (a CT series, a volume, a file of several frames) the most that are
+            kept, spread evenly over it.
+        channels: 1, or 3: each slice between its neighbours in the whole stack (2.5-D), which a
+            single image repeats.
+        window: Center and width in Hounsfield units under which CT is seen; null takes the one
+            that each file has. The default, from -1,000 to 400, keeps lung and soft tissue apart.
+        min_subjects: Train subjects who must have an image of a code before it is a view.
         weights: Of the encoder; the data side has no use for it.
     """
 
     def __init__(
-        self, *, size: int = 64, patch: int = 8, max_images: int = 2, weights: Path | None = None
+        self,
+        *,
+        size: int = 64,
+        patch: int = 8,
+        max_images: int = 2,
+        slices: int = 16,
+        channels: Literal[1, 3] = 1,
+        window: tuple[float, float] | None = (-300.0, 1400.0),
+        min_subjects: int = 5,
+        weights: Path | None = None,
     ) -> None:
         if min(size, patch, max_images) < 1 or size % patch:
             raise ConfigError(
                 f"images: size {size} and patch {patch} don't fit; size must be a multiple of "
                 "patch, and max_images at least 1"
             )
+        if min(slices, min_subjects) < 1 or channels not in (1, 3):
+            raise ConfigError(
+                f"images: slices {slices} and min_subjects {min_subjects} must be at least 1, "
+                f"and channels {channels} 1 or 3"
+            )
+        if window is not None and (len(window) != 2 or not 0 < window[1] < np.inf):
+            raise ConfigError(
+                "images: window must be [center, width] in Hounsfield units with a width above 0, "
+                "such as [-600, 1500] for lungs, or null"
+            )
         self.size = size
         self.patch = patch
         self.max_images = max_images
+        self.slices = slices
+        self.channels = channels
+        self.window = window
+        self.min_subjects = min_subjects
 
     def fit(
         self,
@@ -53,12 +90,20 @@ class Images:
         codes: pl.DataFrame | None = None,
         elsewhere: frozenset[str] = frozenset(),
     ) -> Statistics:
-        """Nothing is learned: pixels are stored as they are. No argument is used."""
-        return {"size": self.size, "patch": self.patch}
+        """Which views there are; pixels are stored as they are. Nothing else is used."""
+        return {
+            "size": self.size,
+            "patch": self.patch,
+            "slices": self.slices,
+            "channels": self.channels,
+            "window": self.window,
+            "views": frequent_codes(shards(), min_subjects=self.min_subjects),
+        }
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
-        """`size` and `patch` in pixels."""
-        return {"size": statistics["size"], "patch": statistics["patch"]}
+        """`size` and `patch` in pixels, `channels`, and `views`: their rows, 0 included."""
+        plain = {name: statistics[name] for name in ("size", "patch", "channels")}
+        return {**plain, "views": len(statistics["views"]) + 1}
 
     def write(
         self,
@@ -74,60 +119,154 @@ class Images:
         """Write one shard; an unreadable image gives way to the next older one.
 
         Returns:
-            Of distinct images `without_path`, `missing`, `undecodable`, `too_large`;
-            `left_out_images`, older than the newest of their sample, once a sample.
+            Of distinct images `without_path`, `missing`, `undecodable`, `too_large`,
+            `unsupported`, `left_out_slices` and `left_out_series`; `left_out_images`, older than
+            the newest of their sample, once a sample.
         """
-        candidates = visible.filter(pl.col("image_path").is_not_null())
-        counts = {"without_path": visible["event"].n_unique() - candidates["event"].n_unique()}
-        size, pixels = statistics["size"], dict[int, NDArray[np.uint8]]()
-        while True:
-            kept = newest(candidates, self.max_images)
-            fresh = kept.filter(~pl.col("event").is_in(list(pixels))).unique("event").sort("event")
-            if fresh.is_empty():
-                break
-            found = decode_all(fresh["image_path"].to_list(), read_image, size, workers)
-            bad = []
-            for event, outcome in zip(fresh["event"].to_list(), found, strict=True):
-                if isinstance(outcome, str):
-                    counts[outcome] = counts.get(outcome, 0) + 1
-                    bad.append(event)
-                else:
-                    pixels[event] = outcome
-            candidates = candidates.filter(~pl.col("event").is_in(bad))
-        counts["left_out_images"] = candidates.height - kept.height
-        events = sorted(pixels)
-        stacked = np.array([pixels[event] for event in events], dtype=np.uint8)
-        table = {"pixels": stacked.reshape(-1, size, size)}
-        write_occurrences(kept, n_samples, table, np.array(events, dtype=np.int64), folder / NAME)
-        return nonzero(counts)
+        pathed = visible.filter(pl.col("image_path").is_not_null())
+        tell_what_is_missing(pathed["image_path"].unique().to_list())
+        window = statistics["window"]
+        recipe = Recipe(
+            size=statistics["size"],
+            slices=statistics["slices"],
+            channels=statistics["channels"],
+            window=None if window is None else tuple(window),
+        )
+        rows = {code: row for row, code in enumerate(statistics["views"], start=1)}
+        reading = _Reading(pathed, self.max_images, recipe, rows)
+        with quiet():
+            write_entries(reading.blocks(read_image, workers), folder / NAME)
+        kept = newest(reading.candidates, self.max_images)
+        events = np.array(reading.events, dtype=np.int64)
+        write_seen(kept, n_samples, events, folder / NAME)
+        counts = {
+            "without_path": visible["event"].n_unique() - pathed["event"].n_unique(),
+            "left_out_images": reading.candidates.height - kept.height,
+        }
+        return nonzero({**counts, **reading.counts})
 
     def open(self, folders: Sequence[Path], statistics: Statistics) -> "ImagesReader":
         """Read back what `write` left in `folders`."""
         return ImagesReader(folders, statistics["size"] // statistics["patch"])
 
 
+class _Reading:
+    """Decodes the images of a shard until every sample has its newest readable ones.
+
+    Attributes:
+        candidates: Visible rows without those of images that cannot be read.
+        events: The decoded events, in the order in which they were given out.
+        counts: What was met.
+    """
+
+    def __init__(
+        self, candidates: pl.DataFrame, max_images: int, recipe: Recipe, views: Mapping[str, int]
+    ) -> None:
+        self.candidates = candidates
+        self.events: list[int] = []
+        self.counts: Counter[str] = Counter()
+        self._max_images = max_images
+        self._recipe = recipe
+        self._views = views
+
+    def blocks(
+        self, read_image: Callable[[str], Path], workers: int
+    ) -> Iterator[dict[str, NDArray[np.int64] | Ragged]]:
+        """The columns of the images, some at a time: memory does not grow with the shard."""
+        waiting: list[tuple[int, Decoded]] = []
+        size = 0
+        for view, image in self._decoded(read_image, workers):
+            waiting.append((view, image))
+            size += image.pixels.nbytes
+            if size >= BLOCK_BYTES:
+                yield _block(waiting, self._recipe)
+                waiting, size = [], 0
+        # The last one also tells the columns where there is no image at all.
+        yield _block(waiting, self._recipe)
+
+    def _decoded(
+        self, read_image: Callable[[str], Path], workers: int
+    ) -> Iterator[tuple[int, Decoded]]:
+        while True:
+            kept = newest(self.candidates, self._max_images)
+            fresh = kept.filter(~pl.col("event").is_in(self.events)).unique("event").sort("event")
+            if fresh.is_empty():
+                return
+            bad = []
+            found = decode_all(fresh["image_path"], read_image, self._recipe, workers)
+            events = fresh.select("event", "code").iter_rows()
+            for (event, code), image in zip(events, found, strict=True):
+                if isinstance(image, str):
+                    self.counts[image] += 1
+                    bad.append(event)
+                else:
+                    self.counts["left_out_slices"] += image.left_out_slices
+                    self.counts["left_out_series"] += image.left_out_series
+                    self.events.append(event)
+                    yield self._views.get(code, 0), image
+            self.candidates = self.candidates.filter(~pl.col("event").is_in(bad))
+
+
+def _block(
+    images: Sequence[tuple[int, Decoded]], recipe: Recipe
+) -> dict[str, NDArray[np.int64] | Ragged]:
+    """Columns of some images; the rows of `plane` count within each image's own pixels."""
+    found = [image for _, image in images]
+    nothing = Decoded(
+        pixels=np.empty((0, recipe.size, recipe.size), np.uint8),
+        plane=np.empty((0, recipe.channels), np.int64),
+        position=np.empty(0, np.float32),
+    )
+    columns: dict[str, NDArray[np.int64] | Ragged] = {
+        name: Ragged.from_lengths(
+            np.concatenate([getattr(image, name) for image in (*found, nothing)]),
+            np.array([len(getattr(image, name)) for image in found], dtype=np.int64),
+        )
+        for name in ("pixels", "plane", "position")
+    }
+    return {**columns, "view": np.array([view for view, _ in images], dtype=np.int64)}
+
+
 class ImagesReader(OccurrencesReader):
-    """Stored images of all shards."""
+    """Stored images of all shards; a stack is one entry and as many rows as it has slices."""
 
     def __init__(self, folders: Sequence[Path], patches: int) -> None:
         super().__init__(folders, NAME)
         self._patches = patches
 
     def container(self, seen: Seen, size: int, *, encoded: Array | None) -> ImagesContainer:
-        """Images; without their pixels where they are encoded."""
-        rows = len(seen.entry)
+        """The slices of each image in order; without their pixels where they are encoded."""
+        entries = self._stored.entries
+        position = entries["position"].take_ragged(seen.entry)
+        which = position.row
         if encoded is None:
-            pixels = torch.from_numpy(self._stored.entries["pixels"].take(seen.entry))
+            squares = entries["pixels"].take_ragged(seen.entry)
+            plane = entries["plane"].take_ragged(seen.entry).values
+            pixels = torch.from_numpy(squares.values[plane + squares.offsets[which, None]])
         else:
-            pixels = torch.zeros(rows, 0, 0, dtype=torch.uint8)
-        grid = (rows, self._patches, self._patches)
+            pixels = torch.zeros(len(which), 1, 0, 0, dtype=torch.uint8)
         return ImagesContainer(
-            pixels=pixels[:, None].float() / 255,
-            observed=torch.ones(grid, dtype=torch.bool),
-            time_hours=torch.from_numpy(seen.hours),
-            view=torch.zeros(rows, dtype=torch.int64),
-            position=torch.full((rows,), 0.5),
-            sample=torch.from_numpy(seen.sample),
+            pixels=pixels.float() / 255,
+            observed=torch.ones((len(which), self._patches, self._patches), dtype=torch.bool),
+            time_hours=torch.from_numpy(seen.hours[which]),
+            view=torch.from_numpy(entries["view"].take(seen.entry)[which]),
+            position=torch.from_numpy(position.values),
+            sample=torch.from_numpy(seen.sample[which]),
             size=size,
             encoded=None if encoded is None else torch.from_numpy(encoded),
         )
+
+
+def frequent_codes(frames: Iterable[pl.DataFrame], *, min_subjects: int) -> list[str]:
+    """The codes of images that at least `min_subjects` train subjects have, sorted."""
+    enough: set[str] = set()
+    few: dict[str, set[int]] = {}
+    for frame in frames:
+        images = frame.filter(pl.col("image_path").is_not_null()).select("code", "subject")
+        for code, subject in images.unique().iter_rows():
+            if code not in enough:
+                few.setdefault(code, set()).add(subject)
+                if len(few[code]) >= min_subjects:
+                    enough.add(code)
+                    del few[code]
+    return sorted(enough)

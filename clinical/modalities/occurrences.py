@@ -1,9 +1,9 @@
 """Notes and images: stored once an event, referred to by the samples that see them."""
 
-from clinical.cohort.columns import Columns, Ragged, open_columns, write_table
+from clinical.cohort.columns import Columns, Ragged, open_columns, write_blocks, write_table
 from clinical.containers import Container
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,15 +37,30 @@ def write_occurrences(
         events: [R] the distinct `event` of `kept`, ascending.
         path: Without its ending.
     """
+    write_entries([entries], path)
+    write_seen(kept, n_samples, events, path)
+
+
+def write_entries(blocks: Iterable[Mapping[str, Array | Ragged]], path: Path) -> None:
+    """Write the columns of events as they come, at least one block, each with the same columns.
+
+    Only one block is in memory at a time: a shard's images are larger than that.
+    """
+    write_blocks(_entries(path), blocks)
+
+
+def write_seen(kept: pl.DataFrame, n_samples: int, events: Array, path: Path) -> None:
+    """Write which samples see the written events when; `events` [R] in the order written."""
     rows = kept["sample"].to_numpy()
-    entry = np.searchsorted(events, kept["event"].to_numpy()).astype(np.int64)
+    order = np.argsort(events, kind="stable")
+    place = np.searchsorted(events, kept["event"].to_numpy(), sorter=order)
+    entry = order[place].astype(np.int64)
     # An event without a time is always visible, as if it had just become available.
     hours = kept["hours"].fill_null(0.0).to_numpy().astype(np.float32)
     seen = {
         "entry": Ragged.from_rows(entry, rows, n_samples),
         "hours": Ragged.from_rows(hours, rows, n_samples),
     }
-    write_table(_entries(path), entries)
     write_table(_samples(path), seen)
 
 
@@ -133,7 +148,8 @@ class OccurrencesReader:
         Args:
             seen: By whom, and when.
             size: B.
-            encoded: [R, F] what to give in place of what is stored, where it was encoded before.
+            encoded: [R, F] what to give in place of what is stored, where it was encoded before;
+                an entry may be several rows.
         """
         raise NotImplementedError
 
@@ -162,7 +178,7 @@ class OccurrencesReader:
         """What the samples at `rows` [B] see, oldest first."""
         seen = self._stored.seen(rows)
         known = self._encodings
-        encoded = None if known is None else known["encoded"].take(seen.entry)
+        encoded = None if known is None else known["encoded"].take_ragged(seen.entry).values
         return self.container(seen, len(rows), encoded=encoded)
 
     def collate_entries(self, entries: NDArray[np.int64]) -> Container:

@@ -81,6 +81,7 @@ class ShardJob:
         queries: Codes to note, by the name of the relation that asks.
         number: Row of `extract.shards`.
         samples: `subject_id, prediction_time` of the shard's samples, in their order.
+        threads: That decode its images.
     """
 
     extract: Extract
@@ -88,6 +89,7 @@ class ShardJob:
     queries: Mapping[str, CodeQuery]
     number: int
     samples: pl.DataFrame
+    threads: int = 1
 
     def cut(self, folder: Path) -> dict[str, pl.DataFrame]:
         """The visible frame of each modality; the codes asked for go into `folder`."""
@@ -123,6 +125,7 @@ class ShardJob:
                 statistics[name],
                 folder,
                 read_image=self.extract.image,
+                workers=self.threads,
                 codes=codes,
             )
             for name, modality in modalities_of(self.config).items()
@@ -202,11 +205,15 @@ def worker_context() -> BaseContext:
 def jobs_of(
     extract: Extract, config: RunConfig, cohort: pl.DataFrame, queries: Mapping[str, CodeQuery]
 ) -> list[ShardJob]:
-    """One job for each shard that has samples, in the order of the cohort."""
+    """One job for each shard that has samples, in the order of the cohort.
+
+    The threads of all that run at once are as many as the workers that may be used.
+    """
     keys = ("subject_id", "prediction_time")
-    groups = cohort.group_by("shard", maintain_order=True)
+    groups = list(cohort.group_by("shard", maintain_order=True))
+    threads = max(config.trainer.workers // max(len(groups), 1), 1)
     return [
-        ShardJob(extract, config, queries, int(number), rows.select(keys))
+        ShardJob(extract, config, queries, int(number), rows.select(keys), threads)
         for (number,), rows in groups
     ]
 

@@ -5,9 +5,10 @@ of. A file takes its place when it is complete, so that a killed run goes on whe
 other weights are removed, since a store serves one run.
 """
 
-from clinical.cohort.columns import write_blocks
+from clinical.cohort.columns import Ragged, write_blocks
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
+from clinical.containers import Images, Tokens
 from clinical.encoders import Encoder
 from clinical.modalities.contract import RowReader
 from clinical.modalities.occurrences import encodings_path
@@ -24,8 +25,10 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+ENTRIES_AT_ONCE = 32
 ROWS_AT_ONCE = 64
-ROWS_IN_BLOCK = 4096
+"""A stack of slices is one entry and many rows."""
+ENTRIES_IN_BLOCK = 1024
 
 
 def keep_encodings(config: RunConfig, store: Store, model: ClinicalModel) -> Mapping[str, str]:
@@ -65,19 +68,23 @@ def _keep(config: RunConfig, store: Store, name: str, digest: str, encoder: Enco
 
 
 @torch.inference_mode()
-def _blocks(encoder: Encoder, reader: RowReader) -> Iterator[np.ndarray]:
-    """[n, F] float32 of all entries, in their order; at least one block."""
-    width = encoder.encoded_width
-    assert width is not None
+def _blocks(encoder: Encoder, reader: RowReader) -> Iterator[Ragged]:
+    """[n, rows, F] float32 of all entries, in their order; at least one block."""
+    assert encoder.encoded_width is not None
     device = next(encoder.parameters()).device
-    for start in range(0, max(reader.n_entries, 1), ROWS_IN_BLOCK):
-        entries = np.arange(start, min(start + ROWS_IN_BLOCK, reader.n_entries))
-        block = np.empty((len(entries), width), dtype=np.float32)
-        for first in range(0, len(entries), ROWS_AT_ONCE):
-            some = slice(first, first + ROWS_AT_ONCE)
-            rows = reader.collate_entries(entries[some]).to(device)
-            block[some] = encoder.encode_rows(rows).float().cpu().numpy()
-        yield block
+    nothing = np.empty((0, encoder.encoded_width), dtype=np.float32)
+    for start in range(0, max(reader.n_entries, 1), ENTRIES_IN_BLOCK):
+        entries = np.arange(start, min(start + ENTRIES_IN_BLOCK, reader.n_entries))
+        found, lengths = [nothing], []
+        for first in range(0, len(entries), ENTRIES_AT_ONCE):
+            some = entries[first : first + ENTRIES_AT_ONCE]
+            container = cast(Tokens | Images, reader.collate_entries(some))
+            lengths.append(np.bincount(container.sample.numpy(), minlength=len(some)))
+            for row in range(0, len(container.sample), ROWS_AT_ONCE):
+                rows = container.rows(slice(row, row + ROWS_AT_ONCE)).to(device)
+                found.append(encoder.encode_rows(rows).float().cpu().numpy())
+        counts = np.concatenate([np.empty(0, dtype=np.int64), *lengths])
+        yield Ragged.from_lengths(np.concatenate(found), counts)
 
 
 def _fastest(config: RunConfig) -> torch.device:

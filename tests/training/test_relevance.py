@@ -175,7 +175,7 @@ def test_a_relation_may_tell_of_a_task_that_it_was_not_tried_for(
     monkeypatch.setattr(build, "references", lambda _, store, __: references(run, store))
     model = build_model(run, store)
     (member,) = members(config)
-    build._look_around(member, store, model)
+    build._look_around(member, store, model, {})
     assert len(model.open_relations) == n_open
 
 

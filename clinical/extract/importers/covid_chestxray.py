@@ -24,6 +24,8 @@ from pathlib import Path
 import polars as pl
 
 BASE = datetime(2000, 1, 1)
+UNREAD = "todo"
+"""The `finding` of a row that nobody has read yet."""
 SHARES = {"train": 0.70, "tuning": 0.15, "held_out": 0.15}
 NAME = "covid_chestxray"
 MEASUREMENTS = (
@@ -34,9 +36,9 @@ MEASUREMENTS = (
     "lymphocyte_count",
 )
 # Whatever is not here never enters: above all survival, intubated, in_icu and the like, which
-# describe the whole illness, and `finding`. Of `went_icu` only labels are made.
+# describe the whole illness. Of `went_icu` and `finding` only labels are made.
 COLUMNS = (
-    *("patientid", "offset", "sex", "age", "went_icu", "view", "modality"),
+    *("patientid", "offset", "sex", "age", "went_icu", "finding", "view", "modality"),
     *("folder", "filename", "clinical_notes", *MEASUREMENTS),
 )
 
@@ -47,7 +49,9 @@ def import_covid_chestxray(
     """Write an extract with an image, a note and a few measurements an image row.
 
     A patient's `subject_id` is a hash of `patientid`, which is text. The prediction time is that of
-    the patient's last row; labels of `went_icu` exist where a row says Y or N. An image that is
+    the patient's last row; labels of `went_icu` exist where a row says Y or N. `covid_19` asks of
+    every day with an image whether its finding is COVID-19 or another, which the day's notes may
+    say outright; days on which rows disagree, or say "todo", have no label. An image that is
     absent is counted and its event left out; one that cannot be decoded is kept, as reading it is
     where that is counted. Splits are 70/15/15 by a hash of the subject.
 
@@ -97,7 +101,10 @@ def import_covid_chestxray(
             },
             splits=split_by_hash(samples["subject_id"], SHARES),
             samples=samples,
-            labels={"went_icu": _labels(rows, samples, tally)},
+            labels={
+                "went_icu": _went_icu(rows, samples, tally),
+                "covid_19": _covid_19(rows, events, tally),
+            },
         )
     ranges = {
         f"{code} outside {low:g} to {high:g} {unit}": count
@@ -230,7 +237,7 @@ def _measurement_events(rows: pl.DataFrame, tally: Counter[str]) -> pl.DataFrame
     return numbers
 
 
-def _labels(rows: pl.DataFrame, samples: pl.DataFrame, tally: Counter[str]) -> pl.DataFrame:
+def _went_icu(rows: pl.DataFrame, samples: pl.DataFrame, tally: Counter[str]) -> pl.DataFrame:
     """Labels of the patients whose rows say Y or N, and agree."""
     said = rows.filter(pl.col("went_icu").is_in(["Y", "N"]))
     people = said.group_by("subject_id").agg(
@@ -243,3 +250,19 @@ def _labels(rows: pl.DataFrame, samples: pl.DataFrame, tally: Counter[str]) -> p
     tally["patients who went to the ICU"] = int(labels["boolean_value"].sum())
     tally["patients whose rows disagree"] = people.height - agreed.height
     return labels
+
+
+def _covid_19(rows: pl.DataFrame, events: pl.DataFrame, tally: Counter[str]) -> pl.DataFrame:
+    """Labels of the days that have an image and one kind of finding."""
+    days = events.filter(pl.col("image_path").is_not_null()).select("subject_id", "time").unique()
+    read = rows.filter(pl.col("finding").is_not_null() & (pl.col("finding") != UNREAD))
+    found = read.group_by("subject_id", "time").agg(
+        pl.col("finding").str.starts_with("COVID-19").unique().alias("answers")
+    )
+    agreed = found.filter(pl.col("answers").list.len() == 1).join(days, on=["subject_id", "time"])
+    tally["days of COVID-19 or another finding"] = agreed.height
+    return agreed.select(
+        "subject_id",
+        pl.col("time").alias("prediction_time"),
+        pl.col("answers").list.first().alias("boolean_value"),
+    ).sort("subject_id", "prediction_time")

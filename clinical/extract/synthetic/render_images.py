@@ -5,7 +5,7 @@ contrast vary from film to film by more than the opacity changes the mean bright
 """
 
 from clinical.extract.synthetic.causes import INFILTRATE, Floats
-from clinical.extract.synthetic.stays import PREDICTION_AFTER, Stays
+from clinical.extract.synthetic.stays import PREDICTION_AFTER, Integers, Stays
 
 from pathlib import Path
 
@@ -40,15 +40,7 @@ def render_images(rng: np.random.Generator, stays: Stays, root: Path, folder: st
     Returns:
         Columns `stay` (row number), `minute`, `code`, `image_path`.
     """
-    stay = np.flatnonzero(stays.has_image)
-    minute = stays.admission[stay] + rng.integers(30, PREDICTION_AFTER, len(stay))
-    later = stay[rng.random(len(stay)) < FOLLOW_UP]
-    remaining = stays.end[later] - stays.prediction[later]
-    fate = np.where(stays.died[later], AFTERMATH, -AFTERMATH)
-    stay = np.concatenate([stay, later])
-    minute = np.concatenate([minute, stays.end[later] - remaining // 2])
-    readings = stays.readings[stay, INFILTRATE]
-    readings[len(stay) - len(later) :] += fate
+    stay, minute, readings = schedule(rng, stays)
     (root / folder).mkdir(parents=True)
     paths = [f"{folder}/{number}.png" for number in range(len(stay))]
     for start in range(0, len(stay), BATCH):
@@ -58,6 +50,20 @@ def render_images(rng: np.random.Generator, stays: Stays, root: Path, folder: st
     return pl.DataFrame({"stay": stay, "minute": minute, "image_path": paths}).with_columns(
         pl.lit(CODE).alias("code")
     )
+
+
+def schedule(rng: np.random.Generator, stays: Stays) -> tuple[Integers, Integers, Floats]:
+    """Which stays are pictured when, and the reading that each picture shows."""
+    stay = np.flatnonzero(stays.has_image)
+    minute = stays.admission[stay] + rng.integers(30, PREDICTION_AFTER, len(stay))
+    later = stay[rng.random(len(stay)) < FOLLOW_UP]
+    remaining = stays.end[later] - stays.prediction[later]
+    fate = np.where(stays.died[later], AFTERMATH, -AFTERMATH)
+    stay = np.concatenate([stay, later])
+    minute = np.concatenate([minute, stays.end[later] - remaining // 2])
+    readings = stays.readings[stay, INFILTRATE]
+    readings[len(stay) - len(later) :] += fate
+    return stay, minute, readings
 
 
 def draw_films(rng: np.random.Generator, readings: Floats) -> NDArray[np.uint8]:

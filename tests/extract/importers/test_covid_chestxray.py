@@ -104,6 +104,24 @@ def test_labels_are_the_answers_yes_and_no_at_the_day_of_the_last_row(out):
     assert extract.splits()["subject_id"].to_list() == extract.samples()["subject_id"].to_list()
 
 
+def test_a_day_with_an_image_is_labelled_by_its_finding_unless_nobody_read_it(out):
+    labels = Extract.open(out).labels(Path("tasks/covid_19"))
+    found = labels.select("prediction_time", "boolean_value").sort(
+        "prediction_time", "boolean_value"
+    )
+    # Of the fourth patient nobody has read the image, of the third there is none.
+    assert found.rows() == [(day(0), False), (day(0), True), (day(3), True)]
+
+
+def test_a_day_on_which_findings_disagree_has_no_label(source, tmp_path):
+    text = (source / "metadata.csv").read_text().replace("Worse.,COVID-19", "Worse.,Pneumonia")
+    (source / "metadata.csv").write_text(text.replace('fever.",COVID-19', 'fever.",Influenza', 1))
+    import_covid_chestxray(source, tmp_path / "again")
+    labels = Extract.open(tmp_path / "again").labels(Path("tasks/covid_19"))
+    found = labels.select("prediction_time", "boolean_value").sort("prediction_time").rows()
+    assert found == [(day(0), False), (day(3), False)]
+
+
 def test_images_are_copied_and_missing_ones_counted_and_damaged_ones_kept(source, out, tmp_path):
     assert sorted(p.name for p in (out / "images").iterdir()) == [f"{n}.jpg" for n in "abcde"]
     for name in "abcde":
@@ -125,6 +143,7 @@ def test_images_are_copied_and_missing_ones_counted_and_damaged_ones_kept(source
         "labels": 2,
         "patients who went to the ICU": 1,
         "patients whose rows disagree": 1,
+        "days of COVID-19 or another finding": 3,
         "events written": 17,
     }
     assert report.rejected == {"temperature outside 10 to 50 Cel": 1}

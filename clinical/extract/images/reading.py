@@ -1,0 +1,100 @@
+"""Whatever an `image_path` names, as a stack of grey slices."""
+
+from clinical.extract.images.damage import DAMAGE
+from clinical.extract.images.dicom import is_dicom, open_dicom
+from clinical.extract.images.installing import Extra, is_installed, tell
+from clinical.extract.images.nifti import ENDINGS, open_nifti
+from clinical.extract.images.pictures import open_picture
+from clinical.extract.images.series import open_series
+from clinical.extract.images.stack import Plane, Stack, UnreadableError, Window
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+_ENDINGS: dict[Extra, tuple[str, ...]] = {"dicom": (".dcm", ".dicom"), "nifti": ENDINGS}
+_LIBRARIES = ("PIL", "pydicom", "nibabel")
+
+
+def open_stack(
+    name: str,
+    resolve: Callable[[str], Path],
+    *,
+    side: int | None = None,
+    window: Window | None = None,
+) -> Stack:
+    """Open an image by what it is, not by what its name says; nothing is decoded yet.
+
+    Args:
+        name: A file, or a folder with the DICOM files of a series.
+        resolve: From a name in the extract to its file; refuses what leads out of it.
+        side: Pixels of the square that will be made of it; for JPEG alone.
+        window: Center and width for CT (DICOM) and NIfTI, in Hounsfield units; None for that of
+            the file.
+
+    Raises:
+        UnreadableError: Here or while decoding, for whatever is wrong with the file.
+    """
+    path = resolve(name)
+    try:
+        stack = _open(name, path, resolve, side=side, window=window)
+    except DAMAGE:
+        raise UnreadableError("undecodable") from None
+
+    def planes(numbers: Sequence[int]) -> Iterator[Plane]:
+        try:
+            yield from stack.planes(numbers)
+        except DAMAGE:
+            raise UnreadableError("undecodable") from None
+
+    return replace(stack, planes=planes)
+
+
+def _open(
+    name: str,
+    path: Path,
+    resolve: Callable[[str], Path],
+    *,
+    side: int | None,
+    window: Window | None,
+) -> Stack:
+    if path.is_dir():
+        return open_series(name, resolve, window=window)
+    if not path.is_file():
+        raise UnreadableError("missing")
+    if path.name.lower().endswith(ENDINGS):
+        return open_nifti(path, window=window)
+    if is_dicom(path):
+        return open_dicom(path, window=window)
+    return open_picture(path, side=side)
+
+
+def tell_what_is_missing(names: Sequence[str]) -> None:
+    """Say before the reading begins which libraries the names of the files ask for."""
+    for need, endings in _ENDINGS.items():
+        if not is_installed(need) and any(name.lower().endswith(endings) for name in names):
+            tell(need)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing from the libraries about files that are slightly damaged and read all the same.
+
+    What they would say may quote a patient's header. Enter it once around all threads: filters
+    and levels belong to the process.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global")]
+    levels = [found.level for found in loggers]
+    with warnings.catch_warnings():
+        for library in _LIBRARIES:
+            warnings.filterwarnings("ignore", module=rf"{library}\.")
+        for found in loggers:
+            found.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for found, level in zip(loggers, levels, strict=True):
+                found.setLevel(level)
