@@ -3,19 +3,21 @@
 import clinical  # noqa: F401
 from clinical import pipeline
 from clinical.bundle import Bundle
+from clinical.cohort.columns import Ragged, write_blocks
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import StoreDataset, make_loader
 from clinical.encoders import ENCODERS, Encoder
 from clinical.encoders.bert import BertEncoder
 from clinical.errors import ConfigError
-from clinical.modalities.occurrences import Occurrences
+from clinical.modalities.images import ImagesReader
+from clinical.modalities.occurrences import Occurrences, encodings_path, write_occurrences
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
 from clinical.predictor.panel import Panel
 from clinical.preparation import prepare
 from clinical.training.build import build_model, pretrain_model
-from clinical.training.encodings import keep_encodings
+from clinical.training.encodings import _blocks, keep_encodings
 from clinical.training.members import members
 
 import importlib.util
@@ -28,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -236,6 +239,29 @@ def test_images_are_kept_by_the_same_contract(extract, tmp_path, monkeypatch):
     assert len(expected) > 5
     torch.testing.assert_close(images.encoded, expected, atol=1e-5, rtol=0)
     assert not images.pixels.numel()
+
+
+def test_a_stack_is_kept_slice_by_slice(tmp_path):
+    """Two stacks of three slices and of one, of which two samples see the first."""
+    draws = np.random.default_rng(0)
+    lengths = np.array([3, 1])
+    entries = {
+        "pixels": Ragged.from_lengths(draws.integers(0, 255, (4, 8, 8), dtype=np.uint8), lengths),
+        "plane": Ragged.from_lengths(np.array([[0], [1], [2], [0]]), lengths),
+        "position": Ragged.from_lengths(np.array([0, 0.5, 1, 0.5], dtype=np.float32), lengths),
+        "view": np.array([1, 2]),
+    }
+    kept = pl.DataFrame({"sample": [0, 1, 1], "event": [0, 0, 1], "hours": [1.0, 5.0, 2.0]})
+    write_occurrences(kept, 2, entries, np.arange(2), tmp_path / "images")
+    reader = ImagesReader([tmp_path], 2)
+    encoder = StubImages({"size": 8})
+    plain = reader.collate(np.array([1, 0]))
+    blocks = ({"encoded": block} for block in _blocks(encoder, reader))
+    write_blocks(encodings_path(tmp_path, "images", "abc"), blocks)
+    reader.read_encodings("abc")
+    images = reader.collate(np.array([1, 0]))
+    assert images.sample.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    torch.testing.assert_close(images.encoded, encoder.encode_rows(plain), atol=1e-5, rtol=0)
 
 
 # Whole runs
