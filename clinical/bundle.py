@@ -121,7 +121,8 @@ class Bundle:
         if not draft:
             check_manifest(folder)
         with _opening(folder):
-            config = RunConfig.model_validate(load_yaml(folder / CONFIG))
+            # Whoever wrote it: reading a bundle looks for nothing elsewhere.
+            config = _portable(RunConfig.model_validate(load_yaml(folder / CONFIG)))
             fitted = Fitted.read(folder)
             calibration = json.loads((folder / CALIBRATION).read_text(encoding="utf-8"))
             calibrations = {k: Calibration.from_json(v) for k, v in calibration.items()}
@@ -268,6 +269,8 @@ def write_draft(
 
 
 def _write_networks(networks: Sequence[Network], model: Path, memory: Path) -> None:
+    for network in networks:
+        network.model.settle()
     weights = {
         f"{_member(number)}/{key}": value.contiguous().cpu()
         for number, network in enumerate(networks)
@@ -284,7 +287,7 @@ def _write_networks(networks: Sequence[Network], model: Path, memory: Path) -> N
 def _portable(config: RunConfig) -> RunConfig:
     """The configuration without places on this machine; weights are in the model by now."""
     modalities = {
-        name: modality.model_copy(update={"weights": None})
+        name: modality.model_copy(update={"weights": None, "allow_download": False})
         for name, modality in config.modalities.items()
     }
     tasks = {

@@ -183,7 +183,8 @@ class ModalityConfig(OpenSection):
     select: list[str] | None = None
     """Regular expressions of the codes that belong here, instead of the default routing."""
     weights: Path | None = None
-    """Local file or folder of pretrained weights."""
+    """Local file or folder of pretrained weights; a hub name where `allow_download`."""
+    allow_download: bool = False
 
 
 class FusionConfig(OpenSection):

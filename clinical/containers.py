@@ -143,8 +143,8 @@ def _rows_present(sample: Tensor, size: int) -> Tensor:
     return present.index_fill(0, sample, True) if len(sample) else present
 
 
-def _rows_kept(container: Tensors, keep: Tensor) -> dict[str, Tensor]:
-    """Every tensor of a container of rows, less the rows that are not in `keep` [R] bool."""
+def _rows_kept(container: Tensors, keep: Tensor | slice) -> dict[str, Tensor]:
+    """Every tensor of a container of rows, less the rows that are not in `keep` ([R] bool)."""
     return {
         field.name: value[keep]
         for field in fields(container)
@@ -200,6 +200,10 @@ class Tokens(Tensors):
         """The same without the notes of `samples` [B] bool."""
         return self.replace(**_rows_kept(self, ~samples[self.sample]))
 
+    def rows(self, some: slice) -> "Tokens":
+        """Some rows of the same batch."""
+        return self.replace(**_rows_kept(self, some))
+
 
 @dataclass(frozen=True)
 class Images(Tensors):
@@ -249,6 +253,10 @@ class Images(Tensors):
     def drop(self, samples: Tensor) -> "Images":
         """The same without the images of `samples` [B] bool."""
         return self.replace(**_rows_kept(self, ~samples[self.sample]))
+
+    def rows(self, some: slice) -> "Images":
+        """Some rows of the same batch."""
+        return self.replace(**_rows_kept(self, some))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig, TaskConfig
 from clinical.modalities import Reader
+from clinical.modalities.contract import RowReader
 from clinical.modalities.shards import modalities_of, worker_context
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,21 +28,31 @@ class StoreDataset(Dataset[ClinicalBatch]):
     It holds the folder and opens it when first asked, so that each worker maps the files itself.
     """
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
+    def __init__(
+        self, folder: Path, config: RunConfig, encodings: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = Path(folder)
         self._config = config
+        self._encodings = dict(encodings or {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder, "_config": self._config}
+        return {
+            "_folder": self._folder,
+            "_config": self._config,
+            "_encodings": self._encodings,
+        }
 
     @cached_property
     def readers(self) -> dict[str, Reader]:
         """The stored modalities."""
         store = Store.open(self._folder)
-        return {
+        readers = {
             name: modality.open(store.shards, store.fitted.statistics[name])
             for name, modality in modalities_of(self._config).items()
         }
+        for name, digest in self._encodings.items():
+            cast(RowReader, readers[name]).read_encodings(digest)
+        return readers
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -153,6 +164,7 @@ def make_loader(
     batch_size: int,
     workers: int | None = None,
     shuffle_seed: int | None = None,
+    encodings: Mapping[str, str] | None = None,
 ) -> DataLoader[ClinicalBatch]:
     """Batches of some samples of a store; `batch.row` says which.
 
@@ -163,9 +175,11 @@ def make_loader(
         batch_size: Samples of a batch; the last one may have fewer.
         workers: Processes that read ahead; 0 reads in this one, None is the configuration's number.
         shuffle_seed: None sorts by length and does not shuffle.
+        encodings: Modality -> digest of the frozen weights that will read the batches; rows come
+            as those weights encoded them, where the store keeps that.
     """
     workers = config.trainer.workers if workers is None else workers
-    dataset = StoreDataset(folder, config)
+    dataset = StoreDataset(folder, config, encodings)
     rows = np.asarray(rows, dtype=np.int64)
     lengths = dataset.lengths[rows] if len(rows) else rows
     sampler = BucketSampler(rows, lengths, batch_size=batch_size, seed=shuffle_seed)

@@ -5,6 +5,7 @@ from clinical.batch import ClinicalBatch, Neighbours
 from clinical.config import RunConfig, pick
 from clinical.encoders import ENCODERS
 from clinical.encoders.encoding import Encoder, Encoding
+from clinical.encoders.frozen import frozen_digest
 from clinical.encoders.ontology import CodeEmbedding
 from clinical.fusion import FUSIONS
 from clinical.graph import (
@@ -95,7 +96,7 @@ class ClinicalModel(nn.Module):
     def __init__(
         self,
         config: RunConfig,
-        sizes: Mapping[str, Mapping[str, int]],
+        sizes: Mapping[str, Mapping[str, Any]],
         *,
         n_reference: int,
         answers: Mapping[str, Answer] | None = None,
@@ -107,10 +108,12 @@ class ClinicalModel(nn.Module):
         self.sizes = {name: dict(sizes[name]) for name in self.modalities}
         self.modality_dropout = config.fusion.modality_dropout
         self.relation_dropout = config.graph.dropout
+        self.encoder_keys = {
+            name: pick(modality.options, ENCODERS[modality.encoder])
+            for name, modality in config.modalities.items()
+        }
         encoders = {
-            name: ENCODERS[modality.encoder](
-                self.sizes[name], **pick(modality.options, ENCODERS[modality.encoder])
-            )
+            name: ENCODERS[modality.encoder](self.sizes[name], **self.encoder_keys[name])
             for name, modality in config.modalities.items()
         }
         self.encoder_widths = {name: encoder.width for name, encoder in encoders.items()}
@@ -162,6 +165,31 @@ class ClinicalModel(nn.Module):
             if known.shape != self.link_head.bias.shape:
                 raise ValueError(f"subjects: {len(known)} counts are of another vocabulary")
             self.link_head.popularity = known.to(self.link_head.popularity.device)
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Modalities of which frozen weights read every row."""
+        return frozenset(
+            name
+            for name in self.modalities
+            if cast(Encoder, self.encoders[name]).encoded_width is not None
+        )
+
+    def frozen_digests(self) -> dict[str, str]:
+        """Frozen modality -> what tells its frozen weights, and how they are read, from others."""
+        return {
+            name: frozen_digest(
+                cast(Encoder, self.encoders[name]),
+                {"sizes": self.sizes[name], "keys": self.encoder_keys[name]},
+            )
+            for name in self.modalities
+            if name in self.frozen
+        }
+
+    def settle(self) -> None:
+        """Become what a bundle holds: built from sizes and configuration alone, ready to score."""
+        for name in self.modalities:
+            cast(Encoder, self.encoders[name]).settle()
 
     @property
     def open_relations(self) -> frozenset[str]:

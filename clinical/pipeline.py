@@ -166,9 +166,10 @@ def _check_machine(config: RunConfig) -> None:
     """Before anything is prepared, since preparing can take hours.
 
     Raises:
-        ConfigError: there is no such accelerator here, or an expert's library is missing.
+        ConfigError: there is no such accelerator here, or an encoder or expert lacks something.
     """
     _check_accelerator(config.trainer.accelerator)
+    _check_encoders(config)
     _check_experts([*config.experts, *config.finetune.teachers])
 
 
@@ -179,6 +180,15 @@ def _check_accelerator(name: str) -> None:
     has["gpu"] = any(has.values())
     if not has.get(name, True):
         raise ConfigError(f"trainer.accelerator: there is no {name} here; use cpu or auto")
+
+
+def _check_encoders(config: RunConfig) -> None:
+    from clinical.encoders import ENCODERS
+
+    for name, modality in config.modalities.items():
+        ENCODERS[modality.encoder].check(
+            f"modalities.{name}", modality.options, weights=modality.weights
+        )
 
 
 def _check_experts(names: Sequence[str]) -> None:

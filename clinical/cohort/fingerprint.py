@@ -4,6 +4,7 @@ from clinical.cohort.store import FORMAT_VERSION, Store
 from clinical.config import RunConfig
 from clinical.errors import SchemaError
 from clinical.extract.schema import EDGES_FOLDER, Extract
+from clinical.given_weights import local_weights
 
 import hashlib
 import json
@@ -60,8 +61,8 @@ def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
     for task in config.tasks.values():
         for folder in task.folders:
             yield from sorted((extract.path / folder).rglob("*.parquet"))
-    for modality in config.modalities.values():
-        if modality.weights is not None:
+    for name, modality in config.modalities.items():
+        weights = local_weights(name, modality)
+        if weights is not None:
             # Vocabularies and configurations are read when preparing; large weights are not.
-            texts = (p for p in modality.weights.rglob("*") if p.suffix in (".json", ".txt"))
-            yield from sorted(texts)
+            yield from sorted(p for p in weights.rglob("*") if p.suffix in (".json", ".txt"))

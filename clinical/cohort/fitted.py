@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 STATISTICS_FILE = "statistics.json"
 REFERENCE_FILE = "reference.safetensors"
+ARCHITECTURE = "config"
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,19 @@ class Fitted:
                 "write the bundle again"
             ) from error
 
-    def sizes(self, config: RunConfig) -> dict[str, dict[str, int]]:
-        """The sizes of the configured modalities, in the configuration's order."""
-        return {name: self.modality_sizes[name] for name in config.modalities}
+    def sizes(self, config: RunConfig) -> dict[str, dict[str, Any]]:
+        """The sizes of the configured modalities, in the configuration's order.
+
+        Beside them the architecture of given weights, their config.json: a model is built of it
+        where the weights themselves are no longer at hand.
+        """
+        return {
+            name: {
+                **self.modality_sizes[name],
+                **{k: v for k, v in self.statistics[name].items() if k == ARCHITECTURE},
+            }
+            for name in config.modalities
+        }
 
     def write(self, folder: Path) -> None:
         """Write two files into an existing folder."""

@@ -93,9 +93,9 @@ class Store:
         return counts
 
     @property
-    def sizes(self) -> dict[str, dict[str, int]]:
+    def sizes(self) -> dict[str, dict[str, Any]]:
         """Modality -> all that its encoder needs to be built."""
-        sizes: dict[str, dict[str, int]] = self.manifest["sizes"]
+        sizes: dict[str, dict[str, Any]] = self.manifest["sizes"]
         return sizes
 
     @property

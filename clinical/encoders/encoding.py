@@ -5,7 +5,7 @@ from clinical.errors import ConfigError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -44,8 +44,8 @@ class Encoder(nn.Module):
     """Base of the encoders: `Encoder(sizes, *, own YAML keys)`, `forward(container) -> Encoding`.
 
     `sizes` comes from the modality: events `variables, summary_variables`; static `columns`;
-    notes `vocabulary, max_tokens, pad, phrases, kinds` (and `hidden_size, layers, heads,
-    intermediate` where the architecture is that of given weights); images `size, patch, views,
+    notes `vocabulary, max_tokens, pad, phrases, kinds`, and `config` where the architecture is
+    that of given weights: the content of their config.json; images `size, patch, views,
     channels`; codes `codes`.
 
     Attributes:
@@ -55,6 +55,31 @@ class Encoder(nn.Module):
 
     width: int
     encoded_width: int | None = None
+    _frozen: tuple[nn.Module, ...] = ()
+
+    @classmethod
+    def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
+        """Refuse, before anything is prepared, what cannot be trained here.
+
+        Args:
+            where: the modality, for messages.
+            options: the encoder's own keys.
+            weights: that are given.
+
+        Raises:
+            ConfigError: a library or weights are missing.
+        """
+
+    def freeze(self, module: nn.Module) -> None:
+        """Let a part never learn and never drop out, whatever mode the rest is in."""
+        self._frozen = (*self._frozen, module.requires_grad_(False).eval())
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but for the frozen parts."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def encode_rows(self, container: Any) -> Tensor:
         """[R, F] what the frozen weights make of each row, however the rest is trained.
@@ -77,6 +102,9 @@ class Encoder(nn.Module):
             f"weights: {type(self).__name__} learns from scratch, and {path.name} is missing or "
             "of no use to it; remove the key"
         )
+
+    def settle(self) -> None:
+        """Become what a bundle holds: the network that is built from sizes and keys alone."""
 
 
 def check_heads(modality: str, width: int, heads: int) -> None:

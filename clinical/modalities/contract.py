@@ -41,6 +41,20 @@ class Reader(Protocol):
         """The samples at `rows` [B] of the store, in that order, copied into tensors."""
 
 
+class RowReader(Reader, Protocol):
+    """A reader whose entries an encoder may encode once, for all samples that see them."""
+
+    @property
+    def n_entries(self) -> int:
+        """Entries over all shards."""
+
+    def collate_entries(self, entries: NDArray[np.int64]) -> Container:
+        """Entries [R], a row and a sample each."""
+
+    def read_encodings(self, digest: str) -> None:
+        """From now on give the encodings of some frozen weights, if they are kept here."""
+
+
 class Modality(Protocol):
     """The data side of one kind of input; its keyword arguments are YAML keys."""
 

@@ -7,7 +7,14 @@ from clinical.extract.images import quiet, tell_what_is_missing
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.decoding import Decoded, Recipe, decode_all
 from clinical.modalities.frequent import frequent_codes
-from clinical.modalities.occurrences import Occurrences, newest, write_entries, write_seen
+from clinical.modalities.occurrences import (
+    Array,
+    OccurrencesReader,
+    Seen,
+    newest,
+    write_entries,
+    write_seen,
+)
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -230,38 +237,31 @@ def _block(
     return columns | {name: np.array(each, dtype=np.int64) for name, each in numbers.items()}
 
 
-class ImagesReader:
-    """Stored images of all shards."""
+class ImagesReader(OccurrencesReader):
+    """Stored images of all shards; a stack is one entry and as many rows as it has slices."""
 
     def __init__(self, folders: Sequence[Path], patches: int) -> None:
-        self._stored = Occurrences([folder / NAME for folder in folders])
+        super().__init__(folders, NAME)
         self._patches = patches
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """[N] images of each sample; a stack is one."""
-        return self._stored.lengths
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] at least one image."""
-        return self.lengths > 0
-
-    def collate(self, rows: NDArray[np.int64]) -> ImagesContainer:
-        """The images of the samples at `rows` [B], oldest first, the slices of each in order."""
-        seen, entries = self._stored.seen(rows), self._stored.entries
+    def container(self, seen: Seen, size: int, *, encoded: Array | None) -> ImagesContainer:
+        """The slices of each image in order; without their pixels where they are encoded."""
+        entries = self._stored.entries
         position = entries["position"].take_ragged(seen.entry)
         which = position.row
-        squares = entries["pixels"].take_ragged(seen.entry)
-        plane = entries["plane"].take_ragged(seen.entry).values
-        pixels = torch.from_numpy(squares.values[plane + squares.offsets[which, None]])
-        grid = (len(pixels), self._patches, self._patches)
+        if encoded is None:
+            squares = entries["pixels"].take_ragged(seen.entry)
+            plane = entries["plane"].take_ragged(seen.entry).values
+            pixels = torch.from_numpy(squares.values[plane + squares.offsets[which, None]])
+        else:
+            pixels = torch.zeros(len(which), 1, 0, 0, dtype=torch.uint8)
         return ImagesContainer(
             pixels=pixels.float() / 255,
-            observed=torch.ones(grid, dtype=torch.bool),
+            observed=torch.ones((len(which), self._patches, self._patches), dtype=torch.bool),
             time_hours=torch.from_numpy(seen.hours[which]),
             view=torch.from_numpy(entries["view"].take(seen.entry)[which]),
             position=torch.from_numpy(position.values),
             sample=torch.from_numpy(seen.sample[which]),
-            size=len(rows),
+            size=size,
+            encoded=None if encoded is None else torch.from_numpy(encoded),
         )

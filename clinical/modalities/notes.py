@@ -8,7 +8,14 @@ from clinical.modalities.chunk_table import ChunkTable
 from clinical.modalities.chunks import Chunker, overlap_of
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
 from clinical.modalities.frequent import frequent_codes
-from clinical.modalities.occurrences import Occurrences, newest, write_entries, write_seen
+from clinical.modalities.occurrences import (
+    Array,
+    OccurrencesReader,
+    Seen,
+    newest,
+    write_entries,
+    write_seen,
+)
 from clinical.modalities.phrases import Phrases, Spelling
 from clinical.modalities.sentences import Wordings
 from clinical.modalities.tokenizer import leading, parse, special_ids, special_pieces
@@ -262,29 +269,21 @@ def _tokenizer(statistics: Statistics) -> Tokenizer:
     return parse(statistics["tokenizer"], where="statistics.json")
 
 
-class NotesReader:
+class NotesReader(OccurrencesReader):
     """Stored chunks of notes of all shards."""
 
     def __init__(self, folders: Sequence[Path], *, pad: int) -> None:
-        self._stored = Occurrences([folder / NAME for folder in folders])
+        super().__init__(folders, NAME)
         self._pad = pad
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """[N] chunks of each sample."""
-        return self._stored.lengths
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] at least one note."""
-        return self.lengths > 0
-
-    def collate(self, rows: NDArray[np.int64]) -> Tokens:
-        """The chunks of the samples at `rows` [B], those of the oldest note first, padded."""
-        seen = self._stored.seen(rows)
-        entries = self._stored.entries
-        ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
-        nothing = np.zeros((len(seen.entry), 0), dtype=np.float32)
+    def container(self, seen: Seen, size: int, *, encoded: Array | None) -> Tokens:
+        """Chunks padded to the longest; without their word pieces where they are encoded."""
+        entries, rows = self._stored.entries, len(seen.entry)
+        if encoded is None:
+            ids, mask = entries["ids"].take_ragged(seen.entry).padded(self._pad)
+        else:
+            ids, mask = np.zeros((rows, 0), dtype=np.int32), np.zeros((rows, 0), dtype=np.bool_)
+        nothing = np.zeros((rows, 0), dtype=np.float32)
         phrases = entries["phrases"].take(seen.entry) if "phrases" in entries else nothing
         return Tokens(
             ids=torch.from_numpy(ids).long(),
@@ -293,6 +292,7 @@ class NotesReader:
             kind=torch.from_numpy(entries["kind"].take(seen.entry)).long(),
             chunk=torch.from_numpy(entries["chunk"].take(seen.entry)).long(),
             sample=torch.from_numpy(seen.sample),
-            size=len(rows),
+            size=size,
             phrases=torch.from_numpy(phrases),
+            encoded=None if encoded is None else torch.from_numpy(encoded),
         )

@@ -1,6 +1,7 @@
 """Notes and images: stored once an event, referred to by the samples that see them."""
 
 from clinical.cohort.columns import Columns, Ragged, open_columns, write_blocks, write_table
+from clinical.containers import Container
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,17 @@ def _samples(path: Path) -> Path:
     return path.with_name(f"{path.name}-samples.arrow")
 
 
+def encodings_path(folder: Path, name: str, digest: str) -> Path:
+    """Where a shard keeps what frozen weights made of each entry of a modality.
+
+    Args:
+        folder: Of the shard.
+        name: Of the modality.
+        digest: Of the weights; "*" finds those of any.
+    """
+    return folder / f"{name}-encoded-{digest}.arrow"
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the samples of a batch see.
@@ -102,3 +114,63 @@ class Occurrences:
         first_sample, first_entry = self._starts
         shard = np.searchsorted(first_sample, rows, side="right") - 1
         return Seen(local.values + first_entry[shard][local.row], local.row, hours)
+
+
+class OccurrencesReader:
+    """Stored notes or images of all shards, each read as it is or as frozen weights encoded it.
+
+    Args:
+        folders: Of the shards.
+        name: Of the modality.
+    """
+
+    def __init__(self, folders: Sequence[Path], name: str) -> None:
+        self._folders = folders
+        self._name = name
+        self._stored = Occurrences([folder / name for folder in folders])
+        self._encodings: Columns | None = None
+
+    def container(self, seen: Seen, size: int, *, encoded: Array | None) -> Container:
+        """The entries that are seen, as rows of a batch of `size` samples.
+
+        Args:
+            seen: By whom, and when.
+            size: B.
+            encoded: [R, F] what to give in place of what is stored, where it was encoded before;
+                an entry may be several rows.
+        """
+        raise NotImplementedError
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[N] entries that each sample sees."""
+        return self._stored.lengths
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N] at least one entry."""
+        return self.lengths > 0
+
+    @property
+    def n_entries(self) -> int:
+        """Entries over all shards, each once however many samples see it."""
+        return self._stored.entries.n_rows
+
+    def read_encodings(self, digest: str) -> None:
+        """From now on give the encodings of some frozen weights, if they are kept here."""
+        paths = [encodings_path(folder, self._name, digest) for folder in self._folders]
+        if all(path.exists() for path in paths):
+            self._encodings = open_columns(paths)
+
+    def collate(self, rows: NDArray[np.int64]) -> Container:
+        """What the samples at `rows` [B] see, oldest first."""
+        seen = self._stored.seen(rows)
+        known = self._encodings
+        encoded = None if known is None else known["encoded"].take_ragged(seen.entry).values
+        return self.container(seen, len(rows), encoded=encoded)
+
+    def collate_entries(self, entries: NDArray[np.int64]) -> Container:
+        """Entries [R] as if each were seen by a sample of its own, at its prediction time."""
+        hours = np.zeros(len(entries), dtype=np.float32)
+        seen = Seen(entries, np.arange(len(entries), dtype=np.int64), hours)
+        return self.container(seen, len(entries), encoded=None)

@@ -8,6 +8,7 @@ from clinical.cohort.fitted import code_hash
 from clinical.cohort.window import ages, visible
 from clinical.config import RunConfig, keywords, pick
 from clinical.extract.schema import Extract
+from clinical.given_weights import local_weights
 from clinical.modalities import MODALITIES, Counts, Modality, Statistics, route
 from clinical.modalities.routing import matches
 from clinical.modalities.static import AGE
@@ -52,7 +53,7 @@ def modalities_of(config: RunConfig) -> dict[str, Modality]:
         entry = MODALITIES[name]
         options = pick(modality.options, entry)
         if "weights" in keywords(entry):
-            options["weights"] = modality.weights
+            options["weights"] = local_weights(name, modality)
         made[name] = entry(**options)
     return made
 

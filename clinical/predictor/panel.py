@@ -12,6 +12,7 @@ from clinical.relations.linking import relations_of
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -80,8 +81,25 @@ class Panel:
 
     def batches(self, store: Store, rows: np.ndarray) -> Iterator[ClinicalBatch]:
         """The samples at `rows` of a store, in an order of its own; `batch.row` says which."""
-        config = self.bundle.config
-        return iter(make_loader(store.folder, config, rows, batch_size=BATCH_SIZE))
+        loader = make_loader(
+            store.folder,
+            self.bundle.config,
+            rows,
+            batch_size=BATCH_SIZE,
+            encodings=self._encodings,
+        )
+        return iter(loader)
+
+    @cached_property
+    def _encodings(self) -> dict[str, str]:
+        """Modality -> digest of its frozen weights, where nobody asks for more than they see.
+
+        A run's own store may keep what they made of the rows.
+        """
+        if self.bundle.experts or not self.bundle.networks:
+            return {}
+        first, *others = [network.model.frozen_digests() for network in self.bundle.networks]
+        return {n: d for n, d in first.items() if all(other.get(n) == d for other in others)}
 
     def logits(self, opinions: Mapping[str, Opinions]) -> dict[str, np.ndarray]:
         """Uncalibrated logits, networks and experts together: task -> [N, *shape] float64."""

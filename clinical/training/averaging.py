@@ -3,6 +3,7 @@
 from clinical.training.curves import Curves
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class ScoringWeights(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.average:
-            self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+            self.average = {n: p.detach().clone() for n, p in self._learned()}
         device = next(self.model.parameters()).device
         self.average = {name: value.to(device) for name, value in self.average.items()}
         if self._is_exhausted():
@@ -52,12 +53,12 @@ class ScoringWeights(pl.Callback):
         step = trainer.global_step
         # A long memory would keep the random start in the average for the first epochs.
         decay = min(self.decay or 0.0, (1 + step) / (10 + step))
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._learned():
             self.average[name].lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._learned():
             self._trained[name] = parameter.detach().clone()
             parameter.copy_(self.average[name])
 
@@ -70,7 +71,7 @@ class ScoringWeights(pl.Callback):
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         else:
             self.waited += 1
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._learned():
             parameter.copy_(self._trained[name])
         self._trained = {}
 
@@ -83,6 +84,10 @@ class ScoringWeights(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.best:
             self.model.load_state_dict(self.best)
+
+    def _learned(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All but frozen parameters, which may be many and are their own average."""
+        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
 
     def _is_exhausted(self) -> bool:
         return self.patience is not None and self.waited >= self.patience

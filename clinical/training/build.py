@@ -8,6 +8,7 @@ from clinical.encoders.encoding import Encoder
 from clinical.errors import ConfigError, SchemaError
 from clinical.experts.fitting import learned_rows
 from clinical.extract.schema import Extract
+from clinical.given_weights import local_weights
 from clinical.modalities.codes import rows_of
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
@@ -15,6 +16,7 @@ from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
 from clinical.training.checkpoint import DONE, fit, is_finished, load_weights
+from clinical.training.encodings import keep_encodings
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.members import Member, members
@@ -26,7 +28,9 @@ from clinical.training.teaching import teacher_risks
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -37,6 +41,9 @@ from torch.utils.data import DataLoader
 logger = logging.getLogger(__name__)
 
 REFERENCE_BATCH = 128
+
+Encodings = Mapping[str, str]
+"""Frozen modality -> digest by which a loader finds what its weights made of the rows."""
 
 
 def build_model(config: RunConfig, store: Store) -> ClinicalModel:
@@ -54,10 +61,11 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
     )
     model.use_statistics(store.fitted.statistics)
     for name, modality in config.modalities.items():
-        if modality.weights is None:
+        weights = local_weights(name, modality)
+        if weights is None:
             continue
         try:
-            cast(Encoder, model.encoders[name]).load_weights(modality.weights)
+            cast(Encoder, model.encoders[name]).load_weights(weights)
         except ConfigError as error:
             raise ConfigError(f"modalities.{name}: {error}") from error
     if config.trainer.compile:
@@ -101,6 +109,7 @@ def with_edges_by_embedding(config: RunConfig, store: Store) -> Store:
     def embed(store: Store) -> np.ndarray:
         model = build_model(first.config, store)
         load_pretrained(first, model)
+        model.settle()  # bit for bit the network that a bundle will choose with
         return key_embedding(config, store, model)
 
     with weights.open("rb") as file:
@@ -108,16 +117,25 @@ def with_edges_by_embedding(config: RunConfig, store: Store) -> Store:
     return embedded_store(config, store, embed, network=network)
 
 
-def references(config: RunConfig, store: Store) -> References | None:
+def references(
+    config: RunConfig, store: Store, encodings: Encodings = MappingProxyType({})
+) -> References | None:
     """The samples behind the embedding memory; None where no relation is configured."""
     if not config.graph.relations:
         return None
     rows = store.reference_rows
-    return References(_loader(config, store, rows, size=REFERENCE_BATCH, stage=None), rows)
+    loader = _loader(config, store, rows, encodings, size=REFERENCE_BATCH, stage=None)
+    return References(loader, rows)
 
 
 def _loader(
-    config: RunConfig, store: Store, rows: np.ndarray, *, size: int, stage: str | None
+    config: RunConfig,
+    store: Store,
+    rows: np.ndarray,
+    encodings: Encodings,
+    *,
+    size: int,
+    stage: str | None,
 ) -> DataLoader[ClinicalBatch]:
     """Batches of rows, shuffled anew each epoch where a stage is named."""
     return make_loader(
@@ -126,6 +144,7 @@ def _loader(
         rows,
         batch_size=size,
         shuffle_seed=None if stage is None else derive_seed(config.seed, stage, "order"),
+        encodings=encodings,
     )
 
 
@@ -136,11 +155,14 @@ def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progre
     if settings is None or not config.is_pretrained:
         return
     seed_globals(config.seed, "objectives")
+    objectives = _objectives(config, store, model)
+    folder = member.checkpoints / PretrainStage.name
+    known = _encodings(config, store, model, folder)
     stage = PretrainStage(
         model,
-        references(config, store),
+        references(config, store, known),
         config=settings,
-        objectives=_objectives(config, store, model),
+        objectives=objectives,
         feeds={name: relation.feeds for name, relation in relations_of(config).items()},
         key_codes=_key_codes(config, store),
         seed=config.seed,
@@ -148,18 +170,27 @@ def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progre
     fit(
         stage,
         train=_loader(
-            config, store, store.rows("train"), size=settings.batch_size, stage=stage.name
+            config, store, store.rows("train"), known, size=settings.batch_size, stage=stage.name
         ),
-        tuning=_loader(config, store, store.rows("select"), size=settings.batch_size, stage=None),
+        tuning=_loader(
+            config, store, store.rows("select"), known, size=settings.batch_size, stage=None
+        ),
         epochs=settings.epochs,
         decay=config.finetune.average,
         patience=settings.patience,
-        folder=member.checkpoints / stage.name,
+        folder=folder,
         logs=member.logs,
         trainer=config.trainer,
         resume=config.resume,
         progress=progress,
     )
+
+
+def _encodings(config: RunConfig, store: Store, model: ClinicalModel, folder: Path) -> Encodings:
+    """What frozen weights make of the store, kept there unless the stage is finished."""
+    if is_finished(folder, resume=config.resume):
+        return {}
+    return keep_encodings(config, store, model)
 
 
 def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
@@ -210,14 +241,15 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
+    encodings = _encodings(config, store, model, folder)
     if not finished and config.is_pretrained:
-        _look_around(member, store, model)
+        _look_around(member, store, model, encodings)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
     stage = FinetuneStage(
         model,
-        references(config, store),
+        references(config, store, encodings),
         config=settings,
         tasks=config.tasks,
         teacher_risks=risks,
@@ -225,8 +257,8 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
     fit(
         stage,
-        train=_loader(config, store, train, size=settings.batch_size, stage=stage.name),
-        tuning=_loader(config, store, select, size=settings.batch_size, stage=None),
+        train=_loader(config, store, train, encodings, size=settings.batch_size, stage=stage.name),
+        tuning=_loader(config, store, select, encodings, size=settings.batch_size, stage=None),
         epochs=settings.epochs,
         decay=settings.average,
         patience=settings.patience,
@@ -244,13 +276,13 @@ def _reference_edges(config: RunConfig, store: Store) -> dict[str, Neighbours]:
     return {name: store_edges(store, name, rows) for name in config.graph.relations}
 
 
-def _look_around(member: Member, store: Store, model: ClinicalModel) -> None:
+def _look_around(member: Member, store: Store, model: ClinicalModel, encodings: Encodings) -> None:
     """Find on what related patients agree, and close the relations that tell nothing.
 
     A pretrained network can say both before it learns from labels.
     """
     config = member.config
-    found = references(config, store)
+    found = references(config, store, encodings)
     if found is None:
         return
     found.refresh(model, device=torch.device("cpu"))
@@ -268,7 +300,7 @@ def scoring_memory(
     config: RunConfig, store: Store, model: ClinicalModel, *, device: torch.device
 ) -> torch.Tensor:
     """[N, D]: the references encoded with the weights that will score."""
-    found = references(config, store)
+    found = references(config, store, model.frozen_digests())
     if found is None:
         return torch.zeros(0, model.width)
     found.refresh(model.to(device), device=device)

@@ -227,7 +227,9 @@ def _gates(
     config: RunConfig, store: Store, model: ClinicalModel, rows: np.ndarray
 ) -> dict[str, tuple[float, float]]:
     """Relation -> the share of rows with a neighbour, and the mean gate of those."""
-    loader = make_loader(store.folder, config, rows, batch_size=128)
+    loader = make_loader(
+        store.folder, config, rows, batch_size=128, encodings=model.frozen_digests()
+    )
     linked = dict.fromkeys(model.relations, 0)
     total = dict.fromkeys(model.relations, 0.0)
     for batch in loader:

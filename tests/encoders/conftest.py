@@ -56,7 +56,7 @@ def make_notes(size: int, draws: torch.Generator) -> Tokens:
         mask=mask,
         time_hours=hours,
         kind=torch.randint(0, 3, sample.shape, generator=draws),
-        chunk=torch.zeros_like(sample),
+        chunk=torch.arange(len(sample)) % 2,
         sample=sample,
         size=size,
         phrases=phrases,
@@ -175,7 +175,18 @@ class Case:
     tensors = staticmethod(tensors)
 
 
-NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "phrases": 3}
+NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "phrases": 3, "kinds": 3}
+MODERN = {
+    "model_type": "modernbert",
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "local_attention": 4,
+    "embedding_dropout": 0.1,
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0),
+}
 
 EVENTS = {"variables": 6, "summary_variables": 4}
 
@@ -186,6 +197,8 @@ CASES = {
     "two_axis, with a rest": Case("two_axis", make_events, EVENTS, {"grid_variables": 3}),
     "mlp": Case("mlp", make_vector, {"columns": 5}),
     "bert": Case("bert", make_notes, NOTES, {"layers": 1}),
+    "bert, of given weights": Case("bert", make_notes, {**NOTES, "config": MODERN}),
+    "bert, frozen": Case("bert", make_notes, {**NOTES, "config": MODERN}, {"train": "frozen"}),
     # Two stages for speed; test_cnn.py runs all four.
     "cnn": Case("cnn", make_images, {"size": 16, "patch": 4}, {"stages": 2}),
     "bag": Case("bag", make_codes, {"codes": 20}),

@@ -2,10 +2,12 @@
 
 import clinical  # noqa: F401
 from clinical.errors import ConfigError
+from clinical.modalities.tokenizer import SPECIAL, build
 from clinical.objectives.tokens import MaskedTokens
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch import nn
 
 
@@ -17,6 +19,7 @@ class SizedModel:
     """Sizes alone, and a table to share where one is given."""
 
     width = 16
+    frozen = ()
     encoder_widths = {"notes": 8}  # noqa: RUF012
 
     def __init__(self, sizes: dict[str, dict[str, int]], table: nn.Embedding | None) -> None:
@@ -88,3 +91,97 @@ def test_words_are_named_by_the_encoders_own_table_where_there_is_one(synthetic)
 def test_shares_that_add_to_more_than_one_are_refused(synthetic):
     with pytest.raises(ConfigError, match="add to more than 1"):
         MaskedTokens(synthetic.make_model(), random=0.6, kept=0.5)
+
+
+PIECES = [
+    *SPECIAL.values(),
+    *(f"w{number}" for number in range(15)),
+    *(f"##c{number}" for number in range(19)),
+    ".",
+]
+"""40 pieces: 5 of no text, 15 that begin a word, 19 that continue one, and a full stop."""
+
+
+def told(model, **options) -> MaskedTokens:
+    """The objective, told of 40 pieces of which half continue a word."""
+    objective = MaskedTokens(model, **options)
+    tokenizer: Tokenizer = build({piece: number for number, piece in enumerate(PIECES)})
+    statistics = {"tokenizer": tokenizer.to_str(), "special_pieces": [0, 1, 2, 3, 4, 9]}
+    objective.use_statistics({"notes": statistics})
+    return objective
+
+
+def words_by_hand(ids: list[int]) -> list[list[int]]:
+    """The places of each word of a row of ids; piece 9 is no text here."""
+    found: list[list[int]] = []
+    previous = 0
+    for place, piece in enumerate(ids):
+        if piece >= 5 and piece != 9:
+            goes_on = 20 <= piece < 39 and previous >= 5 and previous not in (9, 39)
+            found[-1].append(place) if goes_on else found.append([place])
+        previous = piece
+    return found
+
+
+def test_the_pieces_of_a_word_are_hidden_together(synthetic):
+    batch = synthetic.make_batch(300)
+    objective = told(synthetic.make_model(), share=0.4)
+    masked, hidden = objective.hide(batch, draws())
+    notes = batch.inputs["notes"]
+    several = 0
+    for row in range(len(notes.ids)):
+        length = int(notes.mask[row].sum())
+        ids, chosen = notes.ids[row, :length], hidden.chosen[row, :length]
+        now = masked.inputs["notes"].ids[row, :length]
+        words = words_by_hand(ids.tolist())
+        assert set(torch.nonzero(chosen)[:, 0].tolist()) <= {p for word in words for p in word}
+        for word in words:
+            assert len(set(chosen[word].tolist())) == 1
+            # One fate: all masked, all random, or all as they were.
+            masks = now[word] == 4
+            assert bool(masks.all()) or not bool(masks.any())
+            several += len(word) > 1 and bool(chosen[word].all())
+    assert several > 50
+
+
+def test_the_share_is_of_the_pieces_in_expectation_however_long_the_words(synthetic):
+    batch = synthetic.make_batch(4000)
+    _, hidden = told(synthetic.make_model()).hide(batch, draws())
+    notes = batch.inputs["notes"]
+    text = notes.mask & (notes.ids >= 5) & (notes.ids != 9)
+    assert not hidden.chosen[~text].any()
+    assert float(hidden.chosen.sum() / text.sum()) == pytest.approx(0.15, abs=0.012)
+
+
+def test_random_pieces_are_text(synthetic):
+    masked, hidden = told(synthetic.make_model(), share=1.0, random=1.0, kept=0.0).hide(
+        synthetic.make_batch(300), draws()
+    )
+    drawn = set(masked.inputs["notes"].ids[hidden.chosen].tolist())
+    assert drawn == set(range(5, 40)) - {9}
+
+
+def test_what_is_hidden_hangs_on_the_generator_alone(synthetic):
+    objective, batch = told(synthetic.make_model()), synthetic.make_batch(60)
+    torch.manual_seed(1)
+    one = objective.hide(batch, draws(5))[0].inputs["notes"].ids
+    torch.manual_seed(2)
+    same = objective.hide(batch, draws(5))[0].inputs["notes"].ids
+    other = objective.hide(batch, draws(6))[0].inputs["notes"].ids
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_notes_that_were_encoded_before_are_refused(synthetic):
+    batch = synthetic.make_batch()
+    notes = batch.inputs["notes"]
+    encoded = batch.replace(notes=notes.replace(encoded=torch.zeros(len(notes.ids), 3)))
+    with pytest.raises(ConfigError, match="were encoded before"):
+        MaskedTokens(synthetic.make_model()).hide(encoded, draws())
+
+
+def test_a_frozen_encoder_of_notes_is_refused(synthetic):
+    model = SizedModel(synthetic.SIZES, None)
+    model.frozen = ("notes",)
+    with pytest.raises(ConfigError, match="notes is frozen and learns nothing"):
+        MaskedTokens(model)

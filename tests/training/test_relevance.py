@@ -172,10 +172,10 @@ def test_a_relation_may_tell_of_a_task_that_it_was_not_tried_for(
     config = run.model_copy(update={"tasks": tasks, "finetune": finetune, "ensemble": 1})
     nothing = {name: {TASK: Relevance(-0.1, 0.01, 80)} for name in run.graph.relations}
     monkeypatch.setattr(build, "relevances", lambda *_: nothing)
-    monkeypatch.setattr(build, "references", lambda _, store: references(run, store))
+    monkeypatch.setattr(build, "references", lambda _, store, __: references(run, store))
     model = build_model(run, store)
     (member,) = members(config)
-    build._look_around(member, store, model)
+    build._look_around(member, store, model, {})
     assert len(model.open_relations) == n_open
 
 
