@@ -164,6 +164,15 @@ class ClinicalModel(nn.Module):
             self.link_head.popularity = known.to(self.link_head.popularity.device)
 
     @property
+    def frozen(self) -> frozenset[str]:
+        """Modalities of which frozen weights read every row."""
+        return frozenset(
+            name
+            for name in self.modalities
+            if cast(Encoder, self.encoders[name]).encoded_width is not None
+        )
+
+    @property
     def open_relations(self) -> frozenset[str]:
         """Relations whose neighbours are heard."""
         return frozenset(

@@ -5,7 +5,7 @@ from clinical.errors import ConfigError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -20,8 +20,8 @@ class Encoding:
         tokens: [B, T, D], its parts (events, columns, notes, images, codes).
         token_mask: [B, T] bool, a part stands here.
         states: the encoder's own grid, what objectives decode from: events and codes [B, T, D],
-            static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D]; finite where there is
-            nothing.
+            static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D] or, of a frozen
+            backbone, [R, 1, 1, D]; finite where there is nothing.
     """
 
     summary: Tensor
@@ -55,6 +55,18 @@ class Encoder(nn.Module):
 
     width: int
     encoded_width: int | None = None
+    _frozen: tuple[nn.Module, ...] = ()
+
+    def freeze(self, module: nn.Module) -> None:
+        """Let a part never learn and never drop out, whatever mode the rest is in."""
+        self._frozen = (*self._frozen, module.requires_grad_(False).eval())
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but for the frozen parts."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def encode_rows(self, container: Any) -> Tensor:
         """[R, F] what the frozen weights make of each row, however the rest is trained.

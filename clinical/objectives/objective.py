@@ -6,7 +6,7 @@ from clinical.encoders.encoding import Encoding
 from clinical.errors import ConfigError
 from clinical.graph import EmbeddingMemory
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -24,6 +24,10 @@ class SizedModel(Protocol):
     @property
     def sizes(self) -> Mapping[str, Mapping[str, int]]:
         """Modality -> sizes of its vocabulary, grid and so on."""
+
+    @property
+    def frozen(self) -> Collection[str]:
+        """Modalities of which frozen weights read every row."""
 
     @property
     def encoder_widths(self) -> Mapping[str, int]:
@@ -133,8 +137,13 @@ def sizes_of(model: SizedModel, modality: str, *, objective: str) -> Mapping[str
     """The sizes of the modality that an objective is about.
 
     Raises:
-        ConfigError: the modality is not configured.
+        ConfigError: the modality is not configured, or its encoder is frozen.
     """
+    if modality in model.frozen:
+        raise ConfigError(
+            f"pretrain.objectives.{objective}: the encoder of {modality} is frozen and learns "
+            "nothing from what is hidden; remove the objective, or train it otherwise"
+        )
     if modality not in model.sizes:
         raise ConfigError(
             f"pretrain.objectives.{objective}: there is no modality {modality} to learn from; "

@@ -179,6 +179,8 @@ NOTES = {"vocabulary": 30, "max_tokens": 12, "pad": 0, "phrases": 3}
 
 EVENTS = {"variables": 6, "summary_variables": 4}
 
+IMAGES = {"size": 16, "patch": 4, "views": 3}
+
 CASES = {
     "event_set": Case("event_set", make_events, EVENTS),
     "event_set, full": Case("event_set", make_events, EVENTS, {"latents": None}),
@@ -187,7 +189,8 @@ CASES = {
     "mlp": Case("mlp", make_vector, {"columns": 5}),
     "bert": Case("bert", make_notes, NOTES, {"layers": 1}),
     # Two stages for speed; test_cnn.py runs all four.
-    "cnn": Case("cnn", make_images, {"size": 16, "patch": 4}, {"stages": 2}),
+    "cnn": Case("cnn", make_images, IMAGES, {"stages": 2}),
+    "cnn, frozen": Case("cnn", make_images, IMAGES, {"stages": 2, "train": "frozen"}),
     "bag": Case("bag", make_codes, {"codes": 20}),
 }
 
