@@ -33,16 +33,19 @@ def augmented(container: Images, *, strength: float, flip: bool = False) -> Imag
     """
     if not len(container.pixels):
         return container
-    stack = _stacks(container)
-    draws = torch.randn(int(stack[-1]) + 1, 7, device=stack.device).clamp(-2, 2) / 2
-    draws = (draws * strength)[stack]
-    mirror = torch.ones_like(draws[:, 0])
-    if flip:
-        mirror = torch.where(torch.rand(len(draws), device=stack.device)[stack] < 0.5, -1.0, 1.0)
-    pixels = _exposed(_moved(container.pixels, draws[:, :4], mirror), draws[:, 4:])
-    pixels = pixels + strength * _NOISE * torch.randn_like(pixels)
-    whole = container.observed.flatten(1).all(1)[:, None, None, None]
-    return container.replace(pixels=torch.where(whole, pixels.clamp(0, 1), container.pixels))
+    # In full precision: half would place pixels of a large image beside where they belong.
+    with torch.autocast(container.pixels.device.type, enabled=False):
+        stack = _stacks(container)
+        draws = torch.randn(len(stack), 7, device=stack.device).clamp(-2, 2) / 2
+        draws = strength * draws[stack]
+        mirror = torch.ones_like(draws[:, 0])
+        if flip:
+            is_mirrored = torch.rand(len(stack), device=stack.device)[stack] < 0.5
+            mirror = torch.where(is_mirrored, -1.0, 1.0)
+        pixels = _exposed(_moved(container.pixels, draws[:, :4], mirror), draws[:, 4:])
+        pixels = pixels + strength * _NOISE * torch.randn_like(pixels)
+    is_whole = container.observed.flatten(1).all(1)[:, None, None, None]
+    return container.replace(pixels=torch.where(is_whole, pixels.clamp(0, 1), container.pixels))
 
 
 def _stacks(container: Images) -> Tensor:
