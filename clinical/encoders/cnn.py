@@ -11,7 +11,7 @@ from clinical.errors import ConfigError
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,15 @@ class CNNEncoder(Encoder):
         self.pool_images = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
         self.coarse = CoarseView(patches, width, dropout=dropout) if coarse else None
+
+    @classmethod
+    def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
+        """Refuse to keep random weights as they are."""
+        if options.get("train") == "frozen" and weights is None:
+            raise ConfigError(
+                f"{where}.train: a backbone of random weights would stay as it is; give weights, "
+                "or set train: full"
+            )
 
     def forward(self, container: Images) -> Encoding:
         """Encode images; `tokens` are the images, `states` their patches.

@@ -57,6 +57,19 @@ class Encoder(nn.Module):
     encoded_width: int | None = None
     _frozen: tuple[nn.Module, ...] = ()
 
+    @classmethod
+    def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
+        """Refuse, before anything is prepared, what cannot be trained here.
+
+        Args:
+            where: the modality, for messages.
+            options: the encoder's own keys.
+            weights: that are given.
+
+        Raises:
+            ConfigError: a library or weights are missing.
+        """
+
     def freeze(self, module: nn.Module) -> None:
         """Let a part never learn and never drop out, whatever mode the rest is in."""
         self._frozen = (*self._frozen, module.requires_grad_(False).eval())

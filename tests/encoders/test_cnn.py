@@ -128,6 +128,13 @@ def test_a_frozen_backbone_learns_nothing_and_drops_no_block():
     assert torch.equal(encoder.encode_rows(images), encoder.eval().encode_rows(images))
 
 
+def test_random_weights_are_not_kept_as_they_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"images.train: a backbone of random weights"):
+        CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=None)
+    CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=tmp_path)
+    CNNEncoder.check("modalities.images", {}, weights=None)
+
+
 def test_half_precision_does_not_change_what_is_kept_of_a_frozen_backbone():
     encoder, images = frozen(), blank(64, 8)
     exact = encoder.encode_rows(images)

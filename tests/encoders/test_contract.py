@@ -123,8 +123,8 @@ def test_every_parameter_learns(case):
         name
         for name, parameter in encoder.named_parameters()
         # A softmax cancels the bias of a key; BERT has one all the same.
-        if parameter.requires_grad
-        and not name.endswith("key.bias")
+        if not name.endswith("key.bias")
+        and parameter.requires_grad
         and (parameter.grad is None or not parameter.grad.any())
     }
     assert idle == set()
