@@ -1,98 +1,58 @@
-"""Encoder of images: a torchvision ResNet, then attention over patches and over images."""
+"""Encoder of images: a CNN of torchvision, then attention over patches and over images."""
 
-from clinical.config_file import likely
 from clinical.containers import Images
+from clinical.encoders.augment import augmented
+from clinical.encoders.backbone import Backbone
 from clinical.encoders.encoding import Encoder, Encoding
-from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
-from clinical.encoders.weights import load_fitting, read_tensors
+from clinical.encoders.image_reading import CoarseView, ImageContext, PatchReading, patch_levels
+from clinical.encoders.networks import RESNETS
+from clinical.encoders.pooling import AttentionPooling, stack_rows
 from clinical.errors import ConfigError
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-
-if TYPE_CHECKING:
-    from torchvision.models import ResNet
 
 _SMALLEST_STANDARD = 48
 """Pixels below which a standard stem would leave nothing to the last stages."""
 _SMALLEST_FOUR_STAGES = 128
 """Pixels below which the fourth stage, most of the weights, would see a few pixels."""
-_MEAN, _SD = 0.449, 0.226
-"""Of ImageNet in grey: what published weights expect."""
-_LEVEL_SD = 0.1
-"""About how far the level of a patch differs between radiographs."""
-_FAMILIES = ("resnet", "resnext", "wide_resnet")
-_CHANNELS_PER_GROUP = 16
-
-
-class FixedBatchNorm(nn.BatchNorm2d):
-    """Batch norm that always uses the statistics it was loaded with, and still learns its scale.
-
-    In training, too, an image's encoding then does not depend on the batch it is in.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[R, C, H, W] -> the same shape."""
-        return functional.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
-
-
-def group_norm(channels: int) -> nn.Module:
-    """Norm of an image by itself: batches of one, masked images and averaged weights are safe."""
-    return nn.GroupNorm(max(channels // _CHANNELS_PER_GROUP, 1), channels)
-
-
-_NORMS = {"group": group_norm, "batch": FixedBatchNorm}
-
-
-class CoarseView(nn.Module):
-    """One linear layer over the grey level of each patch.
-
-    Where pictures are taken in a standard position, as radiographs are, much of what separates
-    them is how bright their parts are. A few hundred labels teach a linear layer this, but not a
-    deep network. A hidden patch counts as an average one.
-    """
-
-    def __init__(self, patches: int, width: int, *, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(patches, width)
-        nn.init.normal_(self.linear.weight, std=0.1 / patches**0.5)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, container: Images) -> Tensor:
-        """[R, D]."""
-        patch = container.pixels.shape[-1] // container.observed.shape[-1]
-        level = functional.avg_pool2d(container.pixels, patch)[:, 0]
-        level = ((level - _MEAN) / _LEVEL_SD).masked_fill(~container.observed, 0.0)
-        coarse: Tensor = self.linear(self.dropout(level.flatten(1)))
-        return coarse
+_STAGES_READ = 3
+"""One stage alone would be coarser than the grid, or know too little."""
 
 
 class CNNEncoder(Encoder):
-    """A one-channel ResNet whose last stages are read on the patch grid, beside a coarse view.
+    """A CNN whose last stages are read on the patch grid, beside a coarse view.
 
-    The coarse view is added after the last norm, so that what follows can read it linearly.
+    The coarse view is added after the last norm, so that what follows can read it linearly. Of
+    several images or slices each is a token, which knows its time, its view and its place in the
+    stack; attention pools them.
+
+    Frozen, the backbone makes of an image the mean of each of its last maps, once and for all,
+    and a linear layer reads these.
 
     Args:
-        sizes: `size` of the square images and `patch`, in pixels.
+        sizes: `size` of the square images and `patch`, in pixels; `views`, rows of their
+            vocabulary; `channels`, 1, or 3 for slices between their neighbours.
         width: D.
-        backbone: a ResNet of torchvision by name.
-        stem: `standard` (7 x 7, then pooled: a quarter of the size) or `small` (3 x 3: half of
-            it, four times the work); null takes standard from 48 pixels on.
+        backbone: a ResNet, ResNeXt, DenseNet, EfficientNet, ConvNeXt, MobileNet or RegNet of
+            torchvision by name.
+        stem: `standard`, or for ResNets `small` (3 x 3: half the size instead of a quarter, four
+            times the work); null takes small for ResNets below 48 pixels.
         norm: `group`, for training from random weights; `batch` for published weights, whose
-            statistics are kept fixed.
+            statistics are kept fixed. Networks with layer norm keep it.
         stages: how many of the four stages; null takes 3 below 128 pixels: there the fourth has
             most of the weights and next to nothing to see.
         heads: of the attention over patches and over images.
-        dropout: of the patches' states.
+        dropout: of the patches' states; 0 keeps every block of the backbone, too.
         coarse: whether to add the coarse view.
+        train: `full`, or `frozen`: the backbone stays as its weights are.
+        augment: how far training varies position, exposure and noise of the images: 1 as much
+            as careful departments do, 0 not at all.
+        flip: mirror half of the images in training; it moves the heart to the other side.
     """
 
     def __init__(
@@ -107,132 +67,128 @@ class CNNEncoder(Encoder):
         heads: int = 4,
         dropout: float = 0.1,
         coarse: bool = True,
+        train: Literal["full", "frozen"] = "full",
+        augment: float = 0.0,
+        flip: bool = False,
     ) -> None:
         super().__init__()
+        size = sizes["size"]
         if stem is None:
-            stem = "standard" if sizes["size"] >= _SMALLEST_STANDARD else "small"
+            is_small = size < _SMALLEST_STANDARD and backbone.startswith(RESNETS)
+            stem = "small" if is_small else "standard"
         if stages is None:
-            stages = 4 if sizes["size"] >= _SMALLEST_FOUR_STAGES else 3
-        if stem not in ("standard", "small"):
-            raise ConfigError(f"modalities.images.stem: {stem} should be standard or small")
-        if norm not in _NORMS:
-            raise ConfigError(f"modalities.images.norm: {norm} should be group or batch")
-        if stages not in range(1, 5):
-            raise ConfigError(f"modalities.images.stages: {stages} should be 1 to 4")
+            stages = 4 if size >= _SMALLEST_FOUR_STAGES else 3
+        self.is_frozen = train == "frozen"
+        _check_augment(augment, flip=flip, is_frozen=self.is_frozen)
+        self.augment, self.flip = augment, flip
         self.width = width
-        self.norm_kind = norm
-        self.backbone = build_resnet(backbone, norm=norm, stages=stages, stem=stem)
-        self.stages = stages
-        channels = [_channels(getattr(self.backbone, f"layer{i + 1}")) for i in range(stages)]
-        # The last three: one stage alone would be coarser than the grid, or know too little.
-        self.lateral = nn.ModuleList(nn.Conv2d(n, width, 1) for n in channels[-3:])
-        self.hidden = nn.Parameter(torch.zeros(()))
-        self.norm_patches = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-        self.pool_patches = AttentionPooling(width, heads=heads)
-        self.time = TimeEmbedding(width, shortest_hours=1.0, longest_hours=20_000.0)
+        self.backbone = Backbone(
+            backbone,
+            size=size,
+            channels=sizes.get("channels", 1),
+            norm=norm,
+            stem=stem,
+            stages=stages,
+            drop_blocks=dropout > 0,
+        )
+        patches = (size // sizes["patch"]) ** 2
+        channels = self.backbone.channels[-_STAGES_READ:]
+        if self.is_frozen:
+            self.freeze(self.backbone)
+            self.n_means = means = sum(channels)
+            self.encoded_width = means + (patches if coarse else 0)
+            self.read_means = nn.Sequential(
+                nn.LayerNorm(means), nn.Dropout(dropout), nn.Linear(means, width)
+            )
+        else:
+            self.read_maps = PatchReading(channels, width, heads=heads, dropout=dropout)
+            self.hidden = nn.Parameter(torch.zeros(()))
+        self.context = ImageContext(sizes.get("views", 1), width, dropout=dropout)
         self.pool_images = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
-        patches = (sizes["size"] // sizes["patch"]) ** 2
         self.coarse = CoarseView(patches, width, dropout=dropout) if coarse else None
 
+    @classmethod
+    def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
+        """Refuse to keep random weights as they are."""
+        if options.get("train") == "frozen" and weights is None:
+            raise ConfigError(
+                f"{where}.train: a backbone of random weights would stay as it is; give weights, "
+                "or set train: full"
+            )
+
     def forward(self, container: Images) -> Encoding:
-        """Encode images; `tokens` are the images, `states` their patches."""
-        states = self._patches(container)
-        patches = states.flatten(1, 2)
-        everywhere = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
-        images = self.pool_patches(patches, everywhere) + self.time(container.time_hours)
+        """Encode images; `tokens` are the images, `states` their patches.
+
+        Of a frozen backbone nothing is left of patches: an image is one of them.
+        """
+        if self.is_frozen:
+            states, images, levels = self._read_frozen(container)
+        else:
+            states, images, levels = self._read(container)
+        images = images + self.context(container)
         tokens, token_mask = stack_rows(images, container.sample, container.size)
         summary = self.norm(self.pool_images(tokens, token_mask))
         if self.coarse is not None and token_mask.shape[1]:
-            coarse, _ = stack_rows(self.coarse(container), container.sample, container.size)
+            coarse, _ = stack_rows(self.coarse(levels), container.sample, container.size)
             count = token_mask.sum(1, keepdim=True).clamp_min(1)
             summary = summary + coarse.sum(1) / count
         return Encoding(summary=summary, tokens=tokens, token_mask=token_mask, states=states)
 
-    def _patches(self, container: Images) -> Tensor:
-        """[R, H/p, W/p, D]."""
+    def _read(self, container: Images) -> tuple[Tensor, Tensor, Tensor]:
+        """States [R, H/p, W/p, D], images [R, D], levels [R, P]."""
+        if self.training and self.augment:
+            container = augmented(container, strength=self.augment, flip=self.flip)
         rows, height, width = container.observed.shape
         if not rows:  # convolutions are not defined over no image
-            return container.pixels.new_zeros(0, height, width, self.width)
-        net = self.backbone
-        maps = net.maxpool(net.relu(net.bn1(net.conv1(self._visible(container)))))
-        read = []
-        for stage in range(self.stages):
-            maps = getattr(net, f"layer{stage + 1}")(maps)
-            read.append(maps)
-        read = read[-len(self.lateral) :]
-        grid = torch.stack(
-            [
-                resample(lateral(maps), (height, width))
-                for lateral, maps in zip(self.lateral, read, strict=True)
-            ]
-        ).sum(0)
-        states: Tensor = self.dropout(self.norm_patches(grid.permute(0, 2, 3, 1)))
-        return states
+            empty = container.pixels.new_zeros(0, height, width, self.width)
+            return empty, empty.sum((1, 2)), empty[..., 0].flatten(1)
+        read = self.backbone(self._visible(container))[-_STAGES_READ:]
+        states, images = self.read_maps(read, (height, width))
+        return states, images, patch_levels(container)
 
     def _visible(self, container: Images) -> Tensor:
-        """Normalised pixels, those of hidden patches replaced by one learned value."""
-        pixels = (container.pixels - _MEAN) / _SD
+        """Normalised pixels, those of hidden patches replaced by one value, learned or average."""
+        pixels = self.backbone.normalise(container.pixels)
         patch = pixels.shape[-1] // container.observed.shape[-1]
         seen = container.observed.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
-        return torch.where(seen[:, None], pixels, self.hidden)
+        return torch.where(seen[:, None], pixels, 0.0 if self.is_frozen else self.hidden)
+
+    def _read_frozen(self, container: Images) -> tuple[Tensor, Tensor, Tensor]:
+        """States [R, 1, 1, D], images [R, D], levels [R, P]."""
+        encoded = container.encoded
+        if encoded is None:
+            encoded = self.encode_rows(container)
+        means, levels = encoded.split((self.n_means, encoded.shape[1] - self.n_means), 1)
+        images = self.read_means(means)
+        return images[:, None, None], images, levels
+
+    def encode_rows(self, container: Images) -> Tensor:
+        """[R, F] means of the frozen backbone's last maps, then the patches' grey levels."""
+        if self.encoded_width is None:
+            return super().encode_rows(container)
+        if not len(container.pixels):
+            return container.pixels.new_zeros(0, self.encoded_width)
+        # In full precision, so that what is kept for later is what is made on the way.
+        with torch.no_grad(), torch.autocast(container.pixels.device.type, enabled=False):
+            read = self.backbone(self._visible(container))[-_STAGES_READ:]
+            parts = [maps.mean((2, 3)) for maps in read]
+            if self.coarse is not None:
+                parts.append(patch_levels(container))
+            return torch.cat(parts, 1)
 
     def load_weights(self, path: Path) -> None:
-        """Start from a state dict of the same torchvision ResNet (safetensors or PyTorch file).
-
-        The first layer's weights are summed over colours: a grey image is the same in all three.
-
-        Raises:
-            ConfigError: the file is missing or unsafe, of another architecture, or the encoder
-                has another norm or stem.
-        """
-        tensors = read_tensors(path)
-        if self.norm_kind == "group" and "bn1.running_mean" in tensors:
-            raise ConfigError(
-                f"{path}: trained with batch norm, but the encoder has group norm; set norm: batch"
-            )
-        first = tensors.get("conv1.weight")
-        if first is not None and first.dim() == 4:
-            tensors["conv1.weight"] = first.sum(1, keepdim=True)
-        load_fitting(self.backbone, tensors, source=path)
+        """Start from a state dict of the same backbone; see `Backbone.load`."""
+        self.backbone.load(path)
 
 
-def build_resnet(backbone: str, *, norm: str, stages: int, stem: str) -> "ResNet":
-    """A ResNet of torchvision with one input channel and without its classifier.
-
-    Raises:
-        ConfigError: the name is none of its ResNets.
-    """
-    # Imported here: this takes seconds, and reading the menu must not.
-    from torchvision import models
-
-    known = [name for name in models.list_models(models) if name.startswith(_FAMILIES)]
-    if backbone not in known:
+def _check_augment(augment: float, *, flip: bool, is_frozen: bool) -> None:
+    if not 0.0 <= augment <= 2.0:
+        raise ConfigError(f"modalities.images.augment: {augment} should be between 0 and 2")
+    if is_frozen and (augment or flip):
         raise ConfigError(
-            f"modalities.images.backbone: {backbone} is no ResNet{likely(backbone, known)}"
+            "modalities.images.augment: a frozen backbone sees each image once, as it is; set "
+            "augment: 0 and flip: false, or train: full"
         )
-    net: ResNet = models.get_model(backbone, weights=None, norm_layer=_NORMS[norm])
-    filters = net.conv1.out_channels
-    if stem == "small":
-        net.conv1 = nn.Conv2d(1, filters, 3, stride=2, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-    else:
-        net.conv1 = nn.Conv2d(1, filters, 7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    for name in ["avgpool", "fc", *(f"layer{i}" for i in range(stages + 1, 5))]:
-        delattr(net, name)
-    return net
-
-
-def _channels(stage: nn.Module) -> int:
-    """Of the maps that a stage gives."""
-    return [m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
-
-
-def resample(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """[R, D, H, W] on another grid: averaged where finer by a whole factor, else interpolated."""
-    height, width = maps.shape[-2:]
-    if height % grid[0] == 0 and width % grid[1] == 0:
-        return functional.avg_pool2d(maps, (height // grid[0], width // grid[1]))
-    return functional.interpolate(maps, grid, mode="bilinear", align_corners=False)
+    if flip and not augment:
+        raise ConfigError("modalities.images.flip: without augment nothing is flipped; set both")

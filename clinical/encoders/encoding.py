@@ -20,8 +20,8 @@ class Encoding:
         tokens: [B, T, D], its parts (events, columns, notes, images, codes).
         token_mask: [B, T] bool, a part stands here.
         states: the encoder's own grid, what objectives decode from: events and codes [B, T, D],
-            static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D]; finite where there is
-            nothing.
+            static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D] or, of a frozen
+            backbone, [R, 1, 1, D]; finite where there is nothing.
     """
 
     summary: Tensor

@@ -89,9 +89,12 @@ class MaskedPatches(Objective):
 
 
 def cut(pixels: Tensor, patch: int) -> Tensor:
-    """[R, 1, H, W] -> [R, H/p, W/p, p*p], the pixels of each patch row by row."""
-    rows, _, height, width = pixels.shape
-    grid = pixels.reshape(rows, height // patch, patch, width // patch, patch)
+    """[R, C, H, W] -> [R, H/p, W/p, p*p], the pixels of each patch row by row.
+
+    Of a slice between its neighbours it is the slice that is cut.
+    """
+    rows, channels, height, width = pixels.shape
+    grid = pixels[:, channels // 2].reshape(rows, height // patch, patch, width // patch, patch)
     return grid.permute(0, 1, 3, 2, 4).flatten(3)
 
 

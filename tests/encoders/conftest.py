@@ -190,6 +190,8 @@ MODERN = {
 
 EVENTS = {"variables": 6, "summary_variables": 4}
 
+IMAGES = {"size": 16, "patch": 4, "views": 3}
+
 CASES = {
     "event_set": Case("event_set", make_events, EVENTS),
     "event_set, full": Case("event_set", make_events, EVENTS, {"latents": None}),
@@ -200,7 +202,8 @@ CASES = {
     "bert, of given weights": Case("bert", make_notes, {**NOTES, "config": MODERN}),
     "bert, frozen": Case("bert", make_notes, {**NOTES, "config": MODERN}, {"train": "frozen"}),
     # Two stages for speed; test_cnn.py runs all four.
-    "cnn": Case("cnn", make_images, {"size": 16, "patch": 4}, {"stages": 2}),
+    "cnn": Case("cnn", make_images, IMAGES, {"stages": 2}),
+    "cnn, frozen": Case("cnn", make_images, IMAGES, {"stages": 2, "train": "frozen"}),
     "bag": Case("bag", make_codes, {"codes": 20}),
 }
 

@@ -1,15 +1,13 @@
-"""ResNets on one channel: hidden patches, the patch grid, weights from files."""
+"""CNNs on images: hidden patches, the patch grid, frozen backbones, several images and slices."""
 
 import clinical  # noqa: F401
 from clinical.containers import Images
-from clinical.encoders.cnn import CNNEncoder, resample
+from clinical.encoders.cnn import CNNEncoder
 from clinical.errors import ConfigError
-
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from torch import nn
 from torchvision.models import get_model
 
 SMALL = {"size": 16, "patch": 4}
@@ -40,8 +38,16 @@ def test_states_lie_on_the_patch_grid(size, patch):
 
 @pytest.mark.parametrize(("size", "stages"), [(64, 3), (128, 4)])
 def test_small_images_go_without_the_last_stage(size, stages):
-    backbone = build({"size": size, "patch": 16}).backbone
-    assert [hasattr(backbone, f"layer{i}") for i in (1, 3, 4)] == [True, True, stages == 4]
+    assert len(build({"size": size, "patch": 16}).backbone.stages) == stages
+
+
+@pytest.mark.parametrize(
+    ("size", "backbone", "kernel"),
+    [(32, "resnet18", 3), (64, "resnet18", 7), (32, "densenet121", 7)],
+)
+def test_small_images_get_a_small_stem_where_there_is_one(size, backbone, kernel):
+    net = build({"size": size, "patch": 8}, backbone=backbone).backbone
+    assert net.net.get_parameter(net.first).shape[-1] == kernel
 
 
 def test_states_know_their_place():
@@ -80,71 +86,126 @@ def test_training_does_not_look_at_other_images_of_the_batch(norm):
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [".pth", ".safetensors"])
-def test_published_weights_are_loaded_and_summed_over_colours(tmp_path, kind):
-    torch.manual_seed(1)
-    published = get_model("resnet18", weights=None).eval()
-    with torch.no_grad():
-        published.bn1.running_mean.uniform_(-0.1, 0.1)
-    file = tmp_path / f"weights{kind}"
-    if kind == ".pth":
-        torch.save(published.state_dict(), file)
-    else:
-        save_file(published.state_dict(), file)
-    encoder = build({"size": 64, "patch": 8}, norm="batch", stages=4).train()
-    encoder.load_weights(file)
-    grey = torch.randn(2, 1, 64, 64)
-    expected = published.bn1(published.conv1(grey.expand(-1, 3, -1, -1)))
-    net = encoder.backbone
-    torch.testing.assert_close(net.bn1(net.conv1(grey)), expected, rtol=0, atol=1e-4)
-    assert torch.equal(net.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
+def test_weights_are_given_to_the_backbone(tmp_path):
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "weights.pth")
+    encoder = build({"size": 64, "patch": 8}, norm="batch")
+    before = encoder.backbone.net.layer1[0].conv1.weight.clone()
+    encoder.load_weights(tmp_path / "weights.pth")
+    assert not torch.equal(encoder.backbone.net.layer1[0].conv1.weight, before)
 
 
-def test_weights_of_batch_norm_are_refused_by_group_norm(tmp_path):
-    file = tmp_path / "weights.pth"
-    torch.save(get_model("resnet18", weights=None).state_dict(), file)
-    with pytest.raises(ConfigError, match="set norm: batch"):
-        build().load_weights(file)
+def frozen(**options) -> CNNEncoder:
+    encoder = build({"size": 64, "patch": 8}, train="frozen", **options)
+    for module in encoder.modules():
+        if isinstance(module, nn.GroupNorm):
+            nn.init.uniform_(module.bias)
+    return encoder
 
 
-def test_weights_of_another_resnet_are_refused(tmp_path):
-    file = tmp_path / "weights.pth"
-    torch.save(get_model("resnet18", weights=None).state_dict(), file)
-    with pytest.raises(ConfigError, match=r"weights.pth: lacks \d+ of \d+ tensors"):
-        build({"size": 64, "patch": 8}, backbone="resnet34", norm="batch").load_weights(file)
+@pytest.mark.parametrize("coarse", [True, False])
+def test_what_a_frozen_backbone_made_of_images_can_be_given_in_their_place(coarse):
+    encoder, images = frozen(coarse=coarse), blank(64, 8, rows=3)
+    encoded = encoder.encode_rows(images)
+    assert encoded.shape == (3, encoder.encoded_width)
+    assert encoder.encoded_width == 64 + 128 + 256 + (64 if coarse else 0)
+    given = encoder(images.replace(pixels=images.pixels[:, :, :0], encoded=encoded))
+    fresh = encoder(images)
+    assert torch.equal(given.summary, fresh.summary)
+    assert torch.equal(given.states, fresh.states)
+    assert given.states.shape == (3, 1, 1, 16)
 
 
-def test_weights_for_the_standard_stem_are_refused_by_the_small_one(tmp_path):
-    file = tmp_path / "weights.pth"
-    torch.save(get_model("resnet18", weights=None).state_dict(), file)
-    with pytest.raises(ConfigError, match=r"conv1.weight has shape \(64, 1, 7, 7\)"):
-        build(norm="batch", stem="small").load_weights(file)
+def test_a_frozen_backbone_learns_nothing_and_drops_no_block():
+    encoder = frozen(backbone="efficientnet_b0").train()
+    images = blank(64, 8)
+    assert not encoder.backbone.training
+    assert encoder.read_means.training
+    encoder(images).summary.sum().backward()
+    assert all(p.grad is None for p in encoder.backbone.parameters())
+    learned = [p for p in encoder.parameters() if p.requires_grad]
+    assert learned
+    assert not any(p is own for p in learned for own in encoder.backbone.parameters())
+    assert torch.equal(encoder.encode_rows(images), encoder.eval().encode_rows(images))
 
 
-def test_a_file_without_tensors_is_refused(tmp_path):
-    file = Path(tmp_path / "weights.pth")
-    torch.save([1, 2], file)
-    with pytest.raises(ConfigError, match="should hold a state dict"):
-        build(norm="batch").load_weights(file)
+def test_random_weights_are_not_kept_as_they_are(tmp_path):
+    with pytest.raises(ConfigError, match=r"images.train: a backbone of random weights"):
+        CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=None)
+    CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=tmp_path)
+    CNNEncoder.check("modalities.images", {}, weights=None)
+
+
+def test_half_precision_does_not_change_what_is_kept_of_a_frozen_backbone():
+    encoder, images = frozen(), blank(64, 8)
+    exact = encoder.encode_rows(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder.encode_rows(images), exact)
+
+
+def test_nothing_is_kept_of_a_backbone_that_learns():
+    encoder = build()
+    assert encoder.encoded_width is None
+    with pytest.raises(NotImplementedError, match="CNNEncoder has no frozen part"):
+        encoder.encode_rows(blank(16, 4))
+
+
+def test_slices_between_their_neighbours_are_encoded():
+    encoder = build({"size": 64, "patch": 8, "channels": 3})
+    images = blank(64, 8, rows=3)
+    slices = images.replace(
+        pixels=torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+        position=torch.tensor([0.0, 0.5, 1.0]),
+        sample=torch.zeros(3, dtype=torch.int64),
+        size=1,
+    )
+    encoding = encoder(slices)
+    assert encoding.tokens.shape == (1, 3, 16)
+    before = slices.pixels.clone()
+    before[1, 0] = 0.0  # the slice before the second
+    moved = encoder(slices.replace(pixels=before)).tokens - encoding.tokens
+    assert moved[0].abs().amax(1).gt(1e-4).tolist() == [False, True, False]
+
+
+def test_the_view_of_an_image_is_learned():
+    encoder = build({**SMALL, "views": 3})
+    images = blank(16, 4).replace(view=torch.tensor([1, 2]))
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=0.05)
+    encoder(images).summary[:, 0].sub(torch.tensor([1.0, -1.0])).square().sum().backward()
+    optimizer.step()
+    other = images.replace(view=torch.tensor([2, 2]))
+    moved = encoder(other).summary - encoder(images).summary
+    assert moved[0].abs().max() > 1e-3
+    assert not moved[1].any()
+
+
+def test_images_are_augmented_in_training_only():
+    plain, encoder = (build(dropout=0.0, augment=strength) for strength in (0.0, 1.0))
+    images = blank(16, 4)
+    assert torch.equal(encoder(images).summary, plain(images).summary)
+    assert not torch.equal(encoder.train()(images).summary, plain.train()(images).summary)
+
+
+def test_augmentation_brings_no_hidden_pixel_into_view():
+    encoder = build(dropout=0.0, augment=1.0).train()
+    images = blank(16, 4)
+    observed = images.observed.clone()
+    observed[:, 1:3, 1:3] = False
+    unseen = ~observed.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
+    summaries = []
+    for pixels in (images.pixels, torch.where(unseen, 1 - images.pixels, images.pixels)):
+        torch.manual_seed(0)
+        summaries.append(encoder(images.replace(pixels=pixels, observed=observed)).summary)
+    assert torch.equal(*summaries)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "resnet19"}, "backbone: resnet19 is no ResNet; did you mean resnet1"),
-        ({"backbone": "vgg11"}, "backbone: vgg11 is no ResNet; known here: resnet101"),
-        ({"stem": "tiny"}, "stem: tiny should be standard or small"),
-        ({"norm": "layer"}, "norm: layer should be group or batch"),
-        ({"stages": 5}, "stages: 5 should be 1 to 4"),
+        ({"augment": -0.5}, "augment: -0.5 should be between 0 and 2"),
+        ({"augment": 0.5, "train": "frozen"}, "augment: a frozen backbone sees each image once"),
+        ({"augment": 0.0, "flip": True}, "flip: without augment nothing is flipped"),
     ],
 )
-def test_options_that_do_not_exist_are_refused(options, message):
+def test_augmentation_that_would_do_nothing_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         build(**options)
-
-
-def test_finer_maps_are_averaged_and_coarser_ones_interpolated():
-    fine = torch.arange(16.0).view(1, 1, 4, 4)
-    assert resample(fine, (2, 2)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
-    coarse = resample(torch.tensor([[[[0.0, 4.0]]]]), (1, 4))
-    assert coarse.flatten().tolist() == [0.0, 1.0, 3.0, 4.0]

@@ -1,6 +1,7 @@
 """Which patches are hidden, and what drawing them is measured by."""
 
 import clinical  # noqa: F401
+from clinical.errors import ConfigError
 from clinical.objectives.patches import MaskedPatches, cut, standardise
 
 import pytest
@@ -27,6 +28,21 @@ def test_pixels_are_cut_as_a_loop_would_cut_them():
         for column in range(2):
             expected = pixels[:, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             assert torch.equal(patches[:, row, column], expected.reshape(2, 16))
+
+
+def test_of_a_slice_between_its_neighbours_the_slice_is_drawn():
+    slices = torch.rand(2, 3, 12, 8, generator=draws())
+    assert torch.equal(cut(slices, 4), cut(slices[:, 1:2], 4))
+
+
+def test_a_frozen_backbone_is_refused(synthetic):
+    config = synthetic.make_config()
+    frozen = config.modalities["images"].model_copy(
+        update={"options": {**config.modalities["images"].options, "train": "frozen"}}
+    )
+    config = config.model_copy(update={"modalities": {**config.modalities, "images": frozen}})
+    with pytest.raises(ConfigError, match="patches: the encoder of images is frozen"):
+        MaskedPatches(synthetic.make_model(config))
 
 
 def test_texture_and_level_of_patches_worked_out_by_hand():
