@@ -18,6 +18,7 @@ from clinical.training.build import build_model, scoring_memory
 
 import importlib.util
 import json
+import shutil
 import tempfile
 from dataclasses import replace
 from datetime import timedelta

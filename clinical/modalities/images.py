@@ -89,7 +89,7 @@ class Images:
             "patch": self.patch,
             "slices": self.slices,
             "channels": self.channels,
-            "window": self.window,
+            "window": None if self.window is None else [*self.window],
             "views": frequent_codes(shards(), min_subjects=self.min_subjects),
         }
 

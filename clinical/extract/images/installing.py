@@ -34,4 +34,5 @@ def is_installed(need: Extra) -> bool:
 @functools.cache
 def tell(need: Need) -> None:
     """Log what to install; once a process, however many files need it."""
-    logger.warning("images: %s; until then they count as unsupported", _REMEDY[need])
+    remedy = "until then they count as unsupported, and what was prepared stays as it is"
+    logger.warning("images: %s; %s", _REMEDY[need], remedy)
