@@ -165,6 +165,8 @@ finally:
 
 # Dependencies: ranges with reasons, and pins inside them
 
+EXTRAS = ["trees", "dicom", "dicom-compressed", "nifti", "notebooks"]
+
 
 def requirements(extras: list[str]) -> dict[str, Requirement]:
     table = PROJECT["project"]
@@ -190,7 +192,7 @@ def test_every_pin_lies_in_its_range_and_every_range_has_a_pin():
 def test_the_lowest_versions_are_the_lower_bounds():
     bounds = {
         name: next(each.version for each in requirement.specifier if each.operator == ">=")
-        for name, requirement in requirements(["trees", "notebooks"]).items()
+        for name, requirement in requirements(EXTRAS).items()
     }
     lowest = pins("constraints-lowest.txt")
     assert {name: Version(v) for name, v in lowest.items()} == {
@@ -209,7 +211,7 @@ def test_what_the_package_imports_is_declared_and_what_is_declared_is_imported()
     modules = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"clinical"}
     owners = importlib.metadata.packages_distributions()
     used = {canonicalize_name(owners[module][0]) for module in modules}
-    assert used == set(requirements(["trees"]))
+    assert used == set(requirements(["trees", "dicom", "nifti"]))
 
 
 def test_both_generations_of_polars_and_pandas_are_admitted():
@@ -222,5 +224,5 @@ def test_every_dependency_has_its_reason_beside_it():
     text = (ROOT / "pyproject.toml").read_text().split("dependencies = [", 1)[1]
     text = text.split("\ntest = [", 1)[0]
     lines = re.findall(r'^    "[^"]+",(.*)$', text, flags=re.MULTILINE)
-    assert len(lines) == len(requirements(["trees", "notebooks"]))
+    assert len(lines) == len(requirements(EXTRAS))
     assert [line for line in lines if not re.match(r"\s+# \S+ \S+", line)] == []

@@ -16,7 +16,7 @@ _REMEDY: dict[Need, str] = {
     "nifti": "NIfTI files need nibabel: pip install 'clinical[nifti]'",
     "dicom-compressed": (
         "some DICOM files are compressed in a way that needs more than pydicom: "
-        "pip install 'clinical[dicom-compressed]'"
+        "pip install 'clinical[dicom,dicom-compressed]'"
     ),
     # Not an extra: its licence is the GPL, which is the user's choice to take.
     "12-bit": (
