@@ -50,7 +50,7 @@ MEANINGS = {
     "missing": "image files that are not there",
     "undecodable": "image files that cannot be read as an image",
     "too_large": "images of too many pixels: not read",
-    "unsupported": "image files that need more to be read: clinical[dicom-compressed,nifti]",
+    "unsupported": "need clinical[dicom,dicom-compressed,nifti], or conversion: not read",
     "left_out_slices": "between the slices of stacks that are kept: not read",
     "left_out_series": "further series in a folder: the one of most slices is read",
     "left_out_images": "past a sample's newest max_images: not read",

@@ -297,3 +297,25 @@ def test_only_a_few_decoded_images_wait_for_the_disk(pictures) -> None:
         next(found)
     found.close()
     assert len(asked) < 30
+
+
+def test_what_is_missing_is_told_before_anything_is_read(
+    make_frame, tmp_path, pictures, monkeypatch, caplog
+) -> None:
+    from clinical.extract.images import installing, reading
+
+    (pictures / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    monkeypatch.setattr(reading, "is_installed", lambda need: need != "dicom")
+    monkeypatch.setattr("clinical.extract.images.dicom.is_installed", lambda need: False)
+    monkeypatch.setattr(images_module, "decode_all", lambda *_: pytest.fail("read too early"))
+    frame = make_frame([row(0, "scan.dcm", 1.0), row(0, "10.png", 2.0)])
+    installing.tell.cache_clear()
+    with pytest.raises(pytest.fail.Exception):
+        written(frame, 1, tmp_path, pictures)
+    assert "pip install 'clinical[dicom]'" in caplog.text
+    monkeypatch.setattr(images_module, "decode_all", decode_all)
+    counts, reader = written(frame, 1, tmp_path, pictures)
+    installing.tell.cache_clear()
+    assert counts == {"unsupported": 1}
+    assert greys(reader.collate(np.array([0]))) == [10]
+    assert len(caplog.records) == 1

@@ -11,7 +11,12 @@ from clinical.encoders import ENCODERS, Encoder
 from clinical.encoders.bert import BertEncoder
 from clinical.errors import ConfigError
 from clinical.modalities.images import ImagesReader
-from clinical.modalities.occurrences import Occurrences, encodings_path, write_occurrences
+from clinical.modalities.occurrences import (
+    Occurrences,
+    encodings_path,
+    write_entries,
+    write_seen,
+)
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
 from clinical.predictor.panel import Panel
@@ -252,7 +257,8 @@ def test_a_stack_is_kept_slice_by_slice(tmp_path):
         "view": np.array([1, 2]),
     }
     kept = pl.DataFrame({"sample": [0, 1, 1], "event": [0, 0, 1], "hours": [1.0, 5.0, 2.0]})
-    write_occurrences(kept, 2, entries, np.arange(2), tmp_path / "images")
+    write_entries([entries], tmp_path / "images")
+    write_seen(kept, 2, np.arange(2), tmp_path / "images")
     reader = ImagesReader([tmp_path], 2)
     encoder = StubImages({"size": 8})
     plain = reader.collate(np.array([1, 0]))

@@ -36,7 +36,7 @@ _FINDINGS: dict[Problem, tuple[str, Literal["error", "warning"], str]] = {
         "images readable",
         "warning",
         "images will count as absent, since reading them needs more than is installed: "
-        "pip install 'clinical[dicom-compressed,nifti]', or convert them if that is not enough",
+        "pip install 'clinical[dicom,dicom-compressed,nifti]', or convert them",
     ),
 }
 

@@ -16,7 +16,7 @@ _REMEDY: dict[Need, str] = {
     "nifti": "NIfTI files need nibabel: pip install 'clinical[nifti]'",
     "dicom-compressed": (
         "some DICOM files are compressed in a way that needs more than pydicom: "
-        "pip install 'clinical[dicom-compressed]'"
+        "pip install 'clinical[dicom,dicom-compressed]'"
     ),
     # Not an extra: its licence is the GPL, which is the user's choice to take.
     "12-bit": (
@@ -34,4 +34,5 @@ def is_installed(need: Extra) -> bool:
 @functools.cache
 def tell(need: Need) -> None:
     """Log what to install; once a process, however many files need it."""
-    logger.warning("images: %s; until then they count as unsupported", _REMEDY[need])
+    remedy = "until then they count as unsupported, and what was prepared stays as it is"
+    logger.warning("images: %s; %s", _REMEDY[need], remedy)

@@ -34,6 +34,7 @@ def _read(path: Path, side: int | None) -> Plane:
             if side is not None:
                 image.draft("L", (2 * side, 2 * side))
             is_deep = image.mode in ("I", "F") or image.mode.startswith("I;")
-            return np.asarray(image if is_deep else image.convert("L"))
+            is_plain = is_deep or image.mode == "L"
+            return np.asarray(image if is_plain else image.convert("L"))
     except Image.DecompressionBombError:
         raise UnreadableError("too_large") from None
