@@ -74,6 +74,7 @@ def configure(extract: Path, out: Path, given: Path, train: str = "frozen", **ch
         "codes": ["NOTE//.*"],
         "min_subjects": 1,
         "max_tokens": 32,
+        "max_chunks": 1,
         "weights": given,
         "train": train,
         "width": 8,
