@@ -112,8 +112,7 @@ class CrossAttentionLayer(nn.Module):
         own = self.norm(asking)
         key, value = self.key_value(torch.cat((own, tokens), 1)).chunk(2, -1)
         query, key, value = (
-            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x in (self.query(own), key, value)
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query(own), key, value)
         )
         # Those who ask see one another, so that nobody's softmax is over nothing.
         readable = torch.cat((mask.new_ones(asking.shape[:2]), mask), 1)[:, None, None]

@@ -62,6 +62,9 @@ class PretrainStage(Stage):
     def trained_modules(self) -> Sequence[nn.Module]:
         return [self.model, self.decoders]
 
+    def beside(self) -> nn.ModuleDict:
+        return nn.ModuleDict({n: o for n, o in self.objectives.items() if o.travels})
+
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
         return self._step(batch, "train", self.current_epoch, index)
 

@@ -89,7 +89,9 @@ def test_of_a_modality_that_is_taken_away_no_token_is_seen(fusion, parts):
     present = PRESENT.clone()
     present[0, 1] = present[4, 0] = False
     less = replace(parts, present=present)
-    gone = replace(less, masks=[m & p[:, None] for m, p in zip(parts.masks, present.T, strict=True)])
+    gone = replace(
+        less, masks=[m & p[:, None] for m, p in zip(parts.masks, present.T, strict=True)]
+    )
     assert torch.equal(fusion(spoilt(less)), fusion(gone))
 
 
