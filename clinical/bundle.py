@@ -130,8 +130,9 @@ class Bundle:
             if "codes" in config.modalities:
                 n_codes = fitted.modality_sizes["codes"]["codes"]
                 check_statistics(fitted.statistics["codes"], n_codes=n_codes)
-            if by_embedding(config) and not (folder / PRETRAINED_MODEL).is_file():
-                raise ValueError("the network that chooses neighbours is missing")
+            is_asked = by_embedding(config) or travelling(config)
+            if is_asked and not (folder / PRETRAINED_MODEL).is_file():
+                raise ValueError("the networks as pretraining left them are missing")
             networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
