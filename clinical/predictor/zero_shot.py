@@ -167,8 +167,7 @@ def _asked(alignment: Alignment, modality: str | None) -> tuple[str, ...]:
         return known
     if modality not in known:
         raise ConfigError(
-            f"modality: {TEXT} are not aligned with {modality}{likely(modality, known)}, but with "
-            f"{', '.join(known)}"
+            f"modality: {TEXT} are not aligned with {modality}{likely(modality, known)}"
         )
     return (modality,)
 
