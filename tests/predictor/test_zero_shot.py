@@ -1,6 +1,7 @@
 """A concept that nobody labelled is scored from text, where notes and images were aligned."""
 
 import clinical
+from clinical.bundle import Bundle, write_draft
 from clinical.errors import BundleError, ConfigError
 from clinical.extract.write import write_extract
 from clinical.manifest import seal
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -253,6 +255,31 @@ def test_the_projections_travel_and_a_bundle_without_them_is_refused(films, tmp_
     seal(folder)
     with pytest.raises(BundleError, match="do not fit together"):
         clinical.Predictor.load(folder)
+
+
+def test_each_network_of_an_ensemble_has_its_own_projections(films, tmp_path):
+    bundle = films.predictor.bundle
+    (network,) = bundle.pretrained_networks()
+    (other,) = bundle.pretrained_networks()
+    torch.nn.init.normal_(other.objectives["alignment"].project["notes"][1].weight)
+    config = bundle.config.model_copy(update={"ensemble": 2})
+    write_draft(
+        tmp_path / "bundle",
+        config=config,
+        fitted=bundle.fitted,
+        networks=[network, other],
+        experts={},
+        pretrained=[network, other],
+    )
+    read = Bundle.read(tmp_path / "bundle", draft=True)
+    for kept, own in zip(read.pretrained_networks(), (network, other), strict=True):
+        expected = own.objectives["alignment"].state_dict()
+        found = kept.objectives["alignment"].state_dict()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert not kept.objectives["alignment"].training
+    both = clinical.Predictor(read).zero_shot(films.extract, PROMPTS, modality="images")
+    has_film = films.scores["score"].notna()
+    assert not np.allclose(both["score"][has_film], films.scores["score"][has_film], atol=1e-3)
 
 
 def test_the_command_writes_what_the_function_gives(films, command, tmp_path):
