@@ -3,10 +3,10 @@
     python benchmarks/fusions.py runs/benchmark-fusions --seeds 3
 
 Trains configs/demo.yaml without its graph on 10,000 train stays for each seed: with every fusion
-of the menu, from encoders that start alike and are pretrained alike; with each modality alone;
-and with each left out in training. All score 20,000 stays generated apart. Four tables, written
-as CSV beside the runs, with 95 % intervals of paired differences that draw subjects anew, but not the
-training seeds: of one seed they are too narrow to choose by.
+of the menu, whose encoders start from the same weights and are each pretrained in their own run;
+with each modality alone; and with each left out in training. All score 20,000 stays generated
+apart. Four tables, written as CSV beside the runs, with 95 % intervals of paired differences that
+draw subjects anew, but not the training seeds: of one seed they are too narrow to choose by.
 
 - `fusions`: each fusion, and its difference from the first line's;
 - `patterns`: the same among the samples that have exactly these modalities;
@@ -17,7 +17,7 @@ training seeds: of one seed they are too narrow to choose by.
 
 Finished parts are not run again. A small look, in minutes of one core:
 
-    python benchmarks/fusions.py OUT --subjects 1500 --held-out 2000 --seeds 1 \
+    python benchmarks/fusions.py OUT --subjects 1500 --held-out 2000 --seeds 1
         trainer.threads=1 pretrain=null finetune.epochs=4 finetune.patience=null
 """
 
