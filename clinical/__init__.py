@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         score,
         synthesize,
         validate,
+        zero_shot,
     )
     from clinical.predictor import Predictor
 
@@ -53,6 +54,7 @@ __all__ = [
     "score",
     "synthesize",
     "validate",
+    "zero_shot",
 ]
 
 _torchvision.install()

@@ -9,7 +9,7 @@ row, D width, K neighbours, A aspects, N rows of a table.
 from clinical.containers import Container, Tensors, check_tensor
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -89,15 +89,20 @@ class ClinicalBatch:
         inputs: modality name -> its container, for every configured modality.
         neighbours: relation name -> edges into these samples.
         targets: task name -> truth; empty when scoring.
+        withheld: modality name -> [B] bool, samples of which it is encoded but kept from whatever
+            brings modalities together; an objective's doing, so empty but in pretraining.
     """
 
     row: Tensor
     inputs: Mapping[str, Container]
     neighbours: Mapping[str, Neighbours]
     targets: Mapping[str, Target]
+    withheld: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = len(self)
+        for name, samples in self.withheld.items():
+            check_tensor(f"withheld {name}", samples, (size,), floating=False)
         for name, container in self.inputs.items():
             if len(container.present) != size:
                 raise ValueError(f"{name}: {len(container.present)} samples in a batch of {size}")
@@ -107,6 +112,11 @@ class ClinicalBatch:
 
     def __len__(self) -> int:
         return int(self.row.shape[0])
+
+    def seen(self, modality: str) -> Tensor:
+        """[B] bool: the modality is present, and not withheld."""
+        present = self.inputs[modality].present
+        return present & ~self.withheld[modality] if modality in self.withheld else present
 
     def replace(self, **inputs: Container) -> "ClinicalBatch":
         """A new batch with the containers of some modalities exchanged."""
@@ -129,4 +139,5 @@ class ClinicalBatch:
                 k: v.to(device, non_blocking=non_blocking) for k, v in self.neighbours.items()
             },
             targets={k: v.to(device, non_blocking=non_blocking) for k, v in self.targets.items()},
+            withheld={k: v.to(device, non_blocking=non_blocking) for k, v in self.withheld.items()},
         )

@@ -8,35 +8,33 @@ from clinical.errors import BundleError, ConfigError
 from clinical.experts import EXPERTS, Expert
 from clinical.experts.stack import EVEN
 from clinical.experts.tabular import Tabulator
+from clinical.manifest import check_manifest, write_json
 from clinical.modalities.codes import check_statistics
 from clinical.model import ClinicalModel
+from clinical.objectives import Objective, build_objectives, travelling
 from clinical.preparation import Fitted
 from clinical.relations.embedded import by_embedding
 from clinical.relations.linking import check_fitted
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-FORMAT_VERSION = 5
-MANIFEST = "manifest.json"
-SEAL = "manifest.sha256"
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
 MEMORY = "memory.safetensors"
 PRETRAINED_MODEL = "pretrained_model.safetensors"
 PRETRAINED_MEMORY = "pretrained_memory.safetensors"
+PRETRAINED_OBJECTIVES = "pretrained_objectives.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
 METRICS = "metrics.json"
@@ -52,10 +50,13 @@ class Network:
     Attributes:
         model: weights, in evaluation mode, the memory in place.
         memory: [N, D] float32, fused summaries of the references (stored in half precision).
+        objectives: name -> what pretraining learned besides and is asked again; of a network as
+            pretraining left it.
     """
 
     model: ClinicalModel
     memory: Tensor
+    objectives: Mapping[str, Objective] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ class Bundle:
             if "codes" in config.modalities:
                 n_codes = fitted.modality_sizes["codes"]["codes"]
                 check_statistics(fitted.statistics["codes"], n_codes=n_codes)
-            if by_embedding(config) and not (folder / PRETRAINED_MODEL).is_file():
-                raise ValueError("the network that chooses neighbours is missing")
+            is_asked = by_embedding(config) or travelling(config)
+            if is_asked and not (folder / PRETRAINED_MODEL).is_file():
+                raise ValueError("the networks as pretraining left them are missing")
             networks = _read_networks(folder, config, fitted, model=MODEL, memory=MEMORY)
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
@@ -148,14 +150,10 @@ class Bundle:
         """
         if not (self.folder / PRETRAINED_MODEL).is_file():
             return ()
+        files = {"model": PRETRAINED_MODEL, "memory": PRETRAINED_MEMORY}
         with _opening(self.folder):
-            return _read_networks(
-                self.folder,
-                self.config,
-                self.fitted,
-                model=PRETRAINED_MODEL,
-                memory=PRETRAINED_MEMORY,
-            )
+            networks = _read_networks(self.folder, self.config, self.fitted, **files)
+            return _with_objectives(self.folder, self.config, networks)
 
 
 @contextmanager
@@ -199,14 +197,29 @@ def _read_networks(
             config, fitted.sizes(config), n_reference=len(rows), answers=fitted.answers(config)
         )
         network.use_statistics(fitted.statistics)
-        own = f"{name}/"
-        network.load_state_dict(
-            {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
-        )
+        network.load_state_dict(_own(weights, name))
         network.eval()
         network.set_memory(rows)
         networks.append(Network(network, rows))
     return tuple(networks)
+
+
+def _own(weights: Mapping[str, Tensor], member: str) -> dict[str, Tensor]:
+    own = f"{member}/"
+    return {k.removeprefix(own): v for k, v in weights.items() if k.startswith(own)}
+
+
+def _with_objectives(
+    folder: Path, config: RunConfig, networks: Sequence[Network]
+) -> tuple[Network, ...]:
+    found = []
+    for number, network in enumerate(networks):
+        objectives = build_objectives(travelling(config), network.model)
+        if objectives:
+            weights = load_file(folder / PRETRAINED_OBJECTIVES)
+            nn.ModuleDict(objectives).eval().load_state_dict(_own(weights, _member(number)))
+        found.append(replace(network, objectives=objectives))
+    return tuple(found)
 
 
 def _expert_files(expert: str, config: RunConfig) -> dict[str, str]:
@@ -252,7 +265,7 @@ def write_draft(
 ) -> None:
     """Write all that scoring needs, evenly stacked, uncalibrated and without a manifest.
 
-    Beside it the networks before fine-tuning, where links or neighbours are chosen by them.
+    Beside it the networks before fine-tuning, where anything is asked of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(_portable(config).dump(), sort_keys=False, allow_unicode=True)
@@ -261,6 +274,9 @@ def write_draft(
     _write_networks(networks, folder / MODEL, folder / MEMORY)
     if pretrained:
         _write_networks(pretrained, folder / PRETRAINED_MODEL, folder / PRETRAINED_MEMORY)
+        if travelling(config):
+            asked = [nn.ModuleDict(network.objectives) for network in pretrained]
+            _write_weights(asked, folder / PRETRAINED_OBJECTIVES)
     for name, tasks in experts.items():
         for task, file in _expert_files(name, config).items():
             (folder / file).write_text(tasks[task].text, encoding="utf-8")
@@ -271,17 +287,21 @@ def write_draft(
 def _write_networks(networks: Sequence[Network], model: Path, memory: Path) -> None:
     for network in networks:
         network.model.settle()
-    weights = {
-        f"{_member(number)}/{key}": value.contiguous().cpu()
-        for number, network in enumerate(networks)
-        for key, value in network.model.state_dict().items()
-    }
-    save_file(weights, model)
+    _write_weights([network.model for network in networks], model)
     memories = {
         _member(number): network.memory.to(torch.float16).contiguous().cpu()
         for number, network in enumerate(networks)
     }
     save_file(memories, memory)
+
+
+def _write_weights(modules: Sequence[nn.Module], path: Path) -> None:
+    weights = {
+        f"{_member(number)}/{key}": value.contiguous().cpu()
+        for number, module in enumerate(modules)
+        for key, value in module.state_dict().items()
+    }
+    save_file(weights, path)
 
 
 def _portable(config: RunConfig) -> RunConfig:
@@ -309,83 +329,3 @@ def _portable_labels(labels: Path | list[Path] | None) -> Path | list[Path] | No
     if isinstance(labels, list):
         return [Path(folder.name) if folder.is_absolute() else folder for folder in labels]
     return Path(labels.name) if labels is not None and labels.is_absolute() else labels
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON that is the same for the same content."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def seal(folder: Path) -> None:
-    """List every file with its SHA-256; with this the draft becomes a bundle."""
-    files = {
-        path.relative_to(folder).as_posix(): _digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, SEAL)
-    }
-    write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
-    (folder / SEAL).write_text(_digest(folder / MANIFEST) + "\n", encoding="utf-8")
-
-
-def check_manifest(folder: Path) -> None:
-    """Refuse a bundle whose files are not exactly those that were written.
-
-    Raises:
-        BundleError: naming the file and what is wrong with it.
-    """
-    if (folder / "bundle" / MANIFEST).is_file():
-        raise BundleError(f"{folder}: is a run folder; its bundle is {folder / 'bundle'}")
-    if (folder / "data").is_dir():
-        raise BundleError(f"{folder}: is an extract; give the bundle first, then the extract")
-    for name in (MANIFEST, SEAL):
-        if not (folder / name).is_file():
-            raise BundleError(
-                f"{folder / name}: is missing, so the bundle is unfinished or damaged; "
-                "train it again or copy it completely"
-            )
-    if (folder / SEAL).read_text(encoding="utf-8", errors="replace").strip() != _digest(
-        folder / MANIFEST
-    ):
-        raise BundleError(f"{folder / MANIFEST}: was changed after the bundle was written")
-    files = _listed(folder)
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-        # A link may point out of the folder, also one to a folder that holds a listed file.
-        alien = not path.is_dir() and name not in {*files, MANIFEST, SEAL}
-        if path.is_symlink() or (alien and not hidden):
-            raise BundleError(f"{path}: does not belong to the bundle; remove it")
-    for name, digest in files.items():
-        _check_file(folder, name, digest)
-
-
-def _listed(folder: Path) -> dict[str, str]:
-    """The manifest's files and digests."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["format_version"], dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST}: is no manifest; get the bundle anew") from error
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{folder}: has format version {version}, this toolkit reads {FORMAT_VERSION}; "
-            "use the version that wrote it"
-        )
-    return files
-
-
-def _check_file(folder: Path, name: str, digest: str) -> None:
-    parts = PurePosixPath(name).parts
-    path = folder / name
-    if PurePosixPath(name).is_absolute() or ".." in parts:
-        raise BundleError(f"{folder / MANIFEST}: lists a path that leaves the bundle's folder")
-    if not path.is_file():
-        raise BundleError(f"{path}: is missing; copy the bundle completely")
-    if _digest(path) != digest:
-        raise BundleError(f"{path}: was changed after the bundle was written; get it anew")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

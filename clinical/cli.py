@@ -247,6 +247,27 @@ def link(
     typer.echo(f"links: {out}")
 
 
+@app.command("zero-shot")
+def zero_shot(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    prompts: Annotated[Path, typer.Argument(help="A YAML file, {class: [text, text]}.")],
+    modality: Annotated[str | None, typer.Option(help="To compare with; else all.")] = None,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("zero_shot.parquet"),
+    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+) -> None:
+    """Score a concept that nobody labelled, from what texts say of it."""
+    from clinical.scoring import zero_shot_extract
+
+    scored = zero_shot_extract(
+        bundle, extract, prompts, modality=modality, out=out, threads=threads
+    )
+    unscored = scored["score"].isna()
+    counts = {"rows scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
+    screen.show(screen.pairs("what", "count", counts))
+    typer.echo(f"scores: {out}")
+
+
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],

@@ -8,9 +8,7 @@ from clinical.bundle import (
     Bundle,
     Network,
     calibration_name,
-    seal,
     write_draft,
-    write_json,
 )
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
@@ -21,11 +19,18 @@ from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
 from clinical.links import learns_edges
+from clinical.manifest import seal, write_json
 from clinical.model import ClinicalModel
+from clinical.objectives import travelling
 from clinical.places import replacing
 from clinical.predictor import Predictor
 from clinical.relations.embedded import by_embedding
-from clinical.training.build import build_model, load_pretrained, scoring_memory
+from clinical.training.build import (
+    build_model,
+    load_pretrained,
+    pretrained_objectives,
+    scoring_memory,
+)
 from clinical.training.members import members
 from clinical.training.relevance import relation_figures
 
@@ -144,20 +149,20 @@ def finish(
 
 
 def _pretrained(config: RunConfig, store: Store) -> list[Network]:
-    """The networks before fine-tuning, if edges are judged or neighbours chosen by them.
+    """The networks before fine-tuning, if they judge edges, choose neighbours or are aligned.
 
     Fine-tuning asks nothing about edges and closes relations that tell nothing of its tasks, so
     that what the fine-tuned network says of them would be worth less the longer it was trained.
     Neighbours are chosen before it, by a network that has seen no label.
     """
-    if not (learns_edges(config) or by_embedding(config)):
+    if not (learns_edges(config) or by_embedding(config) or travelling(config)):
         return []
     networks = []
     for member in members(config):
         model = build_model(member.config, store)
         load_pretrained(member, model)
         memory = scoring_memory(config, store, model, device=torch.device("cpu"))
-        networks.append(Network(model, memory))
+        networks.append(Network(model, memory, pretrained_objectives(member, model)))
     return networks
 
 

@@ -7,7 +7,7 @@ from clinical.encoders import ENCODERS
 from clinical.encoders.encoding import Encoder, Encoding
 from clinical.encoders.frozen import frozen_digest
 from clinical.encoders.ontology import CodeEmbedding
-from clinical.fusion import FUSIONS
+from clinical.fusion import FUSIONS, Parts
 from clinical.graph import (
     AspectReadout,
     EmbeddingMemory,
@@ -35,7 +35,7 @@ class Encoded:
     Attributes:
         encodings: modality -> its encoding.
         summaries: [B, M, D]; finite but meaningless where absent.
-        present: [B, M] bool, less what modality dropout took in training.
+        present: [B, M] bool, less what is withheld and what modality dropout took in training.
     """
 
     encodings: Mapping[str, Encoding]
@@ -123,7 +123,8 @@ class ClinicalModel(nn.Module):
             {name: nn.Linear(own, width) for name, own in self.encoder_widths.items()}
         )
         fusion = FUSIONS[config.fusion.kind]
-        self.fusion = fusion(len(encoders), width, **pick(config.fusion.options, fusion))
+        widths = list(self.encoder_widths.values())
+        self.fusion = fusion(widths, width, **pick(config.fusion.options, fusion))
         self.reference_memory = EmbeddingMemory(n_reference if self.relations else 0, width)
         self.message_passing = nn.ModuleDict(
             {name: MessagePassing(width) for name in self.relations}
@@ -262,14 +263,21 @@ class ClinicalModel(nn.Module):
         summaries = torch.stack(
             [self.project[name](encodings[name].summary) for name in self.modalities], 1
         )
-        present = torch.stack([batch.inputs[name].present for name in self.modalities], 1)
+        present = torch.stack([batch.seen(name) for name in self.modalities], 1)
         if self.training:
             present = drop_modalities(present, self.modality_dropout)
         return Encoded(encodings, summaries, present)
 
     def fuse(self, encoded: Encoded) -> Tensor:
-        """[B, D] the modalities' summaries brought together; any subset may be present."""
-        fused: Tensor = self.fusion(encoded.summaries, encoded.present)
+        """[B, D] the modalities brought together; any subset may be present."""
+        each = [encoded.encodings[name] for name in self.modalities]
+        parts = Parts(
+            summaries=encoded.summaries,
+            present=encoded.present,
+            tokens=[encoding.tokens for encoding in each],
+            masks=[encoding.token_mask for encoding in each],
+        )
+        fused: Tensor = self.fusion(parts)
         return fused
 
     def embed(self, batch: ClinicalBatch) -> Tensor:
@@ -292,9 +300,18 @@ class ClinicalModel(nn.Module):
         neighbours: Mapping[str, Neighbours],
         *,
         memory: Tensor | None = None,
+        fused: Tensor | None = None,
     ) -> Outputs:
-        """What follows the encoders, so that the same encodings can be asked several things."""
-        fused = self.fuse(encoded)
+        """What follows the encoders, so that the same encodings can be asked several things.
+
+        Args:
+            encoded: see `encode`.
+            neighbours: of the same samples.
+            memory: as for `forward`.
+            fused: [B, D] what `fuse` made of `encoded`, where it was called before; then the
+                encodings are not read again, and may be left out.
+        """
+        fused = self.fuse(encoded) if fused is None else fused
         rows = self.reference_memory
         rows = rows if memory is None else rows.holding(memory)
         said = self._pass_messages(fused, neighbours, rows)

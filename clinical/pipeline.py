@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extra
     from clinical.extract.findings import Validation
     from clinical.extract.importers import ImportReport
     from clinical.leak_audit import Audit
+    from clinical.predictor import Prompts
 
     import pandas as pd
 
@@ -276,6 +277,31 @@ def link(
     return link_extract(
         bundle, extract, relation=relation, top=top, out=out, context=context, threads=threads
     )
+
+
+def zero_shot(
+    bundle: str | Path,
+    extract: str | Path,
+    prompts: "Prompts | str | Path",
+    *,
+    modality: str | None = None,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> "pd.DataFrame":
+    """Score a concept that nobody labelled, from what texts say of it.
+
+    Args:
+        bundle: folder of a bundle that was pretrained with `alignment`.
+        extract, out, threads: as for `score`.
+        prompts: class -> texts, of two classes or more, or a YAML file of that.
+        modality: that is compared with the prompts; by default all that notes are aligned with.
+
+    Returns:
+        One row a sample and class; see `Predictor.zero_shot`.
+    """
+    from clinical.scoring import zero_shot_extract
+
+    return zero_shot_extract(bundle, extract, prompts, modality=modality, out=out, threads=threads)
 
 
 def evaluate(

@@ -2,10 +2,11 @@
 
 from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
+from clinical.config_file import load_yaml
 from clinical.errors import ConfigError
 from clinical.explain import TOP, explain_neighbours
 from clinical.places import check_above, replacing
-from clinical.predictor import Predictor
+from clinical.predictor import Predictor, Prompts
 from clinical.training.checkpoint import thread_limit
 
 import logging
@@ -109,6 +110,24 @@ def link_extract(
         links = predictor.link(extract, relation=relation, top=top, context=context)
     _write(links, target)
     return links
+
+
+def zero_shot_extract(
+    bundle: str | Path,
+    extract: str | Path,
+    prompts: Prompts | str | Path,
+    *,
+    modality: str | None = None,
+    out: str | Path | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Score a concept from text alone; the arguments are those of `clinical.zero_shot`."""
+    target = _checked(out)
+    texts = load_yaml(Path(prompts)) if isinstance(prompts, str | Path) else prompts
+    with thread_limit(threads):
+        scored = Predictor.load(bundle).zero_shot(extract, texts, modality=modality)
+    _write(scored, target)
+    return scored
 
 
 def _checked(out: str | Path | None) -> Path | None:

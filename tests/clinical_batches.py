@@ -46,6 +46,7 @@ def make_config(
     modalities: tuple[str, ...] = tuple(ENCODERS),
     relations: tuple[str, ...] = ("similar", "same_unit"),
     tasks: tuple[str, ...] = ("mortality", "readmission"),
+    fusion: str = "attention",
 ) -> RunConfig:
     """A configuration of narrow encoders."""
     return RunConfig.model_validate(
@@ -54,7 +55,7 @@ def make_config(
             "out": "out",
             "tasks": {name: {"kind": "binary", "labels": name} for name in tasks},
             "modalities": {name: ENCODERS[name] for name in modalities},
-            "fusion": {"width": 16},
+            "fusion": {"kind": fusion, "width": 16},
             "graph": {"relations": {name: {"k": 3} for name in relations}},
         }
     )

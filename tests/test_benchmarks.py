@@ -19,7 +19,7 @@ def modules() -> dict[str, ModuleType]:
     found = {}
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        for name in ("comparing", "links", "physionet2012"):
+        for name in ("comparing", "fusions", "links", "physionet2012"):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             found[name] = importlib.util.module_from_spec(spec)
             sys.modules[name] = found[name]
@@ -231,3 +231,67 @@ def test_the_bayes_posterior_knows_the_hospital_better_than_popularity(links, ho
     pairs["score"] = links.bayes_scores(altered, pairs, share=0.2)
     rows = links.evaluate_links(pairs, resamples=2)
     assert (rows["difference"] > [0.06, 0.3]).all()
+
+
+# Fusions
+
+
+@pytest.fixture
+def fusions(modules):
+    return modules["fusions"]
+
+
+def leave_out_of(fusions, known: pd.DataFrame, *, noise: float, less: dict[str, float]) -> object:
+    """What `leave_out` gives of a line whose scores are so noisy, and noisier without a part."""
+    frames = []
+    for part in (None, *fusions.MODALITIES):
+        draws = np.random.default_rng(5)
+        blur = (noise + less.get(part, 0.0)) * draws.normal(size=len(known))
+        score = 1 / (1 + np.exp(-known["boolean_value"] - blur))
+        frame = known[fusions.KEYS].assign(score=score, modalities=known["modalities"])
+        frames.append(frame.assign(left_out=pd.Series([part] * len(known), dtype="string")))
+    return pd.concat(frames, ignore_index=True).sample(frac=1, random_state=0)
+
+
+def test_a_modality_that_hurts_is_told_apart_from_one_that_helps(fusions):
+    draws = np.random.default_rng(0)
+    n = 400
+    pattern = np.where(np.arange(n) % 2, "+".join(fusions.MODALITIES), "events+static+codes")
+    known = pd.DataFrame(
+        {
+            "subject_id": np.arange(n),
+            "prediction_time": pd.Timestamp("2020-01-01"),
+            "boolean_value": draws.random(n) < 0.4,
+            "modalities": pattern,
+        }
+    )
+    lines = fusions.fusion_lines() | fusions.modality_lines()
+    noise = dict.fromkeys(lines, 2.0) | {"attention": 1.0, "without notes": 0.3}
+    scores = {
+        line: [leave_out_of(fusions, known, noise=noise[line], less={"images": 2.0})] * 2
+        for line in lines
+    }
+    found = fusions.tables(known.drop(columns="modalities"), scores)
+    additions = found["additions"].set_index("with all, against")
+    assert additions.index[additions["hurts"]].tolist() == ["without notes"]
+    assert additions.loc["only events", "low"] > 0
+    assert additions["samples"].to_dict()["without images"] == n / 2
+    assert additions["samples"].to_dict()["without events"] == n
+    removals = found["removals"].set_index(["fusion", "removed"])
+    assert removals.loc[("attention", "images"), "high"] < 0
+    assert removals.loc[("attention", "codes"), ["difference", "low", "high"]].tolist() == [0] * 3
+    whole = found["fusions"].set_index("fusion")
+    assert whole.loc["attention", "difference"] == 0
+    assert whole.loc["gated", "high"] < 0
+    patterns = found["patterns"]
+    assert set(patterns["present"]) == set(pattern)
+    assert set(patterns["fusion"]) == set(fusions.FUSIONS)
+    assert (patterns["samples"] == n / 2).all()
+
+
+def test_every_line_of_the_fusions_is_a_run(fusions):
+    import clinical
+
+    for own in (fusions.fusion_lines() | fusions.modality_lines()).values():
+        for given in ([], ["pretrain=null"]):
+            clinical.Run.read(fusions.CONFIG, fusions.overridden(own, given))

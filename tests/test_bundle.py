@@ -1,10 +1,11 @@
 """A bundle opens as it was written, anywhere, or not at all; nothing in it can run."""
 
 from clinical import bundle as bundle_module
-from clinical.bundle import FORMAT_VERSION, MANIFEST, SEAL, Bundle, seal, write_draft
+from clinical.bundle import Bundle, write_draft
 from clinical.config import RunConfig
 from clinical.errors import BundleError
 from clinical.experts.additive import Additive
+from clinical.manifest import FORMAT_VERSION, MANIFEST, SEAL, seal
 
 import json
 import pickle

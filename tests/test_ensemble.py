@@ -2,13 +2,14 @@
 
 import clinical
 from clinical import finishing
-from clinical.bundle import Bundle, seal
+from clinical.bundle import Bundle
 from clinical.cohort.store import Store
 from clinical.errors import BundleError, ConfigError
 from clinical.experiment import Run
 from clinical.experts import EXPERTS
 from clinical.experts.lightgbm import LightGBM
 from clinical.experts.stack import stacked
+from clinical.manifest import seal
 from clinical.predictor import Predictor
 from clinical.training import build
 

@@ -153,7 +153,7 @@ def test_another_relation_is_refused_by_name(predictor, finished):
 
 
 def test_a_model_without_links_says_what_to_train(finished, predictor, tmp_path):
-    from clinical.bundle import seal
+    from clinical.manifest import seal
 
     folder = tmp_path / "bundle"
     shutil.copytree(finished.bundle, folder)

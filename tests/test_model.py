@@ -2,6 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.batch import ClinicalBatch, Neighbours
+from clinical.config import RunConfig
 from clinical.model import ClinicalModel, Outputs, drop_modalities
 
 import copy
@@ -27,9 +28,15 @@ def synthetic() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module", params=["attention", "cross_attention"])
+def config(synthetic, request) -> RunConfig:
+    """Of a model that fuses summaries, and of one that fuses tokens."""
+    return synthetic.make_config(fusion=request.param)
+
+
 @pytest.fixture(scope="module")
-def model(synthetic) -> ClinicalModel:
-    return synthetic.make_model()
+def model(synthetic, config) -> ClinicalModel:
+    return synthetic.make_model(config)
 
 
 @pytest.fixture
@@ -106,6 +113,19 @@ def test_what_stands_in_an_absent_modality_changes_nothing(model, batch, modalit
     assert_same_scores(outputs, expected, slice(None))
     here = batch.inputs[modality].present & ~gone
     assert torch.equal(outputs.present[:, MODALITIES.index(modality)], here)
+
+
+def test_what_is_withheld_is_encoded_and_otherwise_as_if_it_were_not_there(model, batch):
+    some = torch.tensor([True, False, True, False, False, True, False, False])
+    kept = dataclasses.replace(batch, withheld={"events": some})
+    outputs = run(model, kept)
+    gone = run(model, batch.replace(events=batch.inputs["events"].drop(some)))
+    assert_same_scores(outputs, gone, slice(None))
+    torch.testing.assert_close(outputs.fused, gone.fused, rtol=0, atol=1e-6)
+    assert torch.equal(outputs.present, gone.present)
+    whole = run(model, batch).encodings["events"].summary
+    assert torch.equal(outputs.encodings["events"].summary, whole)
+    assert torch.equal(kept.to("cpu").withheld["events"], some)
 
 
 def test_whatever_is_missing_there_is_a_score(model, batch):
@@ -238,8 +258,8 @@ def test_a_loader_that_forgets_a_relation_is_not_taken_for_having_no_neighbours(
         model(dataclasses.replace(batch, neighbours={}))
 
 
-def test_weights_and_memory_give_the_same_scores_in_another_model(synthetic, model, batch):
-    other = synthetic.make_model(seed=99)
+def test_weights_and_memory_give_the_same_scores_in_another_model(synthetic, config, model, batch):
+    other = synthetic.make_model(config, seed=99)
     other.load_state_dict(model.state_dict())
     other.set_memory(model.memory)
     assert_same_scores(run(other, batch), run(model, batch), slice(None))

@@ -127,7 +127,8 @@ def _less_each(
     samples, _ = places
     if not len(samples) or relation not in model.open_relations:
         return {task: logits[samples] for task, logits in whole.items()}
-    answers = []
+    # Fused once: an edge more or less changes nothing before the messages.
+    fused, answers = model.fuse(encoded), []
     for sample, place in zip(*(part.split(EDGES_AT_ONCE) for part in places), strict=True):
         neighbours = {
             name: Neighbours(rows=edges.rows[sample], weight=edges.weight[sample])
@@ -137,7 +138,8 @@ def _less_each(
         kept[torch.arange(len(sample)), place] = False
         neighbours[relation] = neighbours[relation].keep(kept)
         again = Encoded({}, encoded.summaries[sample], encoded.present[sample])
-        answers.append(model.answer(again, neighbours, memory=memory).logits)
+        said = model.answer(again, neighbours, memory=memory, fused=fused[sample])
+        answers.append(said.logits)
     return {task: torch.cat([answer[task] for answer in answers]) for task in whole}
 
 

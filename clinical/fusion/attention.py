@@ -1,6 +1,9 @@
 """Fusion by attention among the modalities' summaries."""
 
 from clinical.errors import ConfigError
+from clinical.fusion.parts import Parts
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +16,14 @@ class AttentionFusion(nn.Module):
     subset of modalities scores.
 
     Args:
-        n_modalities: M.
+        widths: of the modalities' tokens, which it does not read; as many as modalities.
         width: D.
         layers, heads, dropout: of the transformer.
     """
 
     def __init__(
         self,
-        n_modalities: int,
+        widths: Sequence[int],
         width: int,
         *,
         layers: int = 1,
@@ -28,6 +31,7 @@ class AttentionFusion(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        n_modalities = len(widths)
         if heads < 1 or width % heads:
             raise ConfigError(
                 f"fusion: width {width} is no multiple of heads {heads}; change either"
@@ -49,16 +53,9 @@ class AttentionFusion(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, summaries: Tensor, present: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            summaries: [B, M, D]; anything where not present.
-            present: [B, M] bool.
-
-        Returns:
-            [B, D].
-        """
+    def forward(self, parts: Parts) -> Tensor:
+        """[B, D] the parts' summaries fused."""
+        summaries, present = parts.summaries, parts.present
         tokens = torch.where(present[..., None], summaries, self.missing) + self.modality
         tokens = torch.cat((self.fused.expand(len(tokens), 1, -1), tokens), 1)
         for layer in self.layers:

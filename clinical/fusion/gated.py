@@ -1,5 +1,9 @@
 """Late fusion by a gate over the modalities that are there."""
 
+from clinical.fusion.parts import Parts
+
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +15,14 @@ class GatedFusion(nn.Module):
     informative.
 
     Args:
-        n_modalities: M.
+        widths: of the modalities' tokens, which it does not read; as many as modalities.
         width: D.
         dropout: of the projected summaries.
     """
 
-    def __init__(self, n_modalities: int, width: int, *, dropout: float = 0.1) -> None:
+    def __init__(self, widths: Sequence[int], width: int, *, dropout: float = 0.1) -> None:
         super().__init__()
+        n_modalities = len(widths)
         self.project = nn.Parameter(torch.randn(n_modalities, width, width) * width**-0.5)
         self.shift = nn.Parameter(torch.zeros(n_modalities, width))
         self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
@@ -26,16 +31,9 @@ class GatedFusion(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, summaries: Tensor, present: Tensor) -> Tensor:
-        """Fuse.
-
-        Args:
-            summaries: [B, M, D]; anything where not present.
-            present: [B, M] bool.
-
-        Returns:
-            [B, D].
-        """
+    def forward(self, parts: Parts) -> Tensor:
+        """[B, D] the parts' summaries fused."""
+        summaries, present = parts.summaries, parts.present
         absent = ~present
         summaries = summaries.masked_fill(absent[..., None], 0.0)
         score = (summaries * self.gate).sum(-1) + self.bias

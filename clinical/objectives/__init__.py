@@ -1,9 +1,12 @@
 """Self-supervised tasks: what the model learns from patients without labels."""
 
 from clinical.batch import ClinicalBatch
+from clinical.config import ObjectiveConfig, RunConfig, pick
 from clinical.containers import CodeSet
+from clinical.objectives.alignment import Alignment
 from clinical.objectives.blocks import Forecast, Presence
 from clinical.objectives.edges import MaskedEdges
+from clinical.objectives.masked_modality import MaskedModality
 from clinical.objectives.objective import (
     Loss,
     ModelOutputs,
@@ -24,13 +27,16 @@ from torch import Tensor
 
 __all__ = [
     "OBJECTIVES",
+    "Alignment",
     "Loss",
     "ModelOutputs",
     "Objective",
     "ReferenceEdges",
     "SizedModel",
+    "build_objectives",
     "drop_edges_by_hidden_codes",
     "drop_fed_relations",
+    "travelling",
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -40,8 +46,34 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "tokens": MaskedTokens,
     "patches": MaskedPatches,
     "edges": MaskedEdges,
+    "masked_modality": MaskedModality,
+    "alignment": Alignment,
 }
-"""Applied in this order: what takes events away comes before what hides their values."""
+"""Applied in this order: what takes events away comes before what hides their values, and what
+takes a modality away after what may have left nothing of it."""
+
+
+def build_objectives(
+    settings: Mapping[str, ObjectiveConfig], model: SizedModel
+) -> dict[str, Objective]:
+    """Those named, in the order of the menu.
+
+    Raises:
+        ConfigError: a key that one refuses, or a modality that it lacks.
+    """
+    return {
+        name: objective(model, **pick(settings[name].options, objective))
+        for name, objective in OBJECTIVES.items()
+        if name in settings
+    }
+
+
+def travelling(config: RunConfig) -> dict[str, ObjectiveConfig]:
+    """Those that the run learns and that are asked again after pretraining."""
+    if config.pretrain is None or not config.is_pretrained:
+        return {}
+    named = config.pretrain.objectives.items()
+    return {name: own for name, own in named if OBJECTIVES[name].travels and own.weight > 0}
 
 
 def drop_fed_relations(

@@ -109,10 +109,12 @@ class Objective(nn.Module):
 
     Attributes:
         own_pass: needs a view of its own rather than the joint pass.
+        travels: what it learned is asked again after pretraining, so the bundle keeps it.
         hides: modalities in which it hides something.
     """
 
     own_pass: ClassVar[bool] = False
+    travels: ClassVar[bool] = False
     hides: ClassVar[frozenset[str]] = frozenset()
 
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:

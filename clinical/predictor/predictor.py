@@ -8,6 +8,7 @@ from clinical.links import Linker, learns_links
 from clinical.prediction_table import long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
+from clinical.predictor.zero_shot import Prompts, ZeroShot
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.embedded import Embed, by_embedding
 from clinical.training.keys import key_embedding
@@ -196,6 +197,41 @@ class Predictor:
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
             memories = [memory for (memory,) in panel.memories(store)]
             return linker.rank(store, rows, top=top, memories=memories)
+
+    def zero_shot(
+        self,
+        extract: str | Path,
+        prompts: Prompts,
+        *,
+        modality: str | None = None,
+        samples: pd.DataFrame | None = None,
+        work: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Score a concept that nobody labelled, from what texts say of it.
+
+        Asked are the networks as pretraining left them, which aligned notes with what else a
+        sample has. The prompts are read as notes; a sample's own notes play no part.
+
+        Args:
+            extract, samples, work: as for `score`.
+            prompts: class -> texts, of two classes or more. They should be worded as notes are;
+                where a class has several, the mean of their places counts.
+            modality: that is compared with the prompts; by default all that notes are aligned
+                with, as far as a sample has them.
+
+        Returns:
+            One row a sample and class, in the order of `samples` where given: subject_id,
+            prediction_time, class, score (a share of one over the classes, not calibrated),
+            reason (where there is no score).
+
+        Raises:
+            ConfigError: the model is not aligned, or not with this modality; fewer than two
+                classes, a class without a text, a text that is blank or too long.
+            SchemaError: as for `score`.
+        """
+        asked = ZeroShot.of(self.bundle, prompts, modality=modality)
+        with self.prepared(extract, samples=samples, work=work) as (store, rows):
+            return asked.score(store, rows)
 
     @contextmanager
     def prepared(

@@ -21,7 +21,7 @@ class ScoringWeights(pl.Callback):
     scores. Everything needed to resume travels in the checkpoint.
 
     Args:
-        model: the network whose weights are averaged.
+        model: whose weights are averaged: the network, and what is kept with it.
         decay: of the exponential moving average, or None to score with the last step's weights.
         patience: epochs without improvement before training stops, or None.
         curves: where the epoch's figures are kept.

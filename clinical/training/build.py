@@ -2,7 +2,7 @@
 
 from clinical.batch import ClinicalBatch, Neighbours
 from clinical.cohort.store import Store
-from clinical.config import RunConfig, pick
+from clinical.config import RunConfig
 from clinical.datamodule import make_loader
 from clinical.encoders.encoding import Encoder
 from clinical.errors import ConfigError, SchemaError
@@ -12,10 +12,10 @@ from clinical.given_weights import local_weights
 from clinical.modalities.codes import rows_of
 from clinical.modalities.routing import matches
 from clinical.model import ClinicalModel
-from clinical.objectives import OBJECTIVES, Objective, ReferenceEdges
+from clinical.objectives import Objective, ReferenceEdges, build_objectives, travelling
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import DONE, fit, is_finished, load_weights
+from clinical.training.checkpoint import BESIDE, DONE, fit, is_finished, load_weights
 from clinical.training.encodings import keep_encodings
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
@@ -36,6 +36,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,20 @@ def load_pretrained(member: Member, model: ClinicalModel) -> None:
     load_weights(model, _pretrained_weights(member))
 
 
-def _pretrained_weights(member: Member) -> Path:
-    weights = member.checkpoints / PretrainStage.name / DONE
+def pretrained_objectives(member: Member, model: ClinicalModel) -> dict[str, Objective]:
+    """What pretraining learned besides, and is asked again; of a model that it is in.
+
+    Raises:
+        ConfigError: there is none, or it is of another version.
+    """
+    objectives = build_objectives(travelling(member.config), model)
+    if objectives:
+        load_weights(nn.ModuleDict(objectives), _pretrained_weights(member, BESIDE))
+    return objectives
+
+
+def _pretrained_weights(member: Member, file: str = DONE) -> Path:
+    weights = member.checkpoints / PretrainStage.name / file
     if not weights.exists():
         raise ConfigError(
             f"{weights}: there are no pretrained weights; run `clinical pretrain` first, or set "
@@ -195,11 +208,7 @@ def _encodings(config: RunConfig, store: Store, model: ClinicalModel, folder: Pa
 
 def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
     settings = config.pretrain.objectives if config.pretrain else {}
-    objectives: dict[str, Objective] = {
-        name: objective(model, **pick(settings[name].options, objective))
-        for name, objective in OBJECTIVES.items()
-        if name in settings
-    }
+    objectives = build_objectives(settings, model)
     _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
     references = ReferenceEdges(
         subject=torch.from_numpy(subject),

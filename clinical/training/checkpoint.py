@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 logger = logging.getLogger(__name__)
 
 DONE = "model.safetensors"
+BESIDE = "objectives.safetensors"
 LAST = "last.ckpt"
 GRADIENT_CLIP = 1.0
 
@@ -52,6 +53,9 @@ def fit(
 ) -> None:
     """Train a stage and leave its scoring weights in `folder/model.safetensors`.
 
+    What else is needed later (`Stage.beside`) is averaged and kept as the model is, and left in
+    `folder/objectives.safetensors`.
+
     With `resume`, a finished stage is loaded and an interrupted one goes on at the epoch it
     was in; the result is that of an undisturbed run.
     """
@@ -61,8 +65,12 @@ def fit(
         load_weights(stage.model, done)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    beside = stage.beside()
     weights = ScoringWeights(
-        stage.model, decay=decay, patience=patience, curves=logs / f"{stage.name}.csv"
+        nn.ModuleList([stage.model, beside]),
+        decay=decay,
+        patience=patience,
+        curves=logs / f"{stage.name}.csv",
     )
     with _quiet_lightning(), _interruptible():
         runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
@@ -75,9 +83,15 @@ def fit(
         )
     if runner.interrupted:
         raise KeyboardInterrupt
-    with replacing(done) as draft:
-        save_file({k: v.contiguous().cpu() for k, v in stage.model.state_dict().items()}, draft)
+    if len(beside):
+        _save(beside, folder / BESIDE)
+    _save(stage.model, done)  # the last, since with it the stage is finished
     last.unlink(missing_ok=True)
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    with replacing(path) as draft:
+        save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, draft)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

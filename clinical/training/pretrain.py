@@ -62,6 +62,9 @@ class PretrainStage(Stage):
     def trained_modules(self) -> Sequence[nn.Module]:
         return [self.model, self.decoders]
 
+    def beside(self) -> nn.ModuleDict:
+        return nn.ModuleDict({n: o for n, o in self.objectives.items() if o.travels})
+
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
         return self._step(batch, "train", self.current_epoch, index)
 
@@ -72,10 +75,10 @@ class PretrainStage(Stage):
 
     def _step(self, batch: ClinicalBatch, split: str, epoch: int, index: int) -> Tensor:
         together = {n: o for n, o in self.objectives.items() if not o.own_pass}
-        losses = self._pass(batch, together, split, epoch, index)
-        for name, objective in self.objectives.items():
-            if objective.own_pass:
-                losses |= self._pass(batch, {name: objective}, split, epoch, index)
+        apart = [{name: o} for name, o in self.objectives.items() if o.own_pass]
+        losses: dict[str, Loss] = {}
+        for objectives in [together, *apart] if together else apart:
+            losses |= self._pass(batch, objectives, split, epoch, index)
         total = torch.stack([self.weights[name] * loss.total for name, loss in losses.items()])
         parts = {name: value for loss in losses.values() for name, value in loss.parts.items()}
         self.log_figures(split, {"loss": total.sum().detach(), **parts}, size=len(batch))

@@ -78,6 +78,10 @@ class Stage(pl.LightningModule):
         """The modules whose parameters this stage optimizes."""
         return [self.model]
 
+    def beside(self) -> nn.ModuleDict:
+        """What is needed later besides the model, by name."""
+        return nn.ModuleDict()
+
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(
             self.trained_modules(),

@@ -57,11 +57,8 @@ def count_steps(stage) -> list[tuple[int, int]]:
     return seen
 
 
-def assert_equal_weights(first: Path, second: Path) -> None:
-    expected, found = (
-        load_file(first / "model.safetensors"),
-        load_file(second / "model.safetensors"),
-    )
+def assert_equal_weights(first: Path, second: Path, *, file: str = "model.safetensors") -> None:
+    expected, found = load_file(first / file), load_file(second / file)
     assert set(found) == set(expected)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
@@ -227,3 +224,43 @@ def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monke
         assert same == [number == epoch for number in range(EPOCHS)]
         curves = (tmp_path / keep / "logs" / "finetune.csv").read_text()
         assert ("tuning/choice" in curves) == (keep == "best")
+
+
+def test_what_is_asked_again_later_is_averaged_and_kept_as_the_model_is(workshop, tmp_path):
+    stage, seen = workshop.pretrain(names=("tokens", "alignment")), {"train": [], "tuning": []}
+    projection = stage.objectives["alignment"].project["notes"][1].weight
+
+    def noting(step, split):
+        def noted(batch, batch_idx):
+            seen[split].append(projection.detach().clone())
+            return step(batch, batch_idx)
+
+        return noted
+
+    stage.training_step = noting(stage.training_step, "train")
+    stage.validation_step = noting(stage.validation_step, "tuning")
+    train(stage, workshop, tmp_path / "whole")
+    kept = load_file(tmp_path / "whole" / "objectives.safetensors")
+    # No numbers of patients among them.
+    assert {".".join(name.split(".")[:2]) for name in kept} == {
+        "alignment.project",
+        "alignment.scales",
+    }
+    own = kept["alignment.project.notes.1.weight"]
+    assert any(torch.equal(own, validated) for validated in seen["tuning"])
+    assert not any(torch.equal(own, trained) for trained in seen["train"])
+
+    halved = workshop.pretrain(names=("tokens", "alignment"))
+    kill_at(halved, epoch=2, index=1)
+    with pytest.raises(Killed):
+        train(halved, workshop, tmp_path / "halved")
+    assert not (tmp_path / "halved" / "objectives.safetensors").exists()
+    train(
+        workshop.pretrain(names=("tokens", "alignment")), workshop, tmp_path / "halved", resume=True
+    )
+    assert_equal_weights(tmp_path / "whole", tmp_path / "halved", file="objectives.safetensors")
+
+
+def test_a_stage_that_nothing_is_asked_of_later_leaves_its_model_alone(workshop, tmp_path):
+    train(workshop.pretrain(), workshop, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]

@@ -135,6 +135,15 @@ def test_an_objective_with_a_pass_of_its_own_gets_the_batch_as_it_came(
     assert spy.linked["similar"].any()
 
 
+def test_objectives_with_passes_of_their_own_alone_need_no_joint_one(workshop, synthetic, figures):
+    stage, spy = spied(workshop, synthetic, own_pass=True)
+    del stage.objectives["tokens"]
+    passes, model = [], stage.model.forward
+    stage.model.forward = lambda batch: (passes.append(batch), model(batch))[1]
+    stage.training_step(workshop.train[0], 0)
+    assert len(passes) == len(spy.given) == 1
+
+
 def test_an_objective_of_the_joint_pass_gets_what_the_others_left(workshop, synthetic, figures):
     stage, spy = spied(workshop, synthetic, own_pass=False)
     stage.training_step(workshop.train[0], 0)
