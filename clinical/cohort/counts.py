@@ -41,18 +41,18 @@ MEANINGS = {
     "cut_events": "past a sample's newest max_events: in summaries",
     # notes
     "empty": "notes without text",
-    "left_out_notes": "past a sample's newest max_notes or max_chunks: not read",
-    "left_out_chunks": "of a sample's oldest note, past max_chunks: not read",
-    "copied_lines": "stand in an earlier note of the sample: not read",
+    "left_out_notes": "past the newest max_notes or max_chunks: unread",
+    "left_out_chunks": "of the oldest note, past max_chunks: not read",
+    "copied_lines": "in an earlier note of the sample: not read",
     "copied_notes": "notes of copied lines alone: not read",
     # images
     "without_path": "events of images without an image_path",
     "missing": "image files that are not there",
     "undecodable": "image files that cannot be read as an image",
     "too_large": "images of too many pixels: not read",
-    "unsupported": "need clinical[dicom,dicom-compressed,nifti], or conversion: not read",
-    "left_out_slices": "between the slices of stacks that are kept: not read",
-    "left_out_series": "further series in a folder: the one of most slices is read",
+    "unsupported": "need an extra (see the log), or conversion",
+    "left_out_slices": "between the slices that are kept: not read",
+    "left_out_series": "further series of a folder: the largest is read",
     "left_out_images": "past a sample's newest max_images: not read",
 }
 """Name of a count -> what it says, in a few words."""

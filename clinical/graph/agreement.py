@@ -20,8 +20,9 @@ def agreed_directions(own: Tensor, others: Tensor, subject: Tensor, *, most: int
     Args:
         own: [N, D] rows of the references.
         others: [N, D] means over their neighbours.
-        subject: [N] int64, whose row it is; what is found in half of the subjects, the odd ones
-            or the even, is confirmed in the others. A subject counts once however many rows it has.
+        subject: [N] int64, whose row it is; what is found in half of the subjects, every other one
+            in the order of their rows, is confirmed in the others. A subject counts once however
+            many rows it has, and its number tells nothing else: it may be a salted hash.
         most: R.
 
     Returns:
@@ -30,7 +31,7 @@ def agreed_directions(own: Tensor, others: Tensor, subject: Tensor, *, most: int
     """
     own, others = (x.double() - x.double().mean(0) for x in (own, others))
     found = torch.zeros(own.shape[1], most)
-    half = subject % 2 == 0
+    half = _places(subject) % 2 == 0
     if min(len(subject[h].unique()) for h in (half, ~half)) <= own.shape[1]:
         return found
     held = torch.stack(
@@ -40,6 +41,14 @@ def agreed_directions(own: Tensor, others: Tensor, subject: Tensor, *, most: int
     _, directions = _fit(own, others)
     found[:, :n_kept] = _upright(directions[:, :n_kept]).float()
     return found
+
+
+def _places(subject: Tensor) -> Tensor:
+    """[N] the place of each row's subject among all, in the order of their first rows."""
+    subjects, which = subject.unique(return_inverse=True)
+    row = torch.arange(len(subject), device=subject.device)
+    first = torch.full_like(subjects, len(subject)).scatter_reduce(0, which, row, "amin")
+    return first.argsort().argsort()[which]
 
 
 def followed(readings: Tensor, rows: Tensor) -> Tensor:

@@ -106,3 +106,15 @@ def test_readings_are_followed_through_a_change_of_the_rows(shared):
 def test_rows_that_lost_what_was_read_are_read_as_zero(shared):
     readings = rows_of(shared, seed=1) @ draws(WIDTH, MOST, seed=3)
     assert torch.isfinite(followed(readings, torch.ones(N, WIDTH))).all()
+
+
+def test_how_subjects_are_numbered_changes_nothing():
+    own = draws(800, WIDTH, seed=1)
+    others = 0.5 * own + draws(800, WIDTH, seed=2)
+    subject = torch.arange(400).repeat_interleave(2)
+    names = torch.randint(-(2**62), 2**62, (400,), generator=torch.Generator().manual_seed(0))
+    found = agreed_directions(own, others, subject, most=MOST)
+    assert found.any()
+    torch.testing.assert_close(
+        agreed_directions(own, others, names[subject], most=MOST), found, rtol=0, atol=0
+    )

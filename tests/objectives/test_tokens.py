@@ -2,7 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.errors import ConfigError
-from clinical.modalities.tokenizer import SPECIAL, build
+from clinical.modalities.wordpiece import SPECIAL, build
 from clinical.objectives.tokens import MaskedTokens
 
 import pytest
