@@ -49,6 +49,22 @@ def decode(path: Path, size: int) -> Pixels | str:
         return "undecodable"
 
 
+def read_grey(path: Path) -> Pixels | None:
+    """An image at its own size, [H, W] uint8, as grey as it is stored; None if it is unreadable."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return np.asarray(_grey(image), dtype=np.uint8)
+    except (*BROKEN, Image.DecompressionBombError):
+        return None
+
+
+def placed(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Where an image lies in its stored square: left, upper, width and height in stored pixels."""
+    scale = size / max(width, height)
+    fitted = [max(round(side * scale), 1) for side in (width, height)]
+    return (size - fitted[0]) // 2, (size - fitted[1]) // 2, fitted[0], fitted[1]
+
+
 def _grey(image: Image.Image) -> Image.Image:
     """8-bit grey.
 
@@ -67,9 +83,8 @@ def _grey(image: Image.Image) -> Image.Image:
 
 def _square(image: Image.Image, size: int) -> Pixels:
     """The longer side fitted to `size`, the shorter one padded with black on both sides."""
-    scale = size / max(image.size)
-    width, height = (max(round(side * scale), 1) for side in image.size)
+    left, upper, width, height = placed(*image.size, size)
     fitted = image.resize((width, height), Image.Resampling.BILINEAR)
     square = Image.new("L", (size, size))
-    square.paste(fitted, ((size - width) // 2, (size - height) // 2))
+    square.paste(fitted, (left, upper))
     return np.asarray(square, dtype=np.uint8)

@@ -32,7 +32,8 @@ def write_occurrences(
     Args:
         kept: Visible rows, sorted by sample and time.
         n_samples: Of the shard.
-        entries: Columns of the events, in the order of `events`.
+        entries: Columns of the events, in the order of `events`; which row of its shard of the
+            extract an event is, is added as `event`.
         events: [R] the distinct `event` of `kept`, ascending.
         path: Without its ending.
     """
@@ -44,7 +45,7 @@ def write_occurrences(
         "entry": Ragged.from_rows(entry, rows, n_samples),
         "hours": Ragged.from_rows(hours, rows, n_samples),
     }
-    write_table(_entries(path), entries)
+    write_table(_entries(path), {**entries, "event": events})
     write_table(_samples(path), seen)
 
 

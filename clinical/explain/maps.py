@@ -1,0 +1,83 @@
+"""Where in an image the score comes from: Grad-CAM, and the coarse view's own shares.
+
+An encoder of images may read them twice. What it makes of each patch (`Encoding.states`) is
+weighed by the gradient of the logit, averaged over the grid (Grad-CAM: Selvaraju et al., 2017,
+arXiv:1610.02391). A coarse view is linear in the grey level of each patch, so that gradient times
+level, counted from the level of an average patch, is exactly what a patch adds through it as far
+as the rest is linear. Both are log odds to first order, and their sum is what a patch adds to the
+logit by either way; it is no share of it: neither the curvature of what follows nor the attention
+over the patches is in it, and the sum over all patches is not the Shapley value of the images.
+"""
+
+from clinical.containers import Images
+from clinical.explain.question import Question
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Log odds by patch, of one task and network.
+
+    Attributes:
+        states: [R, H/p, W/p] float64, Grad-CAM with its sign; Grad-CAM proper keeps what is above
+            0 of it.
+        coarse: [R, H/p, W/p] float64, by the coarse view; 0 where the encoder has none.
+    """
+
+    states: Tensor
+    coarse: Tensor
+
+
+@torch.enable_grad()
+def maps_of(question: Question, images: Images, *, tasks: Sequence[str]) -> dict[str, Maps]:
+    """Task -> maps of a sample's images, not encoded yet."""
+    encoder = question.model.encoders["images"]
+    with _levels(encoder) as levels:
+        encoding = encoder(images)
+        logits = question.logits("images", encoding)
+    states, grid = encoding.states, images.observed.shape
+    found = {}
+    for task in tasks:
+        by_states, *by_levels = torch.autograd.grad(
+            logits[task].sum(), [states, *levels], retain_graph=True, allow_unused=True
+        )
+        signed = torch.zeros(grid, dtype=torch.float64)
+        if by_states is not None:
+            weight = by_states.double().mean((1, 2), keepdim=True)
+            found_at = (weight * states.detach().double()).sum(-1)
+            # An encoder that keeps nothing of patches says something of the image as a whole.
+            whole = found_at.sum((1, 2), keepdim=True) / (grid[1] * grid[2])
+            signed += found_at if found_at.shape == grid else whole
+        coarse = torch.zeros(grid, dtype=torch.float64)
+        for level, slope in zip(levels, by_levels, strict=True):
+            if slope is not None:
+                coarse += (slope.double() * level.detach().double()).view(grid)
+        found[task] = Maps(signed, coarse)
+    return found
+
+
+@contextmanager
+def _levels(encoder: nn.Module) -> Iterator[list[Tensor]]:
+    """While open, the levels [R, patches] that the coarse view reads are noted, to differentiate
+    by; none where there is no such view."""
+    noted: list[Tensor] = []
+    linear = getattr(getattr(encoder, "coarse", None), "linear", None)
+    if not isinstance(linear, nn.Linear):
+        yield noted
+        return
+
+    def note(module: nn.Module, read: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        noted.append(read[0].detach().requires_grad_())
+        return (noted[-1],)
+
+    handle = linear.register_forward_pre_hook(note)
+    try:
+        yield noted
+    finally:
+        handle.remove()
