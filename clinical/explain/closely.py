@@ -199,7 +199,9 @@ class Closely:
                     pl.col("states").clip(lower_bound=0).alias("cam"),
                     "states",
                     "coarse",
-                    (pl.col("states") + pl.col("coarse")).alias("attribution"),
+                    (pl.col("states") - pl.col("states").mean() + pl.col("coarse")).alias(
+                        "attribution"
+                    ),
                 )
 
 

@@ -3,10 +3,14 @@
 An encoder of images may read them twice. What it makes of each patch (`Encoding.states`) is
 weighed by the gradient of the logit, averaged over the grid (Grad-CAM: Selvaraju et al., 2017,
 arXiv:1610.02391). A coarse view is linear in the grey level of each patch, so that gradient times
-level, counted from the level of an average patch, is exactly what a patch adds through it as far
-as the rest is linear. Both are log odds to first order, and their sum is what a patch adds to the
-logit by either way; it is no share of it: neither the curvature of what follows nor the attention
-over the patches is in it, and the sum over all patches is not the Shapley value of the images.
+level, counted from the level of an average patch, is what a patch adds through it, exactly as far
+as what follows is linear.
+
+Both are log odds to first order, so they may be added. Grad-CAM is counted from the mean of its
+image before: norms spread what is seen in one place over the whole image, and what is the same
+everywhere is in no region. The sum is no share of the logit: neither the curvature of what follows
+nor the attention over patches is in it, and over all patches it does not come to the Shapley value
+of the images.
 """
 
 from clinical.containers import Images
