@@ -35,22 +35,27 @@ def draw_parts(parts: pd.DataFrame, ax: Axes) -> Axes:
     values = shown["shapley"].to_numpy()
     colours = [RAISES if value > 0 else LOWERS for value in values]
     bars = ax.barh(shown["part"].tolist(), values, color=colours, height=0.6)
-    ax.bar_label(bars, [f"{value:+.2f}" for value in values], padding=4)
+    ax.bar_label(bars, [_signed(value) for value in values], padding=4)
     ax.axvline(0, color="black", linewidth=0.8)
     one = parts.iloc[0]
     title = f"{one['task']}: score {one['score']:.3f}"
-    title += f"\nlog odds {one['logit']:+.2f}, with nothing known {one['logit_nothing']:+.2f}"
+    title += (
+        f"\nlog odds {_signed(one['logit'])}, with nothing known {_signed(one['logit_nothing'])}"
+    )
     ax.set_title(title, loc="left", fontsize="medium")
     words = "what each part adds (Shapley value, log odds)"
     ax.set_xlabel(words + (f"\nnot recorded: {', '.join(absent)}" if absent else ""))
-    reach = 1.3 * max(np.abs(values).max(initial=0.0), 1e-6)
-    ax.set_xlim(min(-0.25 * reach, 1.3 * values.min(initial=0.0)), reach)
-    if values.min(initial=0.0) < 0:
-        ax.set_xlim(-reach, reach)
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    room = 0.18 * max(high - low, 1e-6)  # for the numbers
+    ax.set_xlim(low - room * (low < 0), high + room)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="y", length=0)
     return ax
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def note_html(text: str, words: pd.DataFrame, *, strongest: float) -> str:

@@ -145,4 +145,4 @@ def _key(strongest: float) -> str:
         f'<span style="background:{colour}bf;border-radius:2px">&nbsp;{word}&nbsp;</span> '
         for colour, word in ((RAISES, "raises"), (LOWERS, "lowers"))
     )
-    return f"<p>{full} the score; full shade: {strongest:.2f} log odds</p>"
+    return f"<p>{full} the score; full shade: {strongest:.2g} log odds</p>"

@@ -86,8 +86,8 @@ def by_word(
         slope: [K] gradient of the logit by that.
 
     Returns:
-        start, end (null for what is in no word: start, end, and what an average note would say),
-        pieces and phrases, the two ways in which a word adds to the logit.
+        start, end (null for what is in no word), pieces and phrases, the two ways in which a word
+        adds to the logit.
     """
     spread = phrases.share_out(pieces.ids, slope) if phrases.width else np.zeros(len(values))
     frame = pl.DataFrame(

@@ -123,7 +123,8 @@ class Phrases:
         """[L] what each piece of a note adds to the product of a gradient [K] and `apply`'s row.
 
         A phrase's part goes to its pieces in equal shares, and one that a sentence repeats is
-        counted there once. What is missing to the whole product is that of `center`, taken off.
+        counted there once. A sentence counts from an average one, which is taken off its pieces in
+        equal shares too: what every note says adds little.
 
         Args:
             ids: [L] word pieces of the note.
@@ -132,6 +133,8 @@ class Phrases:
         number, place, sentence, note = _words([ids], self.spelling)
         worth = self.vectors.astype(np.float64) @ gradient / max(len(note), 1)
         found = np.zeros(len(ids))
+        usual = float(self.center @ gradient) / max(len(note), 1)
+        found[place] -= usual / np.bincount(sentence)[sentence]
         for length, hashed, start in _phrases(number, place, sentence):
             known = np.isin(hashed, self.hashes)
             start = start[known]

@@ -94,7 +94,7 @@ def test_parts_are_drawn_with_their_values_and_those_absent_named():
     ax = draw_parts(parts, Figure().subplots())
     assert [bar.get_width() for bar in ax.patches] == [-0.2, 0.8]
     assert "not recorded: images" in ax.get_xlabel()
-    assert {text.get_text() for text in ax.texts} == {"+0.80", "-0.20"}
+    assert {text.get_text() for text in ax.texts} == {"+0.80", "−0.20"}
 
 
 @pytest.fixture(scope="module")

@@ -56,14 +56,15 @@ def test_words_and_the_rest_add_up(tokenizer):
         np.array([0.5, 0.25], np.float32),
         Spelling([], [], 5),
     )
-    told = np.array([0.3, 0.1])
+    told = nothing.apply([pieces.ids])[0].astype(np.float64)
     found = by_word(pieces, values, phrases=nothing, told=told, slope=slope)
     assert found["pieces"].sum() == pytest.approx(values.sum())
     assert found["phrases"].sum() == pytest.approx(told @ slope)
     rest = found.filter(found["start"].is_null())
     assert rest.height == 1
     assert rest["pieces"][0] == pytest.approx(values[[0, -1]].sum())
-    assert rest["phrases"][0] == pytest.approx(told @ slope)
+    assert told @ slope == pytest.approx(-0.75)
+    assert rest["phrases"][0] == pytest.approx(0, abs=1e-12)
     long = found.filter(found["end"] - found["start"] == len("unbelievablelongword"))
     mine = (pieces.start >= long["start"][0]) & (pieces.end <= long["end"][0])
     assert mine.sum() > 3
