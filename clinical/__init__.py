@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clinical.experiment import Run
-    from clinical.explain import explain_neighbours
+    from clinical.explain import explain_inputs, explain_neighbours
     from clinical.pipeline import (
         audit,
         embed,
@@ -44,6 +44,7 @@ __all__ = [
     "audit",
     "embed",
     "evaluate",
+    "explain_inputs",
     "explain_neighbours",
     "finetune",
     "import_extract",
@@ -72,6 +73,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
         }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)

@@ -212,16 +212,34 @@ def explain(
     ] = None,
     task: Annotated[str | None, typer.Option(help="By default every binary one.")] = None,
     top: Annotated[int, typer.Option(help="Neighbours a sample and relation.", min=0)] = 5,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Folder for modalities, words and regions.")
+    ] = None,
+    highest: Annotated[
+        int, typer.Option(help="Highest scores whose words and regions go there.", min=0)
+    ] = 20,
     threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
 ) -> None:
-    """Say which relations and neighbours moved each score, by leaving each out."""
+    """Say which modalities, relations and neighbours moved each score."""
     from clinical.scoring import explain_extract
 
     explained = explain_extract(
-        bundle, extract, task=task, top=top, out=out, context=context, threads=threads
+        bundle,
+        extract,
+        task=task,
+        top=top,
+        highest=highest,
+        out=out,
+        inputs=inputs,
+        context=context,
+        threads=threads,
     )
-    screen.show_explanation(explained)
-    typer.echo(f"explanation: {out}")
+    screen.show_parts(explained.inputs.modalities)
+    if explained.neighbours is not None:
+        screen.show_explanation(explained.neighbours)
+        typer.echo(f"explanation: {out}")
+    if inputs is not None:
+        typer.echo(f"inputs: {inputs}")
 
 
 @app.command()

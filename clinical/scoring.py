@@ -4,8 +4,18 @@ from clinical.cohort.counts import Recognised, recognised
 from clinical.cohort.store import Store
 from clinical.config_file import load_yaml
 from clinical.errors import ConfigError
-from clinical.explain import TOP, explain_neighbours
-from clinical.places import check_above, replacing
+from clinical.explain import (
+    HIGHEST,
+    TOP,
+    InputExplanation,
+    binary_tasks,
+    check_effort,
+    check_top,
+    inputs_of,
+    neighbours_of,
+)
+from clinical.extract.schema import Extract
+from clinical.places import check_above, check_no_file, replacing
 from clinical.predictor import Predictor, Prompts
 from clinical.training.checkpoint import thread_limit
 
@@ -72,22 +82,63 @@ def embed_extract(
     return embedded
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What moved the scores of an extract.
+
+    Attributes:
+        neighbours: see `clinical.explain_neighbours`; None for a model without relations.
+        inputs: see `clinical.explain_inputs`.
+    """
+
+    neighbours: pd.DataFrame | None
+    inputs: InputExplanation
+
+
 def explain_extract(
     bundle: str | Path,
     extract: str | Path,
     *,
     task: str | None = None,
     top: int = TOP,
+    highest: int = HIGHEST,
     out: str | Path | None = None,
+    inputs: str | Path | None = None,
     context: str | Path | None = None,
     threads: int | None = None,
-) -> pd.DataFrame:
-    """What the graph did to each score; see `clinical.explain_neighbours`."""
-    target = _checked(out)
+) -> Explained:
+    """What the graph and a patient's own record did to each score, from one preparation.
+
+    Args:
+        bundle, extract, context, threads: as for `clinical.score`.
+        task, top: as for `clinical.explain_neighbours`.
+        highest: as for `clinical.explain_inputs`; nothing is looked at closely without `inputs`.
+        out: Parquet file for the neighbours.
+        inputs: folder for the tables of the inputs.
+    """
+    target, folder = _checked(out), _checked_folder(inputs)
+    check_top(top)
+    check_effort(highest)
     with thread_limit(threads):
-        explained = explain_neighbours(bundle, extract, context=context, task=task, top=top)
-    _write(explained, target)
-    return explained
+        predictor = Predictor.load(bundle)
+        tasks = binary_tasks(predictor, task)
+        with predictor.prepared(extract, context=context) as (store, rows):
+            neighbours = None
+            if predictor.bundle.config.graph.relations:
+                neighbours = neighbours_of(predictor, store, rows, tasks=tasks, top=top)
+            found = inputs_of(
+                predictor,
+                store,
+                rows,
+                Extract.open(extract),
+                tasks=tasks,
+                highest=0 if folder is None else highest,
+            )
+    if neighbours is not None:
+        _write(neighbours, target)
+    if folder is not None:
+        found.write(folder)
+    return Explained(neighbours, found)
 
 
 def link_extract(
@@ -141,6 +192,14 @@ def _checked(out: str | Path | None) -> Path | None:
         parquet = target.with_suffix(".parquet").name
         raise ConfigError(f"{target}: what is written is Parquet; call it {parquet}")
     check_above(target, what="out")
+    return target
+
+
+def _checked_folder(folder: str | Path | None) -> Path | None:
+    if folder is None:
+        return None
+    target = Path(folder)
+    check_no_file(target, what="inputs", remedy="name a folder for the tables")
     return target
 
 

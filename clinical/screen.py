@@ -104,6 +104,28 @@ def show_explanation(explained: "pd.DataFrame") -> None:
     typer.echo("samples that have neighbours by it")
 
 
+def show_parts(shared: "pd.DataFrame") -> None:
+    """What each modality and the graph add to most scores, a table a task."""
+    from clinical.explain import by_part
+
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    for task, rows in by_part(shared).groupby("task", sort=False):
+        table = Table("part", box=SIMPLE)
+        for heading in ("with it", "adds to the log odds", "size of that"):
+            table.add_column(heading, justify="right")
+        for row in rows.to_dict("records"):
+            numbers = ((row["median_shapley"], "+.3f"), (row["median_size"], ".3f"))
+            cells = [format(value, how) if value == value else "–" for value, how in numbers]
+            table.add_row(escape(row["part"]), f"{100 * row['with_part']:.1f} %", *cells)
+        n_samples = f"{rows['samples'].max():,}"
+        typer.echo(f"\n{task}: what each part adds to the scores of {n_samples} samples")
+        show(table)
+    typer.echo("adds: median Shapley value over the samples that have it, before calibration")
+
+
 def show_audit(audit: "Audit") -> None:
     """What was changed and what moved, the lines that failed in red."""
     from clinical.leak_audit import BLIND, HOLDS, LEAK

@@ -38,15 +38,19 @@ def build(
     n_shards: int = 2,
     future: float = 1.0,
     with_splits: bool = True,
+    stacks: bool = False,
 ) -> Path:
-    """Write the extract; `future` changes what comes after the prediction times, nothing else."""
+    """Write the extract; `future` changes what comes after the prediction times, nothing else.
+
+    With stacks the images of half of the subjects are volumes of five slices.
+    """
     root.mkdir(parents=True)
     (root / "images").mkdir()
     generator = np.random.default_rng(seed)
     rows: list[Row] = []
     labels = []
     for number in range(n_subjects):
-        stays, deaths = _subject(root, generator, FIRST + number, future=future)
+        stays, deaths = _subject(root, generator, FIRST + number, future=future, stacks=stacks)
         rows += stays
         labels += deaths
     columns = ("subject_id", "time", "code", "numeric_value", "text_value", "image_path")
@@ -90,7 +94,7 @@ def build(
 
 
 def _subject(
-    root: Path, generator: np.random.Generator, subject: int, *, future: float
+    root: Path, generator: np.random.Generator, subject: int, *, future: float, stacks: bool
 ) -> tuple[list[Row], list[tuple[int, datetime, bool]]]:
     birth = START - timedelta(days=365.25 * float(generator.uniform(20, 80)))
     rows: list[Row] = [
@@ -110,9 +114,10 @@ def _subject(
         rows.append((subject, admission + timedelta(hours=2), "NOTE//1", None, text, None))
         rows.append((subject, admission, f"DX//{generator.integers(4)}", None, None, None))
         if generator.random() < 0.6:
-            name = f"images/{subject}-{len(rows)}.png"
+            is_stack = stacks and subject % 2 == 1
+            name = f"images/{subject}-{len(rows)}.{'nii' if is_stack else 'png'}"
             pixels = generator.integers(0, 255, (12, 10), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name)
+            _write_image(pixels, root / name, is_stack=is_stack)
             rows.append((subject, admission + timedelta(hours=3), "XRAY", None, None, name))
         prediction = admission + timedelta(hours=48)
         died = bool(generator.random() < 0.4)
@@ -127,6 +132,17 @@ def _subject(
         rows.append((subject, later, "MEDS_DEATH", None, None, None))
     rows.sort(key=lambda row: (row[1] is not None, row[1] or birth))
     return rows, labels
+
+
+def _write_image(pixels: np.ndarray, path: Path, *, is_stack: bool) -> None:
+    """Grey levels as a picture, or as five slices that get darker."""
+    if not is_stack:
+        Image.fromarray(pixels).save(path)
+        return
+    import nibabel  # an extra
+
+    voxels = np.stack([pixels.T // (1 + place) for place in range(5)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), np.eye(4)), path)
 
 
 def configure(extract: Path, out: Path, **changes: Any) -> RunConfig:

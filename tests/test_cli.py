@@ -418,9 +418,8 @@ def test_explain_shows_what_each_relation_does_at_a_glance(
     command, finished, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, err = command(
-        "explain", finished.bundle, finished.extract, "--context", finished.extract, "--top", 1
-    )
+    arguments = ("--context", finished.extract, "--top", 1, "--inputs", "inputs", "--highest", 40)
+    code, out, err = command("explain", finished.bundle, finished.extract, *arguments)
     assert code == cli.DONE, err
     assert max(len(line) for line in out.splitlines()) <= 80
     found = pd.read_parquet(tmp_path / "explanation.parquet")
@@ -432,6 +431,15 @@ def test_explain_shows_what_each_relation_does_at_a_glance(
     assert re.search(r"^ *similar +100\.0 % ", out, flags=re.MULTILINE)
     assert found["neighbour"].notna().sum() > len(whole)
     assert "explanation: explanation.parquet" in out
+    parts = pd.read_parquet(tmp_path / "inputs" / "modalities.parquet")
+    images = parts[(parts["part"] == "images") & parts["present"]]["shapley"]
+    has, size = 100 * len(images) / len(whole), images.abs().median()
+    line = rf"^ *images +{has:.1f} % +{re.escape(f'{images.median():+.3f}')} +{size:.3f} "
+    assert re.search(line, out, flags=re.MULTILINE)
+    words = pd.read_parquet(tmp_path / "inputs" / "words.parquet")
+    assert 0 < words["subject_id"].nunique() <= 40
+    assert "text" not in words
+    assert "inputs: inputs" in out
 
 
 def test_scoring_an_extract_with_other_codes_is_told(finished, hospital_tools, tmp_path, caplog):

@@ -95,10 +95,15 @@ class BertEncoder(Encoder):
             lora.check_installed(f"{where}.train")
 
     @property
+    def piece_table(self) -> nn.Embedding | None:
+        """Where word pieces are looked up on their way in."""
+        table = self.bert.get_input_embeddings()
+        return table if isinstance(table, nn.Embedding) else None
+
+    @property
     def word_embedding(self) -> nn.Embedding | None:
         """The word pieces' vectors, [vocabulary, hidden size]; None where no state is a piece's."""
-        table = self.bert.get_input_embeddings()
-        return table if isinstance(table, nn.Embedding) and self.frozen is None else None
+        return self.piece_table if self.frozen is None else None
 
     def encode_rows(self, container: Tokens) -> Tensor:
         """[R, hidden size] the mean of each chunk's pieces.

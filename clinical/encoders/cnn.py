@@ -4,7 +4,13 @@ from clinical.containers import Images
 from clinical.encoders.augment import augmented
 from clinical.encoders.backbone import Backbone
 from clinical.encoders.encoding import Encoder, Encoding
-from clinical.encoders.image_reading import CoarseView, ImageContext, PatchReading, patch_levels
+from clinical.encoders.image_reading import (
+    CoarseView,
+    ImageContext,
+    PatchReading,
+    patch_levels,
+    resample,
+)
 from clinical.encoders.networks import RESNETS
 from clinical.encoders.pooling import AttentionPooling, stack_rows
 from clinical.errors import ConfigError
@@ -143,8 +149,7 @@ class CNNEncoder(Encoder):
         if not rows:  # convolutions are not defined over no image
             empty = container.pixels.new_zeros(0, height, width, self.width)
             return empty, empty.sum((1, 2)), empty[..., 0].flatten(1)
-        read = self.backbone(self._visible(container))[-_STAGES_READ:]
-        states, images = self.read_maps(read, (height, width))
+        states, images = self.read_maps(self._maps(container), (height, width))
         return states, images, patch_levels(container)
 
     def _visible(self, container: Images) -> Tensor:
@@ -171,11 +176,23 @@ class CNNEncoder(Encoder):
             return container.pixels.new_zeros(0, self.encoded_width)
         # In full precision, so that what is kept for later is what is made on the way.
         with torch.no_grad(), torch.autocast(container.pixels.device.type, enabled=False):
-            read = self.backbone(self._visible(container))[-_STAGES_READ:]
-            parts = [maps.mean((2, 3)) for maps in read]
+            parts = [maps.mean((2, 3)) for maps in self._maps(container)]
             if self.coarse is not None:
                 parts.append(patch_levels(container))
             return torch.cat(parts, 1)
+
+    def maps_of_means(self, container: Images) -> Tensor:
+        """[R, H/p, W/p, n_means] the frozen backbone's last maps on the patch grid, of which
+        `encode_rows` keeps the means."""
+        with torch.no_grad():
+            grid = container.observed.shape[1], container.observed.shape[2]
+            read = [resample(maps, grid) for maps in self._maps(container)]
+        return torch.cat(read, 1).permute(0, 2, 3, 1)
+
+    def _maps(self, container: Images) -> list[Tensor]:
+        """[R, C', H', W'] of each stage that is read."""
+        read: list[Tensor] = self.backbone(self._visible(container))[-_STAGES_READ:]
+        return read
 
     def load_weights(self, path: Path) -> None:
         """Start from a state dict of the same backbone; see `Backbone.load`."""

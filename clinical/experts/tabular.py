@@ -45,7 +45,8 @@ def _notes(container: Tokens, vocabulary: int) -> Tensor:
 
 def _images(container: Images) -> Tensor:
     """[B, GRID²]: the newest image's brightness on a grid, NaN where there is none."""
-    grid = torch.nn.functional.adaptive_avg_pool2d(container.pixels, GRID).flatten(1)
+    own = container.pixels[:, container.pixels.shape[1] // 2]  # not a slice's neighbours
+    grid = torch.nn.functional.adaptive_avg_pool2d(own, GRID).flatten(1)
     order = torch.argsort(container.time_hours, descending=True, stable=True)
     # The last of each sample in that order: writing twice to one row would let threads decide.
     last = torch.full((container.size,), -1).scatter_reduce(

@@ -1,6 +1,23 @@
-"""What in the graph moved a score: relations and neighbours, by leaving each out."""
+"""What moved a score: of the graph, by leaving out relations and neighbours; of the patient's own
+record, by sharing the score out among modalities, words of notes and regions of images."""
 
-from clinical.explain.neighbours import TOP, explain_neighbours
-from clinical.explain.summary import by_relation
+from clinical.explain.asked import binary_tasks
+from clinical.explain.explanation import InputExplanation
+from clinical.explain.inputs import HIGHEST, check_effort, explain_inputs, inputs_of
+from clinical.explain.neighbours import TOP, check_top, explain_neighbours, neighbours_of
+from clinical.explain.summary import by_part, by_relation
 
-__all__ = ["TOP", "by_relation", "explain_neighbours"]
+__all__ = [
+    "HIGHEST",
+    "TOP",
+    "InputExplanation",
+    "binary_tasks",
+    "by_part",
+    "by_relation",
+    "check_effort",
+    "check_top",
+    "explain_inputs",
+    "explain_neighbours",
+    "inputs_of",
+    "neighbours_of",
+]

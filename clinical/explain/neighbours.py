@@ -1,9 +1,9 @@
 """Which relations and neighbours mattered for each score."""
 
 from clinical.cohort.store import Store
-from clinical.config_file import likely
 from clinical.errors import ConfigError
 from clinical.explain.ablation import Ablated, ablate
+from clinical.explain.asked import binary_tasks
 from clinical.predictor import Predictor
 
 from collections.abc import Sequence
@@ -55,30 +55,36 @@ def explain_neighbours(
     """
     if not isinstance(predictor, Predictor):
         predictor = Predictor.load(predictor)
-    tasks = _tasks(predictor, task)
+    if not predictor.bundle.config.graph.relations:
+        raise ConfigError("explain: the model was trained without relations; nobody moved a score")
+    tasks = binary_tasks(predictor, task)
+    check_top(top)
+    with predictor.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+        return neighbours_of(predictor, store, rows, tasks=tasks, top=top)
+
+
+def check_top(top: int) -> None:
+    """Refuse fewer neighbours than none.
+
+    Raises:
+        ConfigError: `top` is negative.
+    """
     if top < 0:
         raise ConfigError(f"top: is {top}; give 0 or more neighbours to show")
-    with predictor.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-        found = [
-            _rows(predictor, ablated, task=task, relation=relation, top=top)
-            for ablated in ablate(predictor.panel, store, np.unique(rows))
-            for task in tasks
-            for relation in ablated.without
-        ]
-        n_reference = len(predictor.bundle.fitted.reference_subject)
-        return _frame(pl.concat(found), store, rows=rows, n_reference=n_reference)
 
 
-def _tasks(predictor: Predictor, task: str | None) -> Sequence[str]:
-    config = predictor.bundle.config
-    if not config.graph.relations:
-        raise ConfigError("explain: the model was trained without relations; nobody moved a score")
-    tasks = [name for name, of in config.tasks.items() if of.kind == "binary"]
-    if not tasks:
-        raise ConfigError("explain: the model has no binary task, and only those are explained")
-    if task is not None and task not in tasks:
-        raise ConfigError(f"task: the model has no binary task {task}{likely(task, tasks)}")
-    return tasks if task is None else [task]
+def neighbours_of(
+    predictor: Predictor, store: Store, rows: np.ndarray, *, tasks: Sequence[str], top: int = TOP
+) -> pd.DataFrame:
+    """The same of rows [N] of a store; of a model that has relations."""
+    found = [
+        _rows(predictor, ablated, task=task, relation=relation, top=top)
+        for ablated in ablate(predictor.panel, store, np.unique(rows))
+        for task in tasks
+        for relation in ablated.without
+    ]
+    n_reference = len(predictor.bundle.fitted.reference_subject)
+    return _frame(pl.concat(found), store, rows=rows, n_reference=n_reference)
 
 
 def _rows(

@@ -1,6 +1,6 @@
 """From an image file to grey squares."""
 
-from clinical.extract.images import UnreadableError, open_stack, to_grey
+from clinical.extract.images import UnreadableError, open_stack, quiet, to_grey
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -79,10 +79,7 @@ def decode(name: str, read_image: Callable[[str], Path], recipe: Recipe) -> Deco
     """One image, or why not."""
     try:
         stack = open_stack(name, read_image, side=recipe.size, window=recipe.window)
-        rows = spread(stack.depth, recipe.slices)
-        aside = np.array([-1, 0, 1] if recipe.channels == 3 else [0])
-        wanted = (rows[:, None] + aside).clip(0, stack.depth - 1)
-        needed, plane = np.unique(wanted, return_inverse=True)
+        rows, needed, plane = _chosen(stack.depth, recipe)
         pixels = _squares(stack.planes(needed.tolist()), recipe.size)
     except UnreadableError as error:
         return error.reason
@@ -90,11 +87,45 @@ def decode(name: str, read_image: Callable[[str], Path], recipe: Recipe) -> Deco
     position = np.full(1, 0.5) if is_single else rows / (stack.depth - 1)
     return Decoded(
         pixels=pixels,
-        plane=plane.reshape(wanted.shape).astype(np.int64),
+        plane=plane,
         position=position.astype(np.float32),
         left_out_slices=stack.depth - len(rows),
         left_out_series=stack.left_out_series,
     )
+
+
+def read_slices(name: str, read_image: Callable[[str], Path], recipe: Recipe) -> list[Pixels]:
+    """The slices that `decode` keeps of an image, as grey as there but [H, W] as they are.
+
+    None of them if it cannot be read.
+    """
+    try:
+        with quiet():
+            stack = open_stack(name, read_image, window=recipe.window)
+            _, needed, plane = _chosen(stack.depth, recipe)
+            # All together, as deep ones share a range.
+            grey = to_grey(list(stack.planes(needed.tolist())))
+    except UnreadableError:
+        return []
+    return [grey[number] for number in plane[:, plane.shape[1] // 2]]
+
+
+def placed(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Where an image lies in its stored square: left, upper, width and height in stored pixels."""
+    scale = size / max(width, height)
+    fitted = [max(round(side * scale), 1) for side in (width, height)]
+    return (size - fitted[0]) // 2, (size - fitted[1]) // 2, fitted[0], fitted[1]
+
+
+def _chosen(
+    depth: int, recipe: Recipe
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The slices of a stack that become rows, all that these need, and which of them each needs."""
+    rows = spread(depth, recipe.slices)
+    aside = np.array([-1, 0, 1] if recipe.channels == 3 else [0])
+    wanted = (rows[:, None] + aside).clip(0, depth - 1)
+    needed, plane = np.unique(wanted, return_inverse=True)
+    return rows, needed, plane.reshape(wanted.shape).astype(np.int64)
 
 
 def spread(depth: int, n: int) -> NDArray[np.int64]:
@@ -121,9 +152,8 @@ def _squares(planes: Iterator[NDArray[np.generic]], size: int) -> Pixels:
 def _square(plane: NDArray[np.generic], size: int) -> Pixels:
     """The longer side fitted to `size`, the shorter one padded with black on both sides."""
     image = Image.fromarray(plane)
-    scale = size / max(image.size)
-    width, height = (max(round(side * scale), 1) for side in image.size)
+    left, upper, width, height = placed(*image.size, size)
     fitted = image.resize((width, height), Image.Resampling.BILINEAR)
     square = Image.new("L", (size, size))
-    square.paste(fitted, ((size - width) // 2, (size - height) // 2))
+    square.paste(fitted, (left, upper))
     return np.asarray(square, dtype=np.uint8)

@@ -126,13 +126,7 @@ class Images:
         """
         pathed = with_path(visible)
         tell_what_is_missing(pathed["image_path"].unique().to_list())
-        window = statistics["window"]
-        recipe = Recipe(
-            size=statistics["size"],
-            slices=statistics["slices"],
-            channels=statistics["channels"],
-            window=None if window is None else tuple(window),
-        )
+        recipe = recipe_of(statistics)
         rows = {code: row for row, code in enumerate(statistics["views"], start=1)}
         reading = _Reading(pathed, self.max_images, recipe, rows)
         with quiet():
@@ -149,6 +143,17 @@ class Images:
     def open(self, folders: Sequence[Path], statistics: Statistics) -> "ImagesReader":
         """Read back what `write` left in `folders`."""
         return ImagesReader(folders, statistics["size"] // statistics["patch"])
+
+
+def recipe_of(statistics: Statistics) -> Recipe:
+    """What is made of an image, by what `Images.fit` gave."""
+    window = statistics["window"]
+    return Recipe(
+        size=statistics["size"],
+        slices=statistics["slices"],
+        channels=statistics["channels"],
+        window=None if window is None else tuple(window),
+    )
 
 
 def with_path(visible: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from clinical.modalities.contract import Statistics
 from clinical.modalities.tokenizer import plain
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -123,6 +123,33 @@ class Phrases:
         found[n_sentences == 0] = 0.0
         return found.astype(np.float32)
 
+    def share_out(self, ids: Ids, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[L] what each piece of a note adds to the product of a gradient [K] and `apply`'s row.
+
+        A phrase's part goes to its pieces in equal shares, and one that a sentence repeats is
+        counted there once. A sentence counts from an average one, which is taken off its pieces in
+        equal shares too: what every note says adds little.
+
+        Args:
+            ids: [L] word pieces of the note.
+            gradient: [K].
+        """
+        number, place, sentence, note = _words([ids], self.spelling)
+        worth = self.vectors.astype(np.float64) @ gradient / max(len(note), 1)
+        found = np.zeros(len(ids))
+        usual = float(self.center @ gradient) / max(len(note), 1)
+        found[place] -= usual / np.bincount(sentence)[sentence]
+        for length, hashed, start in _phrases(number, place, sentence):
+            known = np.isin(hashed, self.hashes)
+            start = start[known]
+            row = np.searchsorted(self.hashes, hashed[known])
+            pairs = np.stack([row, sentence[start]], axis=1)
+            _, which, times = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+            each = worth[row] / (length * times[which.reshape(-1)])
+            for step in range(length):
+                np.add.at(found, place[start] + step, each)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; the vectors at half precision."""
         return {
@@ -149,6 +176,19 @@ def cut(
     Returns:
         [M] a hash of each phrase, [M] its sentence, and [S] the note of each sentence.
     """
+    number, place, sentence, note = _words(notes, spelling)
+    found, where = [], []
+    for _, hashed, start in _phrases(number, place, sentence):
+        found.append(hashed)
+        where.append(sentence[start])
+    return np.concatenate(found), np.concatenate(where), note
+
+
+def _words(
+    notes: Sequence[Ids], spelling: Spelling
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The pieces that phrases are made of, over all notes: [W] a number for what each is, its
+    place and its sentence; [S] the note of each sentence."""
     piece = np.concatenate([np.empty(0, np.int32), *notes])
     note = np.repeat(np.arange(len(notes)), [len(ids) for ids in notes])
     is_end = np.isin(piece, spelling.ends) & ~_between(np.isin(piece, spelling.digits))
@@ -158,17 +198,20 @@ def cut(
     kept, sentence = np.unique(_split_long(starts)[place], return_inverse=True)
     note_of = np.zeros(len(kept), dtype=np.int64)
     note_of[sentence] = note[place]
-    number = piece[place].astype(np.uint64) + np.uint64(1)
-    found, where = [], []
+    return piece[place].astype(np.uint64) + np.uint64(1), place, sentence, note_of
+
+
+def _phrases(
+    number: NDArray[np.uint64], place: NDArray[np.int64], sentence: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """By their length, a hash of each phrase and which of the words is its first."""
     hashed = np.zeros(len(number), dtype=np.uint64)
     for length in range(1, LONGEST_PHRASE + 1):
         n, last = max(len(number) - length + 1, 0), slice(length - 1, None)
         hashed = (hashed[:n] + number[last]) * _PRIME
         hashed ^= hashed >> np.uint64(29)
         whole = (sentence[:n] == sentence[last]) & (place[last] - place[:n] == length - 1)
-        found.append(hashed[whole])
-        where.append(sentence[:n][whole])
-    return np.concatenate(found).view(np.int64), np.concatenate(where), note_of
+        yield length, hashed[whole].view(np.int64), np.flatnonzero(whole)
 
 
 def _between(is_digit: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -109,6 +109,11 @@ class Panel:
             for task, said in opinions.items()
         }
 
+    def network_share(self, task: str) -> float:
+        """What the networks' mean counts for beside the experts', of a binary task: 0 to 1."""
+        has_expert = any(task in tasks for tasks in self.bundle.experts.values())
+        return 1 - self.bundle.stack.get(task, EVEN) if has_expert else 1.0
+
     def opinions(
         self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]] = (NOTHING,)
     ) -> list[dict[str, Opinions]]:

@@ -86,9 +86,11 @@ def test_every_shipped_modality_has_columns():
 
 
 @pytest.mark.parametrize("hours", [[5.0, 1.0, 9.0], [1.0, 1.0, 9.0], [9.0, 9.0, 1.0]])
-def test_only_the_newest_image_of_a_sample_counts(synthetic, hours):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_only_the_newest_image_of_a_sample_counts(synthetic, hours, channels):
     batch = synthetic.make_batch(2)
-    pixels = torch.stack([torch.full((1, 32, 32), float(i)) for i in range(3)])
+    pixels = torch.full((3, channels, 32, 32), 7.0)  # of the neighbours in a stack
+    pixels[:, channels // 2] = torch.arange(3.0)[:, None, None]
     observed = torch.ones(3, 4, 4, dtype=torch.bool)
     images = Images(
         pixels=pixels,

@@ -17,7 +17,13 @@ TABLES = {
     "samples": SAMPLES,
     "edges": EDGES,
 }
-OUTPUTS = ("predictions", "explanations")
+OUTPUTS = (
+    "predictions",
+    "explanations",
+    "explained_modalities",
+    "explained_words",
+    "explained_regions",
+)
 
 
 def arrow_type(dtype: str) -> pa.DataType:

@@ -1,7 +1,7 @@
 from clinical.errors import ConfigError
 from clinical.extract.images import quiet
 from clinical.modalities import images as images_module
-from clinical.modalities.decoding import Recipe, decode, decode_all, spread
+from clinical.modalities.decoding import Recipe, decode, decode_all, read_slices, spread
 from clinical.modalities.images import Images
 
 from collections.abc import Callable
@@ -225,6 +225,14 @@ def test_three_channels_are_a_slice_between_its_neighbours_in_the_whole_stack(
     assert found[1].tolist() == [10, 10, 20]  # the first has but one neighbour
     assert found[-1].tolist() == [80, 90, 90]
     assert len(reader._stored.entries["pixels"].get(1)) == 9  # each slice once
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_slices_that_are_kept_can_be_read_at_their_own_size(volume, channels) -> None:
+    recipe = Recipe(16, slices=3, channels=channels, window=(127.5, 255.0))
+    read = read_slices("volume.nii.gz", resolver(volume), recipe)
+    assert [plane.shape for plane in read] == [(6, 6)] * 3
+    assert [int(plane.max()) for plane in read] == [20, 50, 80]
 
 
 @pytest.mark.parametrize(("depth", "n"), [(1, 4), (4, 4), (9, 1), (9, 3), (100, 16), (17, 16)])

@@ -174,3 +174,26 @@ def test_a_point_between_digits_ends_nothing() -> None:
 def test_a_phrase_does_not_reach_over_a_special_piece() -> None:
     hashed, _, _ = cut([np.array([10, 1, 11])], SPELLING)
     assert len(hashed) == 2
+
+
+def test_what_a_note_says_is_shared_out_among_its_pieces(fitted) -> None:
+    gradient = np.random.default_rng(0).normal(size=fitted.width)
+    for words in draw_notes(20, seed=4, same_mind=True)[0]:
+        shares = fitted.share_out(words, gradient)
+        assert shares.sum() == pytest.approx(fitted.apply([words])[0] @ gradient, abs=1e-5)
+        assert (shares[np.isin(words, SPELLING.special)] == 0).all()
+        assert np.abs(shares).max() > 1e-3
+
+
+def test_a_phrase_that_a_sentence_repeats_is_shared_out_once() -> None:
+    hashes = np.sort(np.unique(cut([note([10, 11])], SPELLING)[0]))
+    one = cut([note([10])], SPELLING)[0]
+    vectors = np.where(
+        hashes == one, 1.0, np.where(np.isin(hashes, cut([note([11])], SPELLING)[0]), 0.0, 4.0)
+    )
+    known = Phrases(hashes, vectors[:, None].astype(np.float32), np.ones(1, np.float32), SPELLING)
+    # Twice "10", worth 1 together, and twice "10 11", worth 4 together, a quarter at each piece; an
+    # average sentence says 1, a quarter of which is taken off each piece.
+    shares = known.share_out(note(sentence(10, 11, 10, 11)), np.ones(1))
+    assert shares.tolist() == [0, 1.25, 0.75, 1.25, 0.75, 0, 0]
+    assert not known.share_out(note(), np.ones(1)).any()

@@ -1,0 +1,217 @@
+"""What of a patient's own record moved a score: modalities, words of notes, regions of images."""
+
+from clinical.cohort.store import Store
+from clinical.errors import ConfigError
+from clinical.explain.asked import binary_tasks
+from clinical.explain.closely import Closely
+from clinical.explain.explanation import InputExplanation
+from clinical.explain.shapley import Shared, parts_of, share_out
+from clinical.explain.sources import pictures_of
+from clinical.extract.schema import Extract
+from clinical.predictor import Predictor
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+from numpy.typing import NDArray
+
+KEYS = ("subject_id", "prediction_time")
+HIGHEST = 20
+STEPS = 32
+
+Rows = NDArray[np.int64]
+
+
+def explain_inputs(
+    predictor: Predictor | str | Path,
+    extract: str | Path,
+    *,
+    samples: pd.DataFrame | None = None,
+    context: str | Path | None = None,
+    work: str | Path | None = None,
+    task: str | None = None,
+    highest: int = HIGHEST,
+    steps: int = STEPS,
+    with_text: bool = False,
+) -> InputExplanation:
+    """What each modality adds to the scores of an extract, and for some where in it.
+
+    All that is said is in the log odds that networks and experts give together before they are
+    calibrated, and of the model, not of the world: a word that moves a score need not be why the
+    patient is ill.
+
+    `modalities` are exact Shapley values over the modalities that a sample has, and the graph
+    where it has neighbours (`shapley.py`); they add up to `logit` less `logit_nothing`. `words`
+    are integrated gradients from a blank note (`gradients.py`), added up by word, and what counted
+    phrases add through their pieces; those of a sample add up to what its notes add to a patient of
+    whom all else is held fixed, but for `gap`, the error of the steps. `regions` are Grad-CAM and
+    the shares of the coarse view (`maps.py`), slice by slice. Words and regions are of the networks
+    alone, by their weight: what an expert makes of a note or image is in the Shapley values only.
+
+    Args:
+        predictor: or the folder of its bundle.
+        extract, samples, context, work: as for `Predictor.score`.
+        task: to explain; by default every binary one.
+        highest: samples of the highest scores by each task whose words and regions are looked at:
+            each takes `steps` passes forward and back through the encoder of notes.
+        steps: of integrated gradients.
+        with_text: also give the words themselves. Without it no text of a note is in a table.
+
+    Returns:
+        The tables `modalities`, `words` and `regions`, which data_schemas/explained_*.json
+        describe, and pictures of the samples looked at.
+
+    Raises:
+        BundleError, SchemaError: as for `Predictor.load` and `Predictor.score`.
+        ConfigError: the model has no such binary task, `highest` is negative, or `steps` not
+            positive.
+    """
+    if not isinstance(predictor, Predictor):
+        predictor = Predictor.load(predictor)
+    tasks = binary_tasks(predictor, task)
+    check_effort(highest, steps)
+    with predictor.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
+        return inputs_of(
+            predictor,
+            store,
+            rows,
+            Extract.open(extract),
+            tasks=tasks,
+            highest=highest,
+            steps=steps,
+            with_text=with_text,
+        )
+
+
+def check_effort(highest: int, steps: int = STEPS) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        ConfigError: `highest` is negative, or `steps` not positive.
+    """
+    if highest < 0:
+        raise ConfigError(f"highest: is {highest}; give 0 or more samples to look at closely")
+    if steps < 1:
+        raise ConfigError(f"steps: is {steps}; give at least 1, 32 is usual")
+
+
+def inputs_of(
+    predictor: Predictor,
+    store: Store,
+    rows: Rows,
+    extract: Extract,
+    *,
+    tasks: Sequence[str],
+    highest: int = HIGHEST,
+    steps: int = STEPS,
+    with_text: bool = False,
+) -> InputExplanation:
+    """The same of rows [N] of a store that was prepared from `extract`."""
+    panel = predictor.panel
+    memories = [memory for (memory,) in panel.memories(store)]
+    parts = parts_of(panel)
+    shared = pl.concat(
+        [
+            _shares(predictor, each, parts, task)
+            for each in share_out(panel, store, np.unique(rows), memories=memories)
+            for task in tasks
+        ]
+    )
+    samples = store.samples.select(*KEYS, "reason").with_columns(
+        row=pl.int_range(pl.len(), dtype=pl.Int64)
+    )
+    chosen = {task: _highest(shared, task, samples, highest) for task in tasks}
+    found = Closely(panel, store, extract, memories, steps).look(chosen)
+    return InputExplanation(
+        modalities=_modalities(shared, samples, rows, tasks),
+        words=_named(found.words if with_text else found.words.drop("text"), samples, "note"),
+        regions=_named(found.regions, samples, "image"),
+        samples=_looked_at(shared, samples, chosen),
+        notes=found.notes,
+        pictures=pictures_of(extract, store, found.images),
+    )
+
+
+def _shares(predictor: Predictor, shared: Shared, parts: Sequence[str], task: str) -> pl.DataFrame:
+    """Long: a row a sample and part."""
+    n_parts, n = shared.present.shape
+    whole = shared.whole[task]
+    return pl.DataFrame(
+        {
+            "row": np.repeat(shared.rows, n_parts),
+            "task": [task] * (n * n_parts),
+            "part": [*parts] * n,
+            "present": shared.present.T.ravel(),
+            "shapley": shared.shares[task].T.ravel(),
+            "score": np.repeat(predictor.probability(task, whole), n_parts),
+            "logit": np.repeat(whole, n_parts),
+            "logit_nothing": np.repeat(shared.nothing[task], n_parts),
+        }
+    )
+
+
+def _highest(shared: pl.DataFrame, task: str, samples: pl.DataFrame, n: int) -> Rows:
+    """The rows of the highest scores of a task, the highest first."""
+    seen = samples.filter(pl.col("reason").is_null()).select("row")
+    of = shared.filter(pl.col("task") == task).unique("row").join(seen, on="row", how="semi")
+    # By the logit: a calibration may give many samples one score.
+    ranked: Rows = of.sort(-pl.col("logit"), "row")["row"].head(n).to_numpy()
+    return ranked
+
+
+def _modalities(
+    shared: pl.DataFrame, samples: pl.DataFrame, rows: Rows, tasks: Sequence[str]
+) -> pd.DataFrame:
+    """In the order asked for, by task; without numbers where nothing is visible."""
+    asked = pl.DataFrame({"row": rows, "asked": np.arange(len(rows))})
+    order = pl.DataFrame({"task": list(tasks), "place": np.arange(len(tasks))})
+    numbers = ("shapley", "score", "logit", "logit_nothing")
+    unseen = pl.col("reason").is_not_null()
+    table = (
+        shared.with_row_index("part_place")
+        .join(asked, on="row")
+        .join(order, on="task")
+        .join(samples, on="row")
+        .sort("asked", "place", "part_place")
+        .with_columns(pl.when(unseen).then(np.nan).otherwise(name).alias(name) for name in numbers)
+    )
+    columns = (*KEYS, "task", "part", "present", *numbers, "reason")
+    return _to_pandas(table.select(columns))
+
+
+def _looked_at(
+    shared: pl.DataFrame, samples: pl.DataFrame, chosen: Mapping[str, Rows]
+) -> pd.DataFrame:
+    """row, task, rank (from 0), subject_id, prediction_time and score of those looked at."""
+    ranked = pl.concat(
+        [
+            pl.DataFrame({"row": of, "task": [task] * len(of), "rank": np.arange(len(of))})
+            for task, of in chosen.items()
+        ]
+    )
+    scores = shared.unique(["row", "task"]).select("row", "task", "score")
+    found = ranked.join(scores, on=["row", "task"]).join(samples.drop("reason"), on="row")
+    return _to_pandas(found.sort("task", "rank"))
+
+
+def _named(found: pl.DataFrame, samples: pl.DataFrame, what: str) -> pd.DataFrame:
+    """Rows of the store by their subject and time, `number` by what it counts."""
+    table = found.with_row_index("place").join(samples.drop("reason"), on="row").sort("place")
+    own = [name for name in found.columns if name != "row"]
+    return _to_pandas(table.select(*KEYS, *own).rename({"number": what}))
+
+
+def _to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
+    """With the types of the data schemas."""
+    columns: dict[str, pd.Series | np.ndarray] = {}
+    for name, dtype in frame.schema.items():
+        if dtype == pl.String:
+            columns[name] = pd.Series(frame[name].to_list(), dtype="string")
+        elif name in ("start", "end"):
+            columns[name] = pd.Series(frame[name].to_list(), dtype="Int64")
+        else:
+            columns[name] = frame[name].to_numpy()
+    return pd.DataFrame(columns)
