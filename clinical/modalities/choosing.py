@@ -8,8 +8,10 @@ the notes that are read whole is read at least once.
 
 from clinical.modalities.chunks import Chunker, NotePieces
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,19 +46,18 @@ class Chooser:
     chunker: Chunker
     max_chunks: int
     drop_copied: bool
+    # Predictions that roll on read the same notes again, mostly with the same lines left out.
+    _cut: dict[tuple[NotePieces, bytes], list[tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def choose(self, notes: Sequence[NotePieces]) -> Choice:
         """Of the notes of a sample, oldest first."""
-        # A step for each note that doesn't fit: what is copied depends on where reading begins.
-        for first in range(len(notes) + 1):
-            kept, n_lines = self._without_copies(notes[first:])
-            chunks = [
-                self.chunker.cut(note, places) if len(places) or not len(note.ids) else []
-                for note, places in zip(notes[first:], kept, strict=True)
-            ]
-            if (room := self.max_chunks - sum(map(len, chunks))) >= 0:
-                break
-        begun = self.chunker.cut(notes[first - 1], _all(notes[first - 1])) if first else []
+        first = self._first(notes)
+        kept, n_lines = self._without_copies(notes[first:])
+        chunks = [self._chunks(*pair) for pair in zip(notes[first:], kept, strict=True)]
+        room = self.max_chunks - sum(map(len, chunks))
+        begun = self._chunks(notes[first - 1], _all(notes[first - 1])) if first else []
         has_begun = bool(begun[:room])
         counts = {
             "left_out_notes": first - has_begun,
@@ -66,6 +67,41 @@ class Chooser:
         }
         left_out: list[list[Places]] = [[] for _ in range(first - has_begun)]
         return Choice([*left_out, *([begun[:room]] if has_begun else []), *chunks], counts)
+
+    def _first(self, notes: Sequence[NotePieces]) -> int:
+        """The oldest note that can be read whole together with all newer ones.
+
+        Backwards: a note takes its lines from the next one that has them, and only what has lost
+        some is cut again. It may make room so; without `drop_copied` nothing can.
+        """
+        stays = [np.ones(len(note.wording), dtype=np.bool_) for note in notes]
+        n_chunks = [0] * len(notes)
+        oldest: dict[int, int] = {}
+        found = len(notes)
+        for first in reversed(range(len(notes))):
+            said = set(notes[first].wording.tolist()) - {-1} if self.drop_copied else set()
+            taken: dict[int, list[int]] = defaultdict(list, {first: []})
+            for wording in said & oldest.keys():
+                taken[oldest[wording]].append(wording)
+            oldest.update(dict.fromkeys(said, first))
+            for number, wordings in taken.items():
+                note = notes[number]
+                stays[number] &= ~np.isin(note.wording, wordings)
+                n_chunks[number] = len(self._chunks(note, np.flatnonzero(stays[number][note.line])))
+            if sum(n_chunks) <= self.max_chunks:
+                found = first
+            elif not self.drop_copied:
+                break
+        return found
+
+    def _chunks(self, note: NotePieces, kept: Places) -> list[Places]:
+        """What `cut` makes of a note; nothing of one that is wholly copied."""
+        if not len(kept) and len(note.ids):
+            return []
+        key = note, hashlib.blake2b(kept.tobytes(), digest_size=16).digest()
+        if key not in self._cut:
+            self._cut[key] = self.chunker.bounds(note, kept)
+        return [kept[start:stop] for start, stop in self._cut[key]]
 
     def _without_copies(self, notes: Sequence[NotePieces]) -> tuple[list[Places], int]:
         """The pieces that stay of each note, and how many lines were left out."""

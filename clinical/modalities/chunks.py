@@ -17,9 +17,9 @@ AT_ONCE = 64
 """Notes whose encodings are in memory together; they are far larger than their pieces."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NotePieces:
-    """A whole note as word pieces, without start and end pieces.
+    """A whole note as word pieces, without start and end pieces; equal to itself alone.
 
     Attributes:
         ids: [n] int32.
@@ -112,8 +112,12 @@ class Chunker:
             note: whole.
             kept: [m] the pieces that are not left out, ascending.
         """
+        return [kept[start:stop] for start, stop in self.bounds(note, kept)]
+
+    def bounds(self, note: NotePieces, kept: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Where among the kept pieces [m] of a note each of its chunks begins and ends."""
         if len(kept) <= self.room:
-            return [kept]
+            return [(0, len(kept))]
         sentences = np.flatnonzero(np.diff(note.line[kept], prepend=-1))
         words = np.flatnonzero(~self._continues[note.ids[kept]])
         found, start = [], 0
@@ -121,9 +125,9 @@ class Chunker:
             end = start + self.room
             least = end - self.room // 4
             stop = next((s for s in (_last(p, least, end) for p in (sentences, words)) if s), end)
-            found.append(kept[start:stop])
+            found.append((start, stop))
             start = self._back(stop, sentences, words)
-        return [*found, kept[start:]]
+        return [*found, (start, len(kept))]
 
     def _back(self, stop: int, sentences: NDArray[np.int64], words: NDArray[np.int64]) -> int:
         """Where the chunk after one that ends at `stop` begins."""

@@ -1,11 +1,15 @@
 from clinical.modalities.choosing import Chooser
+from clinical.modalities.chunk_table import ChunkTable
 from clinical.modalities.chunks import Chunker, NotePieces
 from clinical.modalities.sentences import Wordings, sentence_starts
 from clinical.modalities.wordpiece import train
 
+from collections import Counter
 from functools import cache
 
 import numpy as np
+import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,3 +131,68 @@ def test_whatever_is_read_whole_is_read_once_at_least(texts, max_chunks, drop_co
     again = Chooser(chunker(12), max_chunks, drop_copied).choose([notes[n] for n in read])
     expected = [[c.tolist() for c in choice.chunks[n]] for n in read]
     assert [[c.tolist() for c in found] for found in again.chunks] == expected
+
+
+def naive(notes: list[NotePieces], made: Chunker, max_chunks: int, drop_copied: bool):
+    """Where reading begins is tried from the oldest note on, and all are cut each time."""
+    for first in range(len(notes) + 1):
+        earlier, found, n_lines = set[int](), [], 0
+        for note in notes[first:]:
+            is_copy = np.array([drop_copied and w in earlier for w in note.wording.tolist()])
+            places = np.flatnonzero(~is_copy[note.line])
+            found.append(made.cut(note, places) if len(places) or not len(note.ids) else [])
+            n_lines += int(is_copy.sum())
+            earlier |= set(note.wording.tolist()) - {-1}
+        if (room := max_chunks - sum(map(len, found))) >= 0:
+            break
+    begun = made.cut(notes[first - 1], np.arange(len(notes[first - 1].ids))) if first else []
+    before = [[] for _ in notes[: max(first - 1, 0)]]
+    counts = {
+        "left_out_notes": first - bool(begun[:room]),
+        "left_out_chunks": len(begun[room:]) if begun[:room] else 0,
+        "copied_lines": n_lines,
+        "copied_notes": sum(not chunks for chunks in found),
+    }
+    return [*before, *([begun[:room]] if first else []), *found], counts
+
+
+@given(st.lists(TEXT, max_size=9), st.integers(1, 8), st.integers(8, 14), st.booleans())
+def test_what_is_read_is_what_trying_every_beginning_finds(
+    texts, max_chunks, max_tokens, drop_copied
+) -> None:
+    notes = notes_of(*texts, max_tokens=max_tokens)
+    choice = Chooser(chunker(max_tokens), max_chunks, drop_copied).choose(notes)
+    chunks, counts = naive(notes, chunker(max_tokens), max_chunks, drop_copied)
+    assert [[c.tolist() for c in f] for f in choice.chunks] == [
+        [c.tolist() for c in f] for f in chunks
+    ]
+    assert choice.counts == counts
+
+
+@pytest.fixture
+def n_cuts(monkeypatch) -> Counter[int]:
+    """How often each note is cut, by its number of pieces."""
+    counts, bounds = Counter[int](), Chunker.bounds
+
+    def counting(made: Chunker, note: NotePieces, kept: np.ndarray) -> list[tuple[int, int]]:
+        counts[len(note.ids)] += 1
+        return bounds(made, note, kept)
+
+    monkeypatch.setattr(Chunker, "bounds", counting)
+    return counts
+
+
+@pytest.mark.parametrize("drop_copied", [False, True])
+def test_predictions_that_roll_on_cut_a_note_once(n_cuts, drop_copied) -> None:
+    notes = dict(enumerate(notes_of(*(NEW + PAIN * n for n in range(1, 31)), max_tokens=12)))
+    table = ChunkTable(Chooser(chunker(12), 20, drop_copied), notes)
+    seen = [(sample, event, 1.0) for sample in range(30) for event in range(sample + 1)]
+    table.add(pl.DataFrame(seen, schema=["sample", "event", "hours"], orient="row"))
+    # A second time without the line that all have, and there the first one never.
+    assert set(n_cuts.values()) <= {1, 2} if drop_copied else set(n_cuts.values()) == {1}
+
+
+def test_notes_that_do_not_fit_are_not_cut(n_cuts) -> None:
+    notes = notes_of(*(NEW + PAIN * n for n in range(1, 31)), max_tokens=12)
+    Chooser(chunker(12), 5, drop_copied=False).choose(notes)
+    assert sum(n_cuts.values()) <= 2

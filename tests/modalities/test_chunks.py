@@ -5,7 +5,6 @@ from clinical.modalities.tokenizer import plain
 from clinical.modalities.wordpiece import train, words
 
 import gzip
-import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -140,17 +139,6 @@ def test_an_overlap_that_leaves_little_new_is_refused(max_tokens, overlap) -> No
 
 def test_an_eighth_is_shared_by_default() -> None:
     assert [overlap_of(n, None) for n in (3, 8, 256, 512)] == [0, 1, 32, 64]
-
-
-def test_the_cost_of_cutting_grows_with_the_text() -> None:
-    def seconds(times: int) -> float:
-        note = read(made, "Mild pain today. No oedema. " * times)
-        start = time.process_time()
-        made.cut(note, np.arange(len(note.ids)))
-        return time.process_time() - start
-
-    made = chunker(32)
-    assert seconds(16_000) < 60 * max(seconds(1_000), 2e-3)
 
 
 def real_texts(n: int) -> Sequence[str]:

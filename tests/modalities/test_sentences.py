@@ -1,6 +1,5 @@
 from clinical.modalities.sentences import Wordings, sentence_starts
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -35,17 +34,6 @@ def test_sentences_are_the_text_cut_before_something_written(text: str) -> None:
     found = sentences(text)
     assert "".join(found) == text
     assert all(not part[:1].isspace() for part in found[1:])
-
-
-@pytest.mark.parametrize("unit", ["\n", " ", ".", ")", ".)", ". ", "a"])
-def test_the_cost_grows_no_faster_than_the_text(unit) -> None:
-    def seconds(times: int) -> float:
-        start = time.process_time()
-        sentence_starts(unit * times)
-        return time.process_time() - start
-
-    # Twenty times the text; backtracking through it would cost four hundred times as much.
-    assert seconds(200_000) < 80 * max(seconds(10_000), 1e-3)
 
 
 def test_lines_that_say_the_same_have_one_number_and_short_ones_none() -> None:
