@@ -23,10 +23,9 @@ from clinical.modalities.train_notes import frequent_words, records, with_text
 from clinical.modalities.weights_folder import read_weights
 from clinical.modalities.wordpiece import train
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,6 +36,8 @@ from tokenizers import Tokenizer
 NAME = "notes"
 MOST_CHARACTERS = 20_000_000
 """Text from which phrases are learned, at most, or memory would grow with the cohort."""
+CHUNKS_AT_ONCE = 2048
+"""Written together."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Notes:
             for an eighth.
         max_notes: The newest notes of a sample that are kept.
         max_chunks: Chunks of a sample that are kept: the newest notes whole, as many as fit, and
-            of the one before them its beginning.
+            of the one before them its beginning. Of a newest note that alone has more, its end
+            (often assessment and plan) is not read and counts as `left_out_chunks`.
         drop_copied: Leave out lines of five words or more, whatever their blanks and case, that
             stand already in an earlier note which the same sample reads whole.
         vocabulary: Pieces of a trained tokenizer, at most.
@@ -141,7 +143,7 @@ class Notes:
             tokenizer = train(counts, vocabulary=self.vocabulary)
             roles, sizes = special_ids(tokenizer), {"vocabulary": tokenizer.get_vocab_size()}
         else:
-            read = read_weights(self.weights)
+            read = read_weights(self.weights, where="modalities.notes.weights")
             tokenizer, roles, sizes = read.tokenizer, read.roles, read.sizes
             statistics["config"] = read.config
         if self.max_tokens > sizes.get("positions", self.max_tokens):
@@ -221,18 +223,8 @@ class Notes:
         chunks = table.add(kept)
         kinds = {code: number for number, code in enumerate(statistics["kinds"], start=1)}
         kind = dict(zip(notes["event"], (kinds.get(c, 0) for c in notes["code"]), strict=True))
-        lengths = np.array([len(ids) for ids in table.ids], dtype=np.int64)
-        flat = np.concatenate([np.empty(0, np.int32), *table.ids])
-        entries: dict[str, Any] = {
-            "event": np.array(table.event, dtype=np.int64),
-            "ids": Ragged.from_lengths(flat, lengths),
-            "chunk": np.array(table.number, dtype=np.int32),
-            "kind": np.array([kind[event] for event in table.event], dtype=np.int32),
-        }
         phrases = Phrases.from_json(statistics["phrases"])
-        if phrases.width:
-            entries["phrases"] = phrases.apply(table.ids)
-        write_entries([entries], folder / NAME)
+        write_entries(_blocks(table, kind, phrases), folder / NAME)
         write_seen(chunks, n_samples, np.arange(len(table.ids)), folder / NAME)
         left_out = worded.height - kept.height + table.counts["left_out_notes"]
         empty = visible["event"].n_unique() - worded["event"].n_unique()
@@ -263,6 +255,23 @@ class Notes:
     def open(self, folders: Sequence[Path], statistics: Statistics) -> "NotesReader":
         """Read back what `write` left in `folders`."""
         return NotesReader(folders, pad=statistics["sizes"]["pad"])
+
+
+def _blocks(
+    table: ChunkTable, kind: Mapping[int, int], phrases: Phrases
+) -> Iterator[dict[str, Array | Ragged]]:
+    """The entries of chunks, some at a time: what counts their phrases is far larger than they."""
+    for start in range(0, max(len(table.ids), 1), CHUNKS_AT_ONCE):
+        some = slice(start, start + CHUNKS_AT_ONCE)
+        ids, event = table.ids[some], table.event[some]
+        lengths = np.array([len(pieces) for pieces in ids], dtype=np.int64)
+        block: dict[str, Array | Ragged] = {
+            "event": np.array(event, dtype=np.int64),
+            "ids": Ragged.from_lengths(np.concatenate([np.empty(0, np.int32), *ids]), lengths),
+            "chunk": np.array(table.number[some], dtype=np.int32),
+            "kind": np.array([kind[number] for number in event], dtype=np.int32),
+        }
+        yield block | ({"phrases": phrases.apply(ids)} if phrases.width else {})
 
 
 def _tokenizer(statistics: Statistics) -> Tokenizer:

@@ -62,28 +62,44 @@ class Weights:
     config: dict[str, Any]
 
 
-def read_weights(folder: Path) -> Weights:
+def read_weights(folder: Path, *, where: str) -> Weights:
     """Read a folder's tokenizer and config.json.
 
+    Args:
+        folder: local, perhaps of the hub's cache.
+        where: what the user calls it, for messages; the cache's folders are named by a hash.
+
     Raises:
-        ConfigError: a file is missing or says something else.
+        ConfigError: there is no such folder, or a file is missing or says something else.
     """
-    config = _json(folder / "config.json")
-    sizes = _sizes(config, where=f"{folder.name}/config.json")
-    settings = _settings(folder)
-    tokenizer = _read_tokenizer(folder, settings)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{where}: there is no folder {folder}; {REMEDY}, or a name of the hub, which is "
+            "owner/model (google-bert/bert-base-uncased)"
+        )
+    config = _json(folder / "config.json", where)
+    sizes = _sizes(config, where=f"{where}: config.json")
+    settings = _settings(folder, where)
+    tokenizer = _read_tokenizer(folder, settings, where)
     n_pieces = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if n_pieces > sizes["vocabulary"]:
         raise ConfigError(
-            f"{folder.name}: the tokenizer has {n_pieces} pieces, config.json "
+            f"{where}: the tokenizer has {n_pieces} pieces, config.json "
             f"says {sizes['vocabulary']}; use files of the same model"
         )
-    roles = special_ids(tokenizer, names=_names(settings), where=folder.name)
+    roles = special_ids(tokenizer, names=_names(settings), where=where)
     if "positions" in sizes and config.get("model_type") in POSITIONS_AFTER_PADDING:
         sizes["positions"] -= 1 + roles["pad"]
     # Paths of the machine that wrote it, and code that nobody is to run.
-    told = {k: v for k, v in config.items() if not k.startswith("_") and k != "auto_map"}
-    return Weights(tokenizer, roles, sizes, told)
+    return Weights(tokenizer, roles, sizes, _told(config))
+
+
+def _told(value: Any) -> Any:
+    """A value of config.json without the keys of machine and code, however deep they are."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if not k.startswith("_") and k != "auto_map"}
+        return {key: _told(own) for key, own in kept.items()}
+    return [_told(own) for own in value] if isinstance(value, list) else value
 
 
 def _sizes(config: Mapping[str, Any], *, where: str) -> dict[str, int]:
@@ -99,12 +115,12 @@ def _sizes(config: Mapping[str, Any], *, where: str) -> dict[str, int]:
     return sizes
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path, where: str) -> dict[str, Any]:
     """What the tokenizer's own files say beside its pieces."""
     found: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
-            found |= _json(folder / name)
+            found |= _json(folder / name, where)
     return found
 
 
@@ -115,33 +131,35 @@ def _names(settings: Mapping[str, Any]) -> dict[str, str]:
     return {role: name for role, name in spelt.items() if isinstance(name, str)}
 
 
-def _read_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def _read_tokenizer(folder: Path, settings: Mapping[str, Any], where: str) -> Tokenizer:
     whole, plain = folder / "tokenizer.json", folder / "vocab.txt"
     if whole.is_file():
-        try:
-            text = whole.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{folder.name}/{whole.name}: is not a JSON file") from error
-        return parse(text, where=f"{folder.name}/{whole.name}")
+        return parse(_text(whole, where), where=f"{where}: {whole.name}")
     if plain.is_file():
         # Not splitlines: it would also split at the exotic separators that are pieces of BERT's.
-        pieces = plain.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        pieces = _text(plain, where).rstrip("\n").split("\n")
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
         return build(vocabulary, lowercase=bool(settings.get("do_lower_case", True)))
     raise ConfigError(
-        f"{folder.name}: neither tokenizer.json nor vocab.txt is there; {REMEDY} (transformers' "
+        f"{where}: neither tokenizer.json nor vocab.txt is there; {REMEDY} (transformers' "
         "AutoTokenizer writes tokenizer.json), or weights: null to train a tokenizer on the notes"
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    where = f"{path.parent.name}/{path.name}"
+def _json(path: Path, where: str) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{where}: does not exist; {REMEDY}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{where}: is not a JSON file; {REMEDY}") from error
+        raw = json.loads(_text(path, where))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: {path.name}: is not a JSON file; {REMEDY}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: should be a JSON object; {REMEDY}")
+        raise ConfigError(f"{where}: {path.name}: should be a JSON object; {REMEDY}")
     return raw
+
+
+def _text(path: Path, where: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{where}: {path.name}: does not exist; {REMEDY}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {path.name}: is not a text in UTF-8; {REMEDY}") from error

@@ -1,6 +1,7 @@
 from clinical.errors import ConfigError
 from clinical.modalities.frequent import frequent_codes
 from clinical.modalities.notes import Notes
+from clinical.modalities.phrases import Phrases
 from clinical.modalities.tokenizer import parse
 from clinical.modalities.train_notes import frequent_words, records, with_text
 
@@ -123,6 +124,31 @@ def test_each_note_comes_with_what_its_phrases_say(make_frame, tmp_path, no_imag
     badly, unknown, well = phrases.tolist()
     assert badly * well < 0
     assert abs(unknown) < min(abs(badly), abs(well))
+
+
+def test_notes_written_in_blocks_are_the_same(make_frame, tmp_path, no_images, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    texts = [
+        ". ".join(rng.choice(["wakes", "eats", "walks"], 6) + f" m{s % 2}") for s in range(400)
+    ]
+    frame = make_frame([note(s, text) for s, text in enumerate(texts)])
+    modality, statistics = fitted(frame, max_tokens=12)
+    assert modality.sizes(statistics)["phrases"]
+    read, sizes, apply = [], [], Phrases.apply
+    for at_once in (10**6, 7):
+        monkeypatch.setattr("clinical.modalities.notes.CHUNKS_AT_ONCE", at_once)
+        monkeypatch.setattr(
+            Phrases, "apply", lambda p, ids: sizes.append(len(ids)) or apply(p, ids)
+        )
+        folder = tmp_path / str(at_once)
+        folder.mkdir()
+        modality.write(frame, 400, statistics, folder, read_image=no_images)
+        read.append(modality.open([folder], statistics).collate(np.arange(400)))
+    assert max(sizes[1:]) == 7
+    assert sum(sizes[1:]) == sizes[0] > 400
+    for name in ("ids", "mask", "chunk", "kind", "phrases", "sample", "time_hours"):
+        whole, parts = (getattr(tokens, name).numpy().tobytes() for tokens in read)
+        assert whole == parts
 
 
 def test_phrases_are_learned_from_notes_as_their_first_samples_see_them(make_frame) -> None:

@@ -1,6 +1,7 @@
 from clinical.errors import ConfigError
 from clinical.modalities.tokenizer import continues, leading, special_pieces
-from clinical.modalities.weights_folder import read_weights
+from clinical.modalities.weights_folder import Weights
+from clinical.modalities.weights_folder import read_weights as read_of
 from clinical.modalities.wordpiece import SPECIAL, build
 
 import importlib.util
@@ -19,6 +20,10 @@ CONFIG = {
     "max_position_embeddings": 64,
     "type_vocab_size": 2,
 }
+
+
+def read_weights(folder: Path) -> Weights:
+    return read_of(folder, where="someone/model")
 
 
 def weights(folder: Path, **config: object) -> Path:
@@ -146,6 +151,25 @@ def test_special_pieces_bear_the_names_that_the_folder_gives_them(byte_level, tm
 def test_what_config_says_of_its_machine_and_its_code_is_forgotten(tmp_path) -> None:
     folder = weights(tmp_path, _name_or_path="/home/someone", auto_map={"AutoModel": "run.me"})
     assert read_weights(folder).config == CONFIG
+
+
+def test_it_is_forgotten_however_deep_it_is(tmp_path) -> None:
+    own = {"_name_or_path": "/home/someone", "dim": 3, "parts": [{"auto_map": {}, "width": 1}]}
+    folder = weights(tmp_path, text_config=own)
+    expected = {**CONFIG, "text_config": {"dim": 3, "parts": [{"width": 1}]}}
+    assert read_weights(folder).config == expected
+
+
+def test_a_folder_that_is_not_there_is_told_with_what_the_hub_calls_a_model() -> None:
+    with pytest.raises(ConfigError, match=r"no folder bert-base-uncased; .* is owner/model"):
+        read_weights(Path("bert-base-uncased"))
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "config.json"])
+def test_a_file_in_another_encoding_is_refused_by_the_name_that_was_given(tmp_path, name) -> None:
+    (weights(tmp_path) / name).write_bytes("dyspnée".encode("latin-1"))
+    with pytest.raises(ConfigError, match=rf"^someone/model: {name}: is not a text in UTF-8"):
+        read_weights(tmp_path)
 
 
 def test_unfit_weights_are_refused_with_the_file_and_the_remedy(tmp_path) -> None:
