@@ -17,7 +17,8 @@ class Shared(Generic[Thing]):
 
     def __init__(self, min_subjects: int) -> None:
         self._min_subjects = min_subjects
-        self._few: dict[Thing, set[int]] = {}
+        # Tuples: most things are of one subject, and a set of one takes four times as much.
+        self._few: dict[Thing, tuple[int, ...]] = {}
         self.enough: set[Thing] = set()
 
     def add(self, subject: int, things: Iterable[Thing]) -> None:
@@ -25,8 +26,9 @@ class Shared(Generic[Thing]):
         for thing in things:
             if thing in self.enough:
                 continue
-            users = self._few.setdefault(thing, set())
-            users.add(subject)
+            users = self._few.get(thing, ())
+            if subject not in users:
+                self._few[thing] = users = (*users, subject)
             if len(users) >= self._min_subjects:
                 self.enough.add(thing)
                 del self._few[thing]
