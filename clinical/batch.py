@@ -122,6 +122,10 @@ class ClinicalBatch:
         """A new batch with the containers of some modalities exchanged."""
         return replace(self, inputs={**self.inputs, **inputs})
 
+    def timeless(self) -> "ClinicalBatch":
+        """A new batch in which no modality says when it was recorded, or as what."""
+        return self.replace(**{name: c.timeless() for name, c in self.inputs.items()})
+
     def without_relation(self, name: str) -> "ClinicalBatch":
         """A new batch in which no sample has a neighbour by the relation `name`."""
         if name not in self.neighbours:

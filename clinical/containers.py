@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 SUMMARY_STATISTICS = ("mean", "min", "max", "first", "last", "sd", "slope", "count", "last_hours")
 """The S axis of `TimeSeries.summary`, in this order."""
@@ -54,6 +55,12 @@ class Container(Protocol):
 
     def drop(self, samples: Tensor) -> "Container":
         """The same without anything of `samples` [B] bool, as if never recorded."""
+
+    def timeless(self) -> "Container":
+        """The same without what two modalities of a sample share though neither is read.
+
+        That is when something was recorded, and as what. Events alone keep the hours between them.
+        """
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """A new container on another device."""
@@ -110,6 +117,16 @@ class TimeSeries(Tensors):
             summary_observed=self.summary_observed & keep,
         )
 
+    def timeless(self) -> "TimeSeries":
+        """The same in hours before a sample's own newest event, which does not say when it was."""
+        hours = self.time_hours.masked_fill(~self.mask, torch.inf)
+        newest = pad(hours, (0, 1), value=torch.inf).amin(1, keepdim=True)
+        clock = torch.tensor([SUMMARY_STATISTICS.index("last_hours")], device=hours.device)
+        return self.replace(
+            time_hours=(hours - newest).masked_fill(~self.mask, 0.0),
+            summary=self.summary.index_fill(2, clock, 0.0),
+        )
+
 
 @dataclass(frozen=True)
 class Vector(Tensors):
@@ -136,6 +153,10 @@ class Vector(Tensors):
     def drop(self, samples: Tensor) -> "Vector":
         """The same with every column of `samples` [B] bool unknown."""
         return self.replace(observed=self.observed & ~samples[:, None])
+
+    def timeless(self) -> "Vector":
+        """The same: it says nothing of time."""
+        return self
 
 
 def _rows_present(sample: Tensor, size: int) -> Tensor:
@@ -200,6 +221,14 @@ class Tokens(Tensors):
         """The same without the notes of `samples` [B] bool."""
         return self.replace(**_rows_kept(self, ~samples[self.sample]))
 
+    def timeless(self) -> "Tokens":
+        """The same, written at the prediction time, of an unknown kind, each chunk a first one."""
+        return self.replace(
+            time_hours=torch.zeros_like(self.time_hours),
+            kind=torch.zeros_like(self.kind),
+            chunk=torch.zeros_like(self.chunk),
+        )
+
     def rows(self, some: slice) -> "Tokens":
         """Some rows of the same batch."""
         return self.replace(**_rows_kept(self, some))
@@ -254,6 +283,12 @@ class Images(Tensors):
         """The same without the images of `samples` [B] bool."""
         return self.replace(**_rows_kept(self, ~samples[self.sample]))
 
+    def timeless(self) -> "Images":
+        """The same, taken at the prediction time, of an unknown view."""
+        return self.replace(
+            time_hours=torch.zeros_like(self.time_hours), view=torch.zeros_like(self.view)
+        )
+
     def rows(self, some: slice) -> "Images":
         """Some rows of the same batch."""
         return self.replace(**_rows_kept(self, some))
@@ -287,3 +322,7 @@ class CodeSet(Tensors):
     def drop(self, samples: Tensor) -> "CodeSet":
         """The same without the codes of `samples` [B] bool."""
         return self.replace(mask=self.mask & ~samples[:, None])
+
+    def timeless(self) -> "CodeSet":
+        """The same, all of the prediction time: the hours between codes are those of events."""
+        return self.replace(time_hours=torch.zeros_like(self.time_hours))

@@ -36,8 +36,8 @@ class BertEncoder(Encoder):
         width: D, the hidden size.
         layers: of the BERT.
         heads: of the BERT that is built from sizes, and of the attention over pieces and chunks.
-        dropout: of its layers, and of what frozen weights say; attention weights are not dropped,
-            to stay on fused kernels.
+        dropout: of its layers, and of what frozen weights say, and how often the kind of a note is
+            unknown in training; attention weights are not dropped, to stay on fused kernels.
         train: `full`; `frozen`, which leaves given weights as they are, so that what they make of
             a chunk is computed once; or `lora`, low-rank adapters beside their attention.
         lora_rank: of the adapters.
@@ -81,7 +81,7 @@ class BertEncoder(Encoder):
         check_heads("notes", width, heads)
         self.width = width
         self.time = TimeEmbedding(width, shortest_hours=1.0, longest_hours=20_000.0)
-        self.place = ChunkPlace(sizes.get("kinds", 1), width)
+        self.place = ChunkPlace(sizes.get("kinds", 1), width, dropout=dropout)
         self.pool_notes = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
         told = sizes.get("phrases", 0)
@@ -176,12 +176,18 @@ class BertEncoder(Encoder):
 class ChunkPlace(nn.Module):
     """What kind of note a chunk is of, and how far into it; zero until it learns.
 
-    Kind 0, which train did not have, stays zero.
+    The kind is unknown now and then in training, so that an unknown one means something.
+
+    Args:
+        kinds: rows of the vocabulary of kinds, the unknown one included.
+        width: D.
+        dropout: how often the kind is unknown in training.
     """
 
-    def __init__(self, kinds: int, width: int) -> None:
+    def __init__(self, kinds: int, width: int, *, dropout: float) -> None:
         super().__init__()
-        self.kind = nn.Embedding(kinds, width, padding_idx=0) if kinds > 1 else None
+        self.dropout = dropout
+        self.kind = nn.Embedding(kinds, width) if kinds > 1 else None
         self.number = nn.Linear(2, width, bias=False)
         nn.init.zeros_(self.number.weight)
         if self.kind is not None:
@@ -191,7 +197,13 @@ class ChunkPlace(nn.Module):
         """[R, D]."""
         number = container.chunk.to(self.number.weight.dtype)
         placed: Tensor = self.number(torch.stack((number.clamp(max=1), number.log1p()), 1))
-        return placed if self.kind is None else placed + self.kind(container.kind)
+        if self.kind is None:
+            return placed
+        kind = container.kind
+        if self.training and self.dropout:
+            draws = torch.rand(kind.shape, device=kind.device)
+            kind = kind.masked_fill(draws < self.dropout, 0)
+        return placed + self.kind(kind)
 
 
 class FrozenReadout(nn.Module):

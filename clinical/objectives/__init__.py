@@ -49,8 +49,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "masked_modality": MaskedModality,
     "alignment": Alignment,
 }
-"""Applied in this order: what takes events away comes before what hides their values, and what
-takes a modality away after what may have left nothing of it."""
+"""Applied in this order: what takes events away comes before what hides their values."""
 
 
 def build_objectives(

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 @dataclass(frozen=True)
 class Whole:
-    """What is in a batch of which nothing was hidden.
+    """Who has what in a batch.
 
     Attributes:
         present: modality -> [B] bool.
@@ -46,7 +46,8 @@ class Alignment(Contrastive):
     more have; without any it is zero.
 
     It has a pass of its own: where other objectives hide words and patches, it would learn to
-    match remnants, and zero-shot is asked about whole notes and images. It hides nothing.
+    match remnants, and zero-shot is asked about whole notes and images. It hides only the clock
+    (`timeless`): a note and a film of the same hour would be matched by it, and neither be read.
 
     The projections are asked again after pretraining (`Predictor.zero_shot`), so they travel.
 
@@ -100,9 +101,9 @@ class Alignment(Contrastive):
         return normalize(self.project[modality](summary).float(), dim=1)
 
     def hide(self, batch: ClinicalBatch, generator: torch.Generator) -> tuple[ClinicalBatch, Whole]:
-        """Nothing; take note of who has what."""
+        """When all was recorded; take note of who has what."""
         present = {name: batch.seen(name) for name in self.project}
-        return batch, Whole(present, self.subjects(batch))
+        return batch.timeless(), Whole(present, self.subjects(batch))
 
     def loss(self, outputs: ModelOutputs, hidden: Whole) -> Loss:
         """Mean over the pairs, each in units of guessing."""

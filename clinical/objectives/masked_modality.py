@@ -21,6 +21,7 @@ from clinical.objectives.objective import (
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ class MaskedModality(Contrastive):
     nothing can collapse: were all summaries the same, or all predictions, it would be guessing,
     which is 1 in the units of the loss. Of a sample with one modality nothing is withheld.
 
-    It shares the pass of the others, for which this is one more modality that is dropped.
+    It has a pass of its own, in which no modality says when it was recorded (`timeless`): hours
+    that several share would be found in what is withheld, and nothing else of it be understood.
 
     Args:
         model: of whose sizes the predictors are.
@@ -60,6 +62,8 @@ class MaskedModality(Contrastive):
     Raises:
         ConfigError: fewer than two modalities, a share outside 0 to 1, or no width.
     """
+
+    own_pass: ClassVar[bool] = True
 
     def __init__(self, model: SizedModel, *, share: float = 0.5, width: int = 64) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class MaskedModality(Contrastive):
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator
     ) -> tuple[ClinicalBatch, WithheldModality]:
-        """Choose samples that have two modalities or more, and one of each."""
+        """Choose samples that have two modalities or more, one of each, and hide the clock."""
         names = list(self.predict)
         present = torch.stack([batch.seen(name) for name in names], 1)
         asked = uniform((len(batch),), generator, present) < self.share
@@ -106,7 +110,7 @@ class MaskedModality(Contrastive):
             name: (batch.inputs[name].present & ~batch.seen(name)) | chosen[name] for name in names
         }
         there = {name: batch.inputs[name].present for name in names}
-        return replace(batch, withheld=withheld), WithheldModality(
+        return replace(batch.timeless(), withheld=withheld), WithheldModality(
             chosen, there, self.subjects(batch)
         )
 

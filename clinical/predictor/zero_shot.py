@@ -3,6 +3,7 @@
 from clinical.bundle import Bundle, Network
 from clinical.cohort.store import Store
 from clinical.config_file import likely
+from clinical.containers import Container
 from clinical.errors import ConfigError
 from clinical.modalities.shards import modalities_of
 from clinical.objectives import Alignment, travelling
@@ -130,7 +131,7 @@ class ZeroShot:
         alignment = _alignment(network)
         total = torch.zeros(1, 1, dtype=torch.float64)
         for name in self.modalities:
-            own = alignment.place(name, network.model.encoders[name](inputs[name]).summary)
+            own = alignment.place(name, _summary(network, name, inputs[name]))
             cosine = own.double() @ concepts.double().T
             said = alignment.scale(TEXT, name).double() * cosine
             total = total + said.masked_fill(~inputs[name].present[:, None], 0.0)
@@ -155,6 +156,12 @@ def _alignment(network: Network) -> Alignment:
     return cast(Alignment, network.objectives[OBJECTIVE])
 
 
+def _summary(network: Network, modality: str, container: Container) -> Tensor:
+    """[B, D] what the encoder makes of it without its clock, as it was aligned."""
+    summary: Tensor = network.model.encoders[modality](container.timeless()).summary
+    return summary
+
+
 def _asked(alignment: Alignment, modality: str | None) -> tuple[str, ...]:
     """The modalities to compare with: the one named, or all that notes are aligned with."""
     known = alignment.partners(TEXT)
@@ -176,7 +183,7 @@ def _asked(alignment: Alignment, modality: str | None) -> tuple[str, ...]:
 def _concepts(bundle: Bundle, network: Network, texts: Mapping[str, Sequence[str]]) -> Tensor:
     """[C, W] of length one: each class is the mean of its prompts' places, as in CLIP."""
     container = _as_notes(bundle, [text for several in texts.values() for text in several])
-    summary = network.model.encoders[TEXT](container).summary
+    summary = _summary(network, TEXT, container)
     places = _alignment(network).place(TEXT, summary).split([len(t) for t in texts.values()])
     return normalize(torch.stack([place.mean(0) for place in places]), dim=1)
 

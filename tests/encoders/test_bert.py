@@ -2,7 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.containers import Tokens
-from clinical.encoders.bert import BertEncoder
+from clinical.encoders.bert import BertEncoder, ChunkPlace
 from clinical.errors import ConfigError
 
 from pathlib import Path
@@ -143,3 +143,17 @@ def test_the_time_of_a_note_is_seen(notes):
 def test_word_vectors_are_open_to_objectives():
     encoder = BertEncoder(SIZES, width=16, layers=1)
     assert encoder.word_embedding.weight.shape == (30, 16)
+
+
+def test_the_unknown_kind_learns_from_kinds_forgotten_in_training(notes):
+    known = notes.replace(kind=torch.ones_like(notes.kind))
+    torch.manual_seed(0)
+    place = ChunkPlace(3, 16, dropout=0.5)
+    place(known).sum().backward()
+    assert place.kind.weight.grad.any(1).tolist() == [True, True, False]
+    torch.nn.init.normal_(place.kind.weight)
+    torch.nn.init.normal_(place.number.weight)
+    expected = place.kind.weight[1] + place.eval()(known.replace(kind=0 * known.kind))
+    torch.testing.assert_close(place(known), expected - place.kind.weight[0])
+    unknown = BertEncoder({**SIZES, "kinds": 3}, width=16, layers=1, dropout=0.3)
+    assert unknown.place.dropout == 0.3

@@ -296,7 +296,6 @@ def test_kind_and_place_start_silent_and_learn(tmp_path):
     other = container.replace(kind=2 - container.kind, chunk=container.chunk + 3)
     assert torch.equal(made(other).summary, made(container).summary)
     assert {"place.kind.weight", "place.number.weight"} <= step(made).keys()
-    assert not made.place.kind.weight[0].any()  # of a kind that train did not have
     for change in ({"kind": 2 - container.kind}, {"chunk": container.chunk + 3}):
         moved = made(container.replace(**change)).summary - made(container).summary
         assert moved.abs().max() > 1e-4

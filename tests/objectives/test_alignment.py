@@ -144,10 +144,19 @@ def test_a_pair_that_nobody_has_does_not_thin_the_others_out(synthetic):
     assert losses[0] > 0
 
 
-def test_it_has_a_view_of_its_own_in_which_nothing_is_hidden(synthetic):
+def test_it_has_a_view_of_its_own_in_which_only_the_clock_is_hidden(synthetic):
     assert OBJECTIVES["alignment"].own_pass
     batch = synthetic.make_batch()
-    assert Alignment(synthetic.make_model()).hide(batch, draws())[0] is batch
+    shown = Alignment(synthetic.make_model()).hide(batch, draws())[0].inputs
+    assert shown["static"] is batch.inputs["static"]
+    for name, content in {
+        "events": ("variable", "value", "mask", "observed", "summary_observed"),
+        "notes": ("ids", "mask", "phrases", "sample"),
+        "images": ("pixels", "observed", "position", "sample"),
+        "codes": ("code", "mask"),
+    }.items():
+        assert all(getattr(shown[name], f) is getattr(batch.inputs[name], f) for f in content)
+        assert not torch.equal(shown[name].time_hours, batch.inputs[name].time_hours)
 
 
 def test_the_scale_is_capped_and_can_come_back():

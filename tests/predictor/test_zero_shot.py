@@ -35,7 +35,8 @@ KEYS = ["subject_id", "prediction_time"]
 def write(root: Path, *, shuffled: bool) -> tuple[Path, np.ndarray]:
     """X-rays with an opacity somewhere, and notes that say where; or where another's is.
 
-    Every tenth subject has no X-ray. Nothing else tells where it is.
+    Every tenth subject has no X-ray. Nothing else tells where it is; but a film and its note are
+    of the same hour, any of two days.
     """
     (root / "images").mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -43,13 +44,14 @@ def write(root: Path, *, shuffled: bool) -> tuple[Path, np.ndarray]:
     said = truth.copy()
     for place in PLACES if shuffled else ():  # all words as often beside each kind of film
         said[truth == place] = np.resize([*PLACES], (truth == place).sum())
+    hours = np.random.default_rng(1).uniform(1, 47, N_SUBJECTS)
     rows, labels = [], []
     for subject in range(N_SUBJECTS):
         rows.append((subject, None, f"GENDER//{'FM'[subject % 2]}", None, None, None))
         text = " ".join(
             s.format(said[subject]) for s in generator.choice(SAYINGS, 2, replace=False)
         )
-        time = START + timedelta(days=subject, hours=2)
+        time = START + timedelta(days=subject, hours=float(hours[subject]))
         rows.append((subject, time, "NOTE//XRAY", None, text, None))
         if subject % 10:
             pixels = generator.integers(0, 120, (16, 16), dtype=np.uint8)
