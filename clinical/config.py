@@ -44,6 +44,12 @@ def _once_each(names: list[str]) -> list[str]:
     return names
 
 
+def _one_device(count: int) -> int:
+    if count != 1:
+        raise ValueError("a network is trained on one device; set 1")
+    return count
+
+
 _Experts = Annotated[list[str], AfterValidator(_once_each)]
 
 
@@ -112,13 +118,9 @@ class TaskConfig(OpenSection):
         return {**raw, "min_subjects": LEAST_SUBJECTS if least is None else least}
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _keys_of_kind(self) -> Self:
         if (self.labels is None) == (self.builder is None):
             raise ValueError("give either labels: FOLDER or builder: NAME")
-        return self
-
-    @model_validator(mode="after")
-    def _keys_of_kind(self) -> Self:
         if problem := self._problem():
             raise ValueError(problem)
         return self
@@ -289,7 +291,7 @@ class TrainerConfig(Section):
     """The machine."""
 
     accelerator: str = "auto"
-    devices: int = Field(default=1, ge=1)
+    devices: Annotated[int, AfterValidator(_one_device)] = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     workers: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, ge=1)
@@ -325,12 +327,6 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
 
     @model_validator(mode="after")
-    def _stack_has_tuning(self) -> Self:
-        if self.experts and self.finetune.learn_tuning:
-            raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
-        return self
-
-    @model_validator(mode="after")
     def _labels_are_apart(self) -> Self:
         columns = [c for name, task in self.tasks.items() for c in task.label_columns(name)]
         for name in self.tasks:
@@ -339,7 +335,9 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _experts_have_a_task(self) -> Self:
+    def _experts_have_labels(self) -> Self:
+        if self.experts and self.finetune.learn_tuning:
+            raise ValueError("finetune.learn_tuning leaves no label to weigh experts by; drop one")
         key = "experts" if self.experts else "finetune.teachers"
         if (self.experts or self.finetune.teachers) and not self.binary_tasks:
             raise ValueError(f"{key}: are of binary tasks, and there is none; take them out")

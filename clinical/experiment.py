@@ -150,6 +150,12 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
         where = f"modalities.{name}"
         if name not in MODALITIES:
             continue  # told by _unknown_modalities
+        encoder = ENCODERS.get(modality.encoder)
+        if modality.allow_download and encoder is not None and not encoder.is_fetched:
+            yield (
+                f"{where}.allow_download: {modality.encoder} has no weights on the hub; remove the "
+                "key, and give a local file where it takes one"
+            )
         others = [MODALITIES[name]]
         yield from _entry_problems(where, "encoder", modality.encoder, ENCODERS, modality, others)
     fusion = entries.fusion

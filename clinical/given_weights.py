@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_FILES = (".pth", ".pt", ".bin", ".safetensors")
 _TEXTS = ["*.json", "*.txt", "*.model"]
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 
@@ -24,7 +25,9 @@ def local_weights(name: str, modality: ModalityConfig) -> Path | None:
         ConfigError: It may not be asked, or has no such model.
     """
     weights, key = modality.weights, f"modalities.{name}"
-    if weights is None or weights.exists() or not _HUB_NAME.fullmatch(weights.as_posix()):
+    if weights is None or weights.exists() or weights.suffix in _FILES:
+        return weights
+    if not _HUB_NAME.fullmatch(weights.as_posix()):
         return weights
     if not modality.allow_download:
         raise ConfigError(

@@ -13,7 +13,6 @@ from clinical.run_folder import (
 )
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +76,9 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         ConfigError: `out` holds what may not be replaced, or weights that were pretrained with
             other keys.
     """
-    _check_machine(config)
+    from clinical.preflight import check_machine
+
+    check_machine(config)
     check_run_folder(config)
     check_pretrained(config)
     store = prepare(config)
@@ -105,7 +106,9 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
 
 def _begin(config: RunConfig) -> "Store":
     """The prepared store of a run that starts, or goes on, in a folder that it may write into."""
-    _check_machine(config)
+    from clinical.preflight import check_machine
+
+    check_machine(config)
     check_run_folder(config)
     check_not_interrupted(config)
     store = prepare(config)
@@ -161,42 +164,6 @@ def _check_judged(config: RunConfig, store: "Store") -> None:
     from clinical.finishing import Judged
 
     Judged.of(config, store)
-
-
-def _check_machine(config: RunConfig) -> None:
-    """Before anything is prepared, since preparing can take hours.
-
-    Raises:
-        ConfigError: there is no such accelerator here, or an encoder or expert lacks something.
-    """
-    _check_accelerator(config.trainer.accelerator)
-    _check_encoders(config)
-    _check_experts([*config.experts, *config.finetune.teachers])
-
-
-def _check_accelerator(name: str) -> None:
-    import torch
-
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    has["gpu"] = any(has.values())
-    if not has.get(name, True):
-        raise ConfigError(f"trainer.accelerator: there is no {name} here; use cpu or auto")
-
-
-def _check_encoders(config: RunConfig) -> None:
-    from clinical.encoders import ENCODERS
-
-    for name, modality in config.modalities.items():
-        ENCODERS[modality.encoder].check(
-            f"modalities.{name}", modality.options, weights=modality.weights
-        )
-
-
-def _check_experts(names: Sequence[str]) -> None:
-    from clinical.experts import EXPERTS
-
-    for name in names:
-        EXPERTS[name].check()
 
 
 def score(

@@ -351,3 +351,18 @@ def test_a_task_and_a_relation_need_names_of_their_own(raw):
     raw["tasks"] = {"similar": {"kind": "binary", "labels": "tasks/in_hospital_mortality"}}
     raw["graph"] = {"relations": {"similar": {"k": 2}}}
     assert "tasks.similar: a relation has that name too" in message(raw)
+
+
+# What the machine is asked for
+
+
+def test_more_than_one_device_is_refused(raw):
+    raw["trainer"] = {"devices": 2}
+    assert "trainer.devices: a network is trained on one device; set 1 (given: 2)" in message(raw)
+
+
+def test_only_weights_that_are_a_folder_are_fetched(raw):
+    raw["modalities"]["images"] = {"encoder": "cnn", "allow_download": True}
+    raw["modalities"]["notes"] |= {"weights": "someone/model", "allow_download": True}
+    assert "modalities.images.allow_download: cnn has no weights on the hub" in message(raw)
+    assert "notes.allow_download" not in message(raw)

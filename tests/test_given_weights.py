@@ -88,7 +88,10 @@ def test_a_local_folder_is_taken_whatever_the_hub_has(hub, tmp_path):
     assert made.asked == []
 
 
-@pytest.mark.parametrize("weights", [None, "x", "/nowhere/model", "a/b/c", "../model"])
+@pytest.mark.parametrize(
+    "weights",
+    [None, "x", "/nowhere/model", "a/b/c", "../model", "weights/resnet50.pth", "a/b.safetensors"],
+)
 def test_what_is_no_name_is_left_to_whoever_reads_it(hub, weights):
     made = hub(*SAFE)
     given = notes(weights, allow=True)

@@ -1,5 +1,6 @@
 """Encoder of notes: a BERT, then attention over a sample's chunks; counted phrases beside it."""
 
+from clinical.config import pick
 from clinical.containers import Tokens
 from clinical.encoders import lora
 from clinical.encoders.encoding import Encoder, Encoding, check_heads
@@ -7,13 +8,15 @@ from clinical.encoders.families import (
     attention_projections,
     build_text_encoder,
     load_text_weights,
+    text_weights_file,
 )
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
 from clinical.errors import ConfigError
+from clinical.modalities.weights_folder import read_weights
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +47,8 @@ class BertEncoder(Encoder):
         lora_alpha: their weight is `lora_alpha / lora_rank`.
     """
 
+    is_fetched: ClassVar[bool] = True
+
     def __init__(
         self,
         sizes: Mapping[str, Any],
@@ -68,6 +73,11 @@ class BertEncoder(Encoder):
             check_heads("notes", width, heads)
             given = _plain_bert(sizes, width=width, layers=layers, heads=heads, dropout=dropout)
         self.bert = build_text_encoder(given)
+        if train == "lora" and not attention_projections(self.bert):
+            raise ConfigError(
+                f"modalities.notes.train: the attention of a {given['model_type']} has no linear "
+                "layers, beside which adapters stand; take full or frozen"
+            )
         self.hidden_size = int(self.bert.config.hidden_size)
         self.frozen: FrozenReadout | None = None
         self.pool_pieces: AttentionPooling | None = None
@@ -89,10 +99,18 @@ class BertEncoder(Encoder):
 
     @classmethod
     def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
-        """Refuse to keep or adapt weights that are not given, and adapters without peft."""
+        """Refuse to keep or adapt weights that are not given, a folder that is of no use, and
+        adapters without peft."""
         way = _checked_way(options.get("train", "full"), is_given=weights is not None)
         if way == "lora":
             lora.check_installed(f"{where}.train")
+        if weights is None:
+            return
+        text_weights_file(weights)
+        read = read_weights(weights)
+        sizes = {"vocabulary": read.sizes["vocabulary"], "config": read.config}
+        with torch.device("meta"):  # of tensors without values, so that it costs little
+            cls(sizes, **pick(options, cls))
 
     @property
     def piece_table(self) -> nn.Embedding | None:

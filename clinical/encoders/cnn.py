@@ -1,5 +1,6 @@
 """Encoder of images: a CNN of torchvision, then attention over patches and over images."""
 
+from clinical.config import keywords, pick
 from clinical.containers import Images
 from clinical.encoders.augment import augmented
 from clinical.encoders.backbone import Backbone
@@ -12,8 +13,11 @@ from clinical.encoders.image_reading import (
     resample,
 )
 from clinical.encoders.networks import RESNETS
+from clinical.encoders.norms import FixedBatchNorm
 from clinical.encoders.pooling import AttentionPooling, stack_rows
+from clinical.encoders.weights import check_is_file
 from clinical.errors import ConfigError
+from clinical.modalities import MODALITIES
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,11 +120,23 @@ class CNNEncoder(Encoder):
 
     @classmethod
     def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
-        """Refuse to keep random weights as they are."""
+        """Refuse what cannot be built, a path that is no file, and to keep random weights, or
+        statistics of nothing, as they are."""
+        if weights is not None:
+            check_is_file(weights)
         if options.get("train") == "frozen" and weights is None:
             raise ConfigError(
                 f"{where}.train: a backbone of random weights would stay as it is; give weights, "
                 "or set train: full"
+            )
+        given = {k: p.default for k, p in keywords(MODALITIES["images"]).items()} | options
+        with torch.device("meta"):  # of tensors without values, so that it costs little
+            made = cls(given, **pick(options, cls))
+        is_fixed = any(isinstance(module, FixedBatchNorm) for module in made.modules())
+        if weights is None and is_fixed:
+            raise ConfigError(
+                f"{where}.norm: batch keeps the statistics of weights, and none are given; give "
+                "weights, or set norm: group"
             )
 
     def forward(self, container: Images) -> Encoding:

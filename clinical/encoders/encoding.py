@@ -5,7 +5,7 @@ from clinical.errors import ConfigError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -51,8 +51,10 @@ class Encoder(nn.Module):
     Attributes:
         width: D of the encodings.
         encoded_width: F of what frozen weights make of each row; None where nothing is frozen.
+        is_fetched: its weights are a folder, which the hub can give by name.
     """
 
+    is_fetched: ClassVar[bool] = False
     width: int
     encoded_width: int | None = None
     _frozen: tuple[nn.Module, ...] = ()
@@ -67,7 +69,7 @@ class Encoder(nn.Module):
             weights: that are given.
 
         Raises:
-            ConfigError: a library or weights are missing.
+            ConfigError: a library or weights are missing, or keys contradict each other.
         """
 
     def freeze(self, module: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from clinical.errors import ConfigError
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+_UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+"""What readers of damaged files raise, by where the damage is; torch.load wraps none of it."""
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse a path at which there is no file.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file of weights")
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a safetensors file or of a PyTorch state dict.
@@ -19,13 +45,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ConfigError: the file is missing, damaged, or holds more than tensors.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file of weights")
+    check_is_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(
             f"{path}: not readable as plain tensors; give a safetensors file or a state dict saved "
             "by torch.save"

@@ -13,10 +13,10 @@ from clinical.objectives.contrast import (
 )
 from clinical.objectives.objective import Loss, ModelOutputs, SizedModel, add_parts
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,13 @@ class Alignment(Contrastive):
             }
         )
         self.scales = nn.ModuleDict({_name(pair): Scale() for pair in self.pairs})
+
+    @classmethod
+    def check(
+        cls, options: Mapping[str, Any], *, modalities: Sequence[str], frozen: Collection[str]
+    ) -> None:
+        """Refuse pairs that are none, and fewer than two modalities."""
+        _checked(options.get("pairs"), modalities)
 
     def partners(self, modality: str) -> tuple[str, ...]:
         """The modalities that it is aligned with."""

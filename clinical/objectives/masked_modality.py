@@ -19,12 +19,14 @@ from clinical.objectives.objective import (
     uniform,
 )
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+_WHERE = "pretrain.objectives.masked_modality"
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,9 @@ class MaskedModality(Contrastive):
 
     def __init__(self, model: SizedModel, *, share: float = 0.5, width: int = 64) -> None:
         super().__init__()
-        where = "pretrain.objectives.masked_modality"
-        if len(model.sizes) < 2:
-            raise ConfigError(
-                f"{where}: needs two modalities, one to be found by the other, and there is only "
-                f"{', '.join(model.sizes)}; configure another under modalities or remove the "
-                "objective"
-            )
+        self.check({}, modalities=tuple(model.sizes), frozen=model.frozen)
         if width < 1:
-            raise ConfigError(f"{where}.width: {width} should be at least 1")
+            raise ConfigError(f"{_WHERE}.width: {width} should be at least 1")
         self.share = check_share("masked_modality.share", share)
         self.predict = nn.ModuleDict(
             {
@@ -94,6 +90,18 @@ class MaskedModality(Contrastive):
             }
         )
         self.scale = Scale()
+
+    @classmethod
+    def check(
+        cls, options: Mapping[str, Any], *, modalities: Sequence[str], frozen: Collection[str]
+    ) -> None:
+        """Refuse fewer than two modalities."""
+        if len(modalities) < 2:
+            raise ConfigError(
+                f"{_WHERE}: needs two modalities, one to be found by the other, and there is only "
+                f"{', '.join(modalities)}; configure another under modalities or remove the "
+                "objective"
+            )
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator

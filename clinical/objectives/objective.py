@@ -6,7 +6,7 @@ from clinical.encoders.encoding import Encoding
 from clinical.errors import ConfigError
 from clinical.graph import EmbeddingMemory
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -117,6 +117,21 @@ class Objective(nn.Module):
     travels: ClassVar[bool] = False
     hides: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def check(
+        cls, options: Mapping[str, Any], *, modalities: Sequence[str], frozen: Collection[str]
+    ) -> None:
+        """Refuse, before anything is prepared, what has nothing to learn from.
+
+        Args:
+            options: its own keys.
+            modalities: that are configured.
+            frozen: those of which frozen weights read every row.
+
+        Raises:
+            ConfigError: a modality is missing or frozen.
+        """
+
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
         """Take note of what the data side learned from train, as modality -> plain values.
 
@@ -141,17 +156,28 @@ def sizes_of(model: SizedModel, modality: str, *, objective: str) -> Mapping[str
     Raises:
         ConfigError: the modality is not configured, or its encoder is frozen.
     """
-    if modality in model.frozen:
+    check_learns(modality, objective=objective, modalities=model.sizes, frozen=model.frozen)
+    return model.sizes[modality]
+
+
+def check_learns(
+    modality: str, *, objective: str, modalities: Collection[str], frozen: Collection[str]
+) -> None:
+    """Refuse an objective about a modality that is missing, or frozen.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if modality in frozen:
         raise ConfigError(
             f"pretrain.objectives.{objective}: the encoder of {modality} is frozen and learns "
             "nothing from what is hidden; remove the objective, or train it otherwise"
         )
-    if modality not in model.sizes:
+    if modality not in modalities:
         raise ConfigError(
             f"pretrain.objectives.{objective}: there is no modality {modality} to learn from; "
             f"configure it under modalities or remove the objective"
         )
-    return model.sizes[modality]
 
 
 def check_share(name: str, value: float) -> float:

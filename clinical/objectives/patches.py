@@ -8,14 +8,16 @@ from clinical.objectives.objective import (
     Objective,
     SizedModel,
     add_parts,
+    check_learns,
     check_share,
     container_of,
     sizes_of,
     uniform,
 )
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,13 @@ class MaskedPatches(Objective):
         width = model.encoder_widths["images"]
         self.norm = nn.LayerNorm(width)
         self.decode = nn.Linear(width, self.patch**2 + 1)
+
+    @classmethod
+    def check(
+        cls, options: Mapping[str, Any], *, modalities: Sequence[str], frozen: Collection[str]
+    ) -> None:
+        """Refuse images that are not configured, or frozen."""
+        check_learns("images", objective="patches", modalities=modalities, frozen=frozen)
 
     def hide(
         self, batch: ClinicalBatch, generator: torch.Generator

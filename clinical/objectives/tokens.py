@@ -10,13 +10,14 @@ from clinical.objectives.objective import (
     Objective,
     SizedModel,
     add_parts,
+    check_learns,
     check_share,
     container_of,
     sizes_of,
     uniform,
 )
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -87,6 +88,13 @@ class MaskedTokens(Objective):
         self.own_embedding = own
         # In a tuple, so that the encoder's table is not registered as a part of the objective.
         self._table = (shared,)
+
+    @classmethod
+    def check(
+        cls, options: Mapping[str, Any], *, modalities: Sequence[str], frozen: Collection[str]
+    ) -> None:
+        """Refuse notes that are not configured, or frozen."""
+        check_learns("notes", objective="tokens", modalities=modalities, frozen=frozen)
 
     def use_statistics(self, statistics: Mapping[str, Mapping[str, Any]]) -> None:
         """Read which pieces are text, and which continue a word."""

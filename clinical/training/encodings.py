@@ -18,6 +18,7 @@ from clinical.places import replacing
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -58,7 +59,7 @@ def _keep(config: RunConfig, store: Store, name: str, digest: str, encoder: Enco
     encoder.eval().to(_fastest(config))
     for shard in missing:
         reader = cast(RowReader, modality.open([shard], statistics))
-        with replacing(encodings_path(shard, name, digest)) as draft:
+        with replacing(encodings_path(shard, name, digest)) as draft, _full_precision():
             write_blocks(draft, ({"encoded": block} for block in _blocks(encoder, reader)))
     encoder.train(was_training).to(device)
     for shard in store.shards:
@@ -85,6 +86,19 @@ def _blocks(encoder: Encoder, reader: RowReader) -> Iterator[Ragged]:
                 found.append(encoder.encode_rows(rows).float().cpu().numpy())
         counts = np.concatenate([np.empty(0, dtype=np.int64), *lengths])
         yield Ragged.from_lengths(np.concatenate(found), counts)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of an accelerator as a CPU computes them, which is where a bundle may score."""
+    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _fastest(config: RunConfig) -> torch.device:

@@ -131,8 +131,37 @@ def test_a_frozen_backbone_learns_nothing_and_drops_no_block():
 def test_random_weights_are_not_kept_as_they_are(tmp_path):
     with pytest.raises(ConfigError, match=r"images.train: a backbone of random weights"):
         CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=None)
-    CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=tmp_path)
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    CNNEncoder.check("modalities.images", {"train": "frozen"}, weights=weights)
     CNNEncoder.check("modalities.images", {}, weights=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "resnet19"}, "did you mean resnet18"),
+        ({"norm": "layer"}, "norm: layer should be group or batch"),
+        ({"stem": "large"}, "stem: large should be standard or small"),
+        ({"stages": 5}, "stages: 5 should be 1 to 4"),
+        ({"size": 16, "stem": "standard", "patch": 2, "stages": 4, "augment": 3.0}, "augment: 3.0"),
+        ({"norm": "batch"}, "norm: batch keeps the statistics of weights, and none are given"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_anything_is_prepared(options, message):
+    with pytest.raises(ConfigError, match=message):
+        CNNEncoder.check("modalities.images", options, weights=None)
+
+
+def test_batch_norm_that_a_network_does_not_have_needs_no_weights():
+    options = {"norm": "batch", "backbone": "convnext_tiny"}
+    CNNEncoder.check("modalities.images", options, weights=None)
+
+
+def test_weights_that_are_no_file_are_refused_before_anything_is_prepared(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere.pth"):
+        with pytest.raises(ConfigError, match="there is no such file of weights"):
+            CNNEncoder.check("modalities.images", {"norm": "batch"}, weights=path)
 
 
 def test_half_precision_does_not_change_what_is_kept_of_a_frozen_backbone():

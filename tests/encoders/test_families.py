@@ -2,6 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.containers import Tokens
+from clinical.encoders import families
 from clinical.encoders.bert import BertEncoder
 from clinical.encoders.families import attention_projections, build_text_encoder
 from clinical.errors import ConfigError
@@ -22,20 +23,37 @@ COMMON = {
     "intermediate_size": 40,
     "max_position_embeddings": 20,
 }
-FAMILIES: dict[str, dict[str, Any]] = {
-    "bert": COMMON,
-    "roberta": COMMON | {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3},
+PADDED = COMMON | {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+SIZES: dict[str, dict[str, Any]] = {
+    "albert": PADDED | {"embedding_size": 12},
+    "camembert": PADDED,
+    "roberta": PADDED,
+    "xlm-roberta": PADDED,
+    "mpnet": PADDED,
+    "rembert": PADDED | {"input_embedding_size": 12},
     "distilbert": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40},
     "modernbert": COMMON
     | {"local_attention": 4, **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)},
     "electra": COMMON | {"embedding_size": 12},
-    "deberta-v2": COMMON,
+    # As published: relative positions, and a convolution beside the first layer.
+    "deberta-v2": COMMON
+    | {
+        "relative_attention": True,
+        "position_buckets": 4,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "conv_kernel_size": 3,
+        "conv_act": "gelu",
+    },
 }
-PROJECTIONS = {"modernbert": 2}
-"""Linear layers of a layer's attention: four, or two where query, key and value are one."""
+PROJECTIONS = {"modernbert": 4, "deberta": 4, "albert": 4}
+"""Linear layers of the attention of two layers: eight, four where query, key and value are one, or
+both layers."""
 
 
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(params=families.FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -43,7 +61,7 @@ def family(request: pytest.FixtureRequest) -> str:
 def published(family: str, folder: Path, *, as_head: bool = False) -> PreTrainedModel:
     """A tiny model of a family with random weights, saved; with its head as a hub has most."""
     torch.manual_seed(5)
-    config = AutoConfig.for_model(family, vocab_size=30, **FAMILIES[family])
+    config = AutoConfig.for_model(family, vocab_size=30, **SIZES.get(family, COMMON))
     if not as_head:
         model = AutoModel.from_config(config).eval()
         model.save_pretrained(folder)
@@ -187,7 +205,7 @@ class TestLora:
         published(family, tmp_path / "model")
         changed = step(encoder(tmp_path / "model", train="lora"))
         within = [name for name in changed if name.startswith("bert.")]
-        assert len(within) == 2 * PROJECTIONS.get(family, 4)  # at first B alone has a gradient
+        assert len(within) == PROJECTIONS.get(family, 8)  # at first B alone has a gradient
         assert all(".lora_B." in name for name in within)
         assert {name.split(".")[0] for name in changed} > {"bert", "pool_pieces", "pool_notes"}
 
@@ -214,16 +232,17 @@ class TestLora:
 
 def test_the_projections_of_every_familys_attention_are_found(family, tmp_path):
     found = attention_projections(published(family, tmp_path / "model"))
-    assert len(found) == 2 * PROJECTIONS.get(family, 4)
+    assert len(found) == PROJECTIONS.get(family, 8)
     assert not [name for name in found if "intermediate" in name or "mlp" in name or "ffn" in name]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type gpt2 is no encoder"),
-        ({}, "model_type None is no encoder"),
-        ({"model_type": "bart", "d_model": 8}, "bart does not turn text alone into states"),
+        ({"model_type": "gpt2"}, "gpt2 is no text encoder known here; .*albert, bert"),
+        ({}, "model_type None is no text encoder"),
+        ({"model_type": "convbert", **COMMON}, "convbert is no text encoder"),
+        ({"model_type": "yoso", **COMMON}, "yoso is no text encoder"),
         ({"model_type": "bert", **COMMON, "hidden_size": "wide"}, "no bert can be built of it"),
         ({"model_type": "bert", **COMMON, "hidden_act": "magic"}, "no bert can be built of it"),
         ({"model_type": "bert", **COMMON, "hidden_size": 25}, "no bert can be built of it"),
@@ -249,6 +268,15 @@ def test_code_and_number_formats_that_a_config_names_are_left_aside():
     kinds = {type(module).__module__.split(".")[0] for module in model.modules()}
     assert kinds == {"transformers", "torch"}
     assert model(torch.tensor([[5, 6]])).last_hidden_state.shape == (1, 2, 24)
+
+
+@pytest.mark.parametrize("key", ["is_decoder", "add_cross_attention", "is_encoder_decoder"])
+def test_a_config_of_a_decoder_still_reads_both_ways(key):
+    given = {"model_type": "bert", "vocab_size": 30, **COMMON, "is_decoder": True, key: True}
+    model = build_text_encoder(given).eval()
+    one, other = (model(torch.tensor([[5, last]])).last_hidden_state[0, 0] for last in (6, 7))
+    assert (one - other).abs().max() > 1e-3
+    assert not any("crossattention" in name for name, _ in model.named_modules())
 
 
 def test_weights_of_another_architecture_are_refused_and_change_nothing(tmp_path):
@@ -282,7 +310,41 @@ def test_adapters_without_peft_are_refused_before_anything_is_prepared(monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"modalities.notes.train: lora needs peft"):
         BertEncoder.check("modalities.notes", {"train": "lora"}, weights=Path("model"))
-    BertEncoder.check("modalities.notes", {"train": "frozen"}, weights=Path("model"))
+    BertEncoder.check("modalities.notes", {"train": "full"}, weights=None)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="needs the extra lora")
+def test_adapters_without_a_layer_to_stand_beside_are_refused(tmp_path, monkeypatch):
+    published("bert", tmp_path / "model")
+    monkeypatch.setattr("clinical.encoders.bert.attention_projections", lambda model: [])
+    with pytest.raises(ConfigError, match="the attention of a bert has no linear layers"):
+        encoder(tmp_path / "model", train="lora")
+
+
+def checked(folder: Path, **options: Any) -> None:
+    BertEncoder.check("modalities.notes", {"heads": 2, "max_tokens": 8, **options}, weights=folder)
+
+
+def test_a_folder_of_weights_is_checked_before_anything_is_prepared(family, tmp_path):
+    folder = tmp_path / "model"
+    published(family, folder)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxy"]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    checked(folder, train="frozen")
+    with pytest.raises(ConfigError, match="is no multiple of heads"):
+        checked(folder, heads=5)
+    (folder / "config.json").rename(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match=r"model/config.json: does not exist"):
+        checked(folder)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"model_type": "convbert"}))
+    with pytest.raises(ConfigError, match="convbert is no text encoder"):
+        checked(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"holds neither model.safetensors"):
+        checked(folder)
+    with pytest.raises(ConfigError, match=r"is missing: no folder that holds"):
+        checked(tmp_path / "nowhere")
 
 
 def test_an_unknown_way_to_train_is_refused():

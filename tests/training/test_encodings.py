@@ -145,6 +145,30 @@ def test_kept_encodings_give_what_encoding_each_time_gives(config, store, encode
     assert notes.encoded.shape == (len(notes.sample), 16)
 
 
+def test_accelerators_encode_in_full_precision_and_are_left_as_they_were(
+    config, store, monkeypatch
+):
+    def precision() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    seen, before, whole = [], precision(), BertEncoder.encode_rows
+
+    def noted(self: BertEncoder, container: Any) -> Tensor:
+        seen.append(precision())
+        return whole(self, container)
+
+    monkeypatch.setattr(BertEncoder, "encode_rows", noted)
+    try:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        keep_encodings(config, store, build_model(config, store))
+        assert set(seen) == {("highest", False)}
+        assert precision() == ("high", True)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
 def test_kept_encodings_reach_worker_processes(config, store):
     known = keep_encodings(config, store, build_model(config, store))
     sent = pickle.loads(pickle.dumps(StoreDataset(store.folder, config, known)))  # noqa: S301
