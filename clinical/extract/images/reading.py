@@ -33,8 +33,7 @@ def open_stack(
         name: A file, or a folder with the DICOM files of a series.
         resolve: From a name in the extract to its file; refuses what leads out of it.
         side: Pixels of the square that will be made of it; for JPEG alone.
-        window: Center and width for CT (DICOM) and NIfTI, in Hounsfield units; None for that of
-            the file.
+        window: Center and width of CT, in Hounsfield units; None for that of the file.
 
     Raises:
         UnreadableError: Here or while decoding, for whatever is wrong with the file.
