@@ -42,8 +42,9 @@ class Images:
             kept, spread evenly over it.
         channels: 1, or 3: each slice between its neighbours in the whole stack (2.5-D), which a
             single image repeats.
-        window: Center and width in Hounsfield units under which CT is seen; null takes the one
-            that each file has. The default, from -1,000 to 400, keeps lung and soft tissue apart.
+        window: Center and width in Hounsfield units under which CT is seen (in NIfTI, what has
+            values of -500 or below); null takes the one that each file has.
+            The default, from -1,000 to 400, keeps lung and soft tissue apart.
         min_subjects: Train subjects who must have an image of a code before it is a view.
         weights: Of the encoder; the data side has no use for it.
     """

@@ -190,19 +190,21 @@ def test_impossible_keys_are_refused(options, message) -> None:
 # -- Stacks.
 
 
+WINDOW = (-872.5, 255.0)
+
+
 @pytest.fixture
 def volume(pictures) -> Path:
-    """Nine slices of one grey each, 10 to 90, as a NIfTI volume beside the pictures."""
+    """Nine slices of a CT, of one grey each, 10 to 90 under `WINDOW`, beside the pictures."""
     nibabel = pytest.importorskip("nibabel")
-    voxels = np.broadcast_to(np.arange(10, 100, 10, dtype=np.int16), (6, 6, 9))
+    voxels = np.broadcast_to(np.arange(10, 100, 10, dtype=np.int16) - 1000, (6, 6, 9))
     nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), pictures / "volume.nii.gz")
     return pictures
 
 
 def test_a_stack_becomes_rows_with_their_place_in_it(make_frame, tmp_path, volume) -> None:
     frame = make_frame([row(0, "30.png", 3.0), row(0, "volume.nii.gz", 2.0), row(1, "20.png")])
-    window = (127.5, 255.0)
-    counts, reader = written(frame, 2, tmp_path, volume, slices=3, window=window)
+    counts, reader = written(frame, 2, tmp_path, volume, slices=3, window=WINDOW)
     images = reader.collate(np.array([1, 0]))
     assert greys(images) == [20, 30, 20, 50, 80]
     assert images.position.tolist() == [0.5, 0.5, 0.125, 0.5, 0.875]
@@ -216,7 +218,7 @@ def test_three_channels_are_a_slice_between_its_neighbours_in_the_whole_stack(
     make_frame, tmp_path, volume
 ) -> None:
     frame = make_frame([row(0, "30.png", 3.0), row(0, "volume.nii.gz", 2.0)])
-    options = {"channels": 3, "window": (127.5, 255.0)}
+    options = {"channels": 3, "window": WINDOW}
     _, reader = written(frame, 1, tmp_path, volume, slices=3, **options)
     found = (reader.collate(np.array([0])).pixels[:, :, 4, 4] * 255).round().int()
     assert found.tolist() == [[30, 30, 30], [10, 20, 30], [40, 50, 60], [70, 80, 90]]
@@ -229,7 +231,7 @@ def test_three_channels_are_a_slice_between_its_neighbours_in_the_whole_stack(
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_slices_that_are_kept_can_be_read_at_their_own_size(volume, channels) -> None:
-    recipe = Recipe(16, slices=3, channels=channels, window=(127.5, 255.0))
+    recipe = Recipe(16, slices=3, channels=channels, window=WINDOW)
     read = read_slices("volume.nii.gz", resolver(volume), recipe)
     assert [plane.shape for plane in read] == [(6, 6)] * 3
     assert [int(plane.max()) for plane in read] == [20, 50, 80]

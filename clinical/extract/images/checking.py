@@ -3,12 +3,13 @@
 from clinical.errors import SchemaError
 from clinical.extract.findings import Finding
 from clinical.extract.images.reading import open_stack, quiet
-from clinical.extract.images.stack import Reason, UnreadableError, to_grey
+from clinical.extract.images.stack import Reason, UnreadableError
 from clinical.extract.schema import Extract
 
 from collections import Counter
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 Problem = Reason | Literal["outside"]
@@ -35,8 +36,8 @@ _FINDINGS: dict[Problem, tuple[str, Literal["error", "warning"], str]] = {
     "unsupported": (
         "images readable",
         "warning",
-        "images will count as absent, since reading them needs more than is installed: "
-        "pip install 'clinical[dicom,dicom-compressed,nifti]', or convert them",
+        "images will count as absent: pip install 'clinical[dicom,dicom-compressed,nifti]' where "
+        "that is missing, and convert what no extra reads (videos, deflated DICOM, 12-bit JPEG)",
     ),
 }
 
@@ -45,13 +46,14 @@ def unreadable(extract: Extract, name: str) -> Problem | None:
     """Why an image cannot be read: every pixel is, as a truncated file has a fair header."""
     try:
         stack = open_stack(name, extract.image)
-        for number in range(stack.depth):
-            to_grey(list(stack.planes([number])))
+        # One by one for the sake of memory; a slice without a finite value is black among others.
+        planes = (plane for number in range(stack.depth) for plane in stack.planes([number]))
+        has_values = [bool(np.isfinite(plane).any()) for plane in planes]
     except SchemaError:
         return "outside"
     except UnreadableError as error:
         return error.reason
-    return None
+    return None if any(has_values) else "undecodable"
 
 
 def check_images(extract: Extract, events: pl.DataFrame, shard: str) -> list[Finding]:

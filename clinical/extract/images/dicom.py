@@ -73,6 +73,7 @@ def open_dicom(path: Path, *, window: Window | None = None) -> Stack:
         window: Of CT, in Hounsfield units; None for the one that the file itself has.
     """
     header = read_header(path)
+    check_frames(path, header)
 
     def planes(numbers: Sequence[int]) -> Iterator[Plane]:
         for number in numbers:
@@ -108,6 +109,20 @@ def read_header(path: Path) -> "Dataset":
 def n_frames(header: "Dataset") -> int:
     """Frames of a file."""
     return int(header.get("NumberOfFrames") or 1)
+
+
+def check_frames(path: Path, header: "Dataset") -> None:
+    """Refuse more frames than the bytes of the file can hold.
+
+    Raises:
+        UnreadableError: There are fewer bytes than one value of each pixel would take.
+    """
+    frames = n_frames(header)
+    if frames == 1 or header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    bits = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) * frames
+    if bits // 8 > path.stat().st_size:
+        raise UnreadableError("undecodable")
 
 
 def _check_decoder(header: "Dataset") -> None:

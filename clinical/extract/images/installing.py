@@ -1,6 +1,7 @@
 """Libraries that some kinds of files need, and what to tell who lacks them, once."""
 
 import functools
+import importlib
 import importlib.util
 import logging
 from typing import Literal
@@ -11,6 +12,11 @@ Extra = Literal["dicom", "nifti"]
 Need = Literal["dicom", "nifti", "dicom-compressed", "12-bit"]
 
 _LIBRARY: dict[Extra, str] = {"dicom": "pydicom", "nifti": "nibabel"}
+# All that is imported while a file is read.
+_MODULES: dict[Extra, tuple[str, ...]] = {
+    "dicom": ("pydicom.encaps", "pydicom.pixels"),
+    "nifti": ("nibabel",),
+}
 _REMEDY: dict[Need, str] = {
     "dicom": "DICOM files need pydicom: pip install 'clinical[dicom]'",
     "nifti": "NIfTI files need nibabel: pip install 'clinical[nifti]'",
@@ -29,6 +35,13 @@ _REMEDY: dict[Need, str] = {
 def is_installed(need: Extra) -> bool:
     """Whether the library of an extra is there; it is not imported."""
     return importlib.util.find_spec(_LIBRARY[need]) is not None
+
+
+def imported(need: Extra) -> None:
+    """Import the library of an extra if it is there."""
+    if is_installed(need):
+        for module in _MODULES[need]:
+            importlib.import_module(module)
 
 
 @functools.cache

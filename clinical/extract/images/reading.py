@@ -1,8 +1,8 @@
 """Whatever an `image_path` names, as a stack of grey slices."""
 
-from clinical.extract.images.damage import DAMAGE
+from clinical.extract.images.damage import refusing_damage
 from clinical.extract.images.dicom import is_dicom, open_dicom
-from clinical.extract.images.installing import Extra, is_installed, tell
+from clinical.extract.images.installing import Extra, imported, is_installed, tell
 from clinical.extract.images.nifti import ENDINGS, open_nifti
 from clinical.extract.images.pictures import open_picture
 from clinical.extract.images.series import open_series
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 _ENDINGS: dict[Extra, tuple[str, ...]] = {"dicom": (".dcm", ".dicom"), "nifti": ENDINGS}
 _LIBRARIES = ("PIL", "pydicom", "nibabel")
@@ -32,44 +33,43 @@ def open_stack(
         name: A file, or a folder with the DICOM files of a series.
         resolve: From a name in the extract to its file; refuses what leads out of it.
         side: Pixels of the square that will be made of it; for JPEG alone.
-        window: Center and width for CT (DICOM) and NIfTI, in Hounsfield units; None for that of
-            the file.
+        window: Center and width of CT, in Hounsfield units; None for that of the file.
 
     Raises:
         UnreadableError: Here or while decoding, for whatever is wrong with the file.
     """
     path = resolve(name)
-    try:
-        stack = _open(name, path, resolve, side=side, window=window)
-    except DAMAGE:
-        raise UnreadableError("undecodable") from None
+    if not name or path == resolve(""):  # the extract itself is no series
+        raise UnreadableError("missing")
+    with refusing_damage():
+        kind = _kind(path)
+    if kind != "picture":
+        imported(kind)  # out here, as a broken library is no damage of a file
+    with refusing_damage():
+        if path.is_dir():
+            stack = open_series(name, resolve, window=window)
+        elif kind == "nifti":
+            stack = open_nifti(path, window=window)
+        elif kind == "dicom":
+            stack = open_dicom(path, window=window)
+        else:
+            stack = open_picture(path, side=side)
 
     def planes(numbers: Sequence[int]) -> Iterator[Plane]:
-        try:
+        with refusing_damage():
             yield from stack.planes(numbers)
-        except DAMAGE:
-            raise UnreadableError("undecodable") from None
 
     return replace(stack, planes=planes)
 
 
-def _open(
-    name: str,
-    path: Path,
-    resolve: Callable[[str], Path],
-    *,
-    side: int | None,
-    window: Window | None,
-) -> Stack:
+def _kind(path: Path) -> Extra | Literal["picture"]:
     if path.is_dir():
-        return open_series(name, resolve, window=window)
+        return "dicom"
     if not path.is_file():
         raise UnreadableError("missing")
     if path.name.lower().endswith(ENDINGS):
-        return open_nifti(path, window=window)
-    if is_dicom(path):
-        return open_dicom(path, window=window)
-    return open_picture(path, side=side)
+        return "nifti"
+    return "dicom" if is_dicom(path) else "picture"
 
 
 def tell_what_is_missing(names: Sequence[str]) -> None:

@@ -1,7 +1,13 @@
 """A folder of DICOM files as one stack: the slices of a CT or MR series, from its first to last."""
 
-from clinical.extract.images.damage import DAMAGE
-from clinical.extract.images.dicom import is_dicom, n_frames, read_frame, read_header
+from clinical.extract.images.damage import refusing_damage
+from clinical.extract.images.dicom import (
+    check_frames,
+    is_dicom,
+    n_frames,
+    read_frame,
+    read_header,
+)
 from clinical.extract.images.stack import (
     Plane,
     Reason,
@@ -39,23 +45,25 @@ def open_series(
     names = sorted(file.name for file in resolve(name).iterdir() if not file.name.startswith("."))
     if len(names) > MOST_FILES:
         raise UnreadableError("too_large")
-    series = _series(resolve(f"{name}/{child}") for child in names)
+    series = _series(resolve(str(Path(name) / child)) for child in names)
     # The first of equals, so that the choice does not hang on the names of the files.
     largest = max(sorted(series), key=lambda uid: sum(n_frames(h) for _, h in series[uid]))
-    slices = [
-        (file, header, number)
-        for file, header in in_order(series[largest])
-        for number in range(n_frames(header))
-    ]
-    tallest = max(int(header.Rows) for _, header, _ in slices)
-    check_size(tallest, max(int(h.Columns) for _, h, _ in slices), depth=len(slices))
+    files = in_order(series[largest])
+    # How many frames before it, for each file and the end: a header may claim millions.
+    starts = np.cumsum([0, *(n_frames(header) for _, header in files)])
+    depth = int(starts[-1])
+    tallest = max(int(header.Rows) for _, header in files)
+    check_size(tallest, max(int(header.Columns) for _, header in files), depth=depth)
+    for file, header in files:
+        check_frames(file, header)
 
     def planes(numbers: Sequence[int]) -> Iterator[Plane]:
         for number in numbers:
-            file, header, frame = slices[number]
-            yield read_frame(file, header, frame, window=window)
+            at = int(np.searchsorted(starts, number, side="right")) - 1
+            file, header = files[at]
+            yield read_frame(file, header, number - int(starts[at]), window=window)
 
-    return Stack(len(slices), planes, left_out_series=len(series) - 1)
+    return Stack(depth, planes, left_out_series=len(series) - 1)
 
 
 def _series(files: Iterable[Path]) -> "dict[str, list[tuple[Path, Dataset]]]":
@@ -64,11 +72,11 @@ def _series(files: Iterable[Path]) -> "dict[str, list[tuple[Path, Dataset]]]":
     reason: Reason = "undecodable"
     for file in files:
         try:
-            header = read_header(file) if file.is_file() and is_dicom(file) else None
+            with refusing_damage():
+                header = read_header(file) if file.is_file() and is_dicom(file) else None
         except UnreadableError as error:
-            reason = error.reason
-        except DAMAGE:
-            continue
+            if error.reason != "undecodable":
+                reason = error.reason
         else:
             if header is not None:
                 uid = str(header.get("SeriesInstanceUID", ""))

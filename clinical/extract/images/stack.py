@@ -82,23 +82,27 @@ def to_grey(planes: Sequence[Plane]) -> list[NDArray[np.uint8]]:
     """Slices in 8-bit grey.
 
     Deeper ones are stretched over the range that they have together: how many of the bits a
-    scanner uses is not in every file.
+    scanner uses is not in every file. What is not finite is black.
 
     Raises:
-        UnreadableError: Values are not finite.
+        UnreadableError: None of the deeper values is finite.
     """
     deep = [plane for plane in planes if plane.dtype != np.uint8]
     if not deep:
         return list(planes)
-    low = min(float(plane.min()) for plane in deep)
-    high = max(float(plane.max()) for plane in deep)
-    if not np.isfinite(low) or not np.isfinite(high):
+    ranges = [
+        (float(finite.min()), float(finite.max()))
+        for finite in (plane[np.isfinite(plane)] for plane in deep)
+        if finite.size
+    ]
+    if not ranges:
         raise UnreadableError("undecodable")
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     return [plane if plane.dtype == np.uint8 else _stretched(plane, low, high) for plane in planes]
 
 
 def _stretched(plane: Plane, low: float, high: float) -> NDArray[np.uint8]:
     if high == low:
         return np.zeros(plane.shape, dtype=np.uint8)
-    grey = (plane.astype(np.float64) - low) * (255 / (high - low))
-    return np.rint(grey).astype(np.uint8)
+    values = np.where(np.isfinite(plane), plane, low).astype(np.float64)
+    return to_eight_bits((values - low) / (high - low))

@@ -3,6 +3,7 @@ from clinical.extract.images import UnreadableError, open_stack, to_grey
 from clinical.extract.schema import Extract
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,40 @@ def test_a_lost_slice_makes_the_stack_undecodable_not_the_run(make_series) -> No
     stack = open_stack("series", resolver(folder.parent))
     with pytest.raises(UnreadableError, match="undecodable"):
         list(stack.planes(range(stack.depth)))
+
+
+@pytest.mark.parametrize("name", ["", ".", "./"])
+def test_the_extract_itself_is_no_image(make_series, name) -> None:
+    extract = Extract(make_series([1, 2]), (), "x", False, {})
+    with pytest.raises(UnreadableError, match="missing"):
+        open_stack(name, extract.image)
+
+
+def test_frames_are_found_over_files_of_several(make_dicom, tmp_path) -> None:
+    for number, n_frames in enumerate((3, 1, 2)):
+        values = np.arange(n_frames, dtype=np.uint8)[:, None, None] + 10 * number
+        frames = np.broadcast_to(values, (n_frames, 2, 2)).squeeze()
+        more = {"NumberOfFrames": n_frames, "InstanceNumber": number}
+        make_dicom(f"multi/{number}.dcm", frames, **more)
+    assert greys(tmp_path / "multi") == [0, 1, 2, 10, 20, 21]
+
+
+def test_frames_that_no_file_can_hold_are_refused_from_the_headers(make_dicom, tmp_path) -> None:
+    make_dicom("liar/0.dcm", np.zeros((1, 1), np.uint8), NumberOfFrames=3_000_000)
+    make_dicom("liar.dcm", np.zeros((1, 1), np.uint8), NumberOfFrames=3_000_000)
+    tracemalloc.start()
+    try:
+        for name in ("liar", "liar.dcm"):
+            with pytest.raises(UnreadableError, match="undecodable"):
+                open_stack(name, resolver(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_series_of_too_many_frames_in_all_is_too_large(make_dicom, tmp_path, monkeypatch) -> None:
+    for number in range(3):
+        make_dicom(f"long/{number}.dcm", np.zeros((4, 10, 10), np.uint8), NumberOfFrames=4)
+    monkeypatch.setattr("clinical.extract.images.stack.MOST_VALUES", 1000)
+    with pytest.raises(UnreadableError, match="too_large"):
+        open_stack("long", resolver(tmp_path))
