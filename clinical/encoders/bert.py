@@ -107,7 +107,7 @@ class BertEncoder(Encoder):
         if weights is None:
             return
         text_weights_file(weights)
-        read = read_weights(weights)
+        read = read_weights(weights, where=f"{where}.weights")
         sizes = {"vocabulary": read.sizes["vocabulary"], "config": read.config}
         with torch.device("meta"):  # of tensors without values, so that it costs little
             cls(sizes, **pick(options, cls))
@@ -221,7 +221,8 @@ class ChunkPlace(nn.Module):
         if self.training and self.dropout:
             draws = torch.rand(kind.shape, device=kind.device)
             kind = kind.masked_fill(draws < self.dropout, 0)
-        return placed + self.kind(kind)
+        told: Tensor = placed + self.kind(kind)
+        return told
 
 
 class FrozenReadout(nn.Module):
