@@ -1,5 +1,6 @@
 """Some patients of an extract, in memory: to be altered and written out as an extract again."""
 
+from clinical.errors import SchemaError
 from clinical.extract.schema import EDGES_FOLDER, Extract
 from clinical.extract.tables import SAMPLES, collect, scan_file
 
@@ -7,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,7 +31,7 @@ class Excerpt:
         samples: subject_id, prediction_time and whatever else samples.parquet has.
         labels: folder of a task -> labels.
         edges: relation -> the user's edges.
-        images: image_path -> the file that it means.
+        images: image_path, or a slice below it -> the file that it means.
     """
 
     dataset: Mapping[str, Any]
@@ -79,7 +81,7 @@ class Excerpt:
             samples=_with_other_columns(extract, samples.select(KEYS)),
             labels=_labels(extract, samples, labels),
             edges=_edges(extract, subjects, edges),
-            images={new: extract.image(old) for old, new in names.items()},
+            images=_images(extract, names),
         )
 
     def changed(self, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Self:
@@ -144,17 +146,26 @@ class Excerpt:
     def _write_images(self, folder: Path) -> None:
         used = {name for frame in self.events.values() for name in frame["image_path"].unique()}
         for name, file in self.images.items():
-            path = folder / name
-            if name not in used:
-                continue
-            path.parent.mkdir(exist_ok=True)
-            if file.is_dir():  # the slices of a series
-                path.mkdir()
-                for child in sorted(file.iterdir()):
-                    if child.is_file() and child.resolve().is_relative_to(file.resolve()):
-                        _link(child.resolve(), path / child.name)
-            elif file.is_file():  # a missing file is counted and passed over in scoring too
+            if (name in used or str(Path(name).parent) in used) and file.is_file():
+                # A missing file is counted and passed over in scoring too.
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
                 _link(file, path)
+
+
+def _images(extract: Extract, names: Mapping[str, str]) -> dict[str, Path]:
+    """From the new name of each image, and of each slice of a series, to its file."""
+    images = {}
+    for old, new in names.items():
+        file = extract.image(old)
+        if not file.is_dir():
+            images[new] = file
+        elif file != extract.image(""):  # which is no image
+            for child in sorted(file.iterdir()):
+                # A link out of the extract is refused when it is read; here it is not followed.
+                with suppress(SchemaError):
+                    images[f"{new}/{child.name}"] = extract.image(str(Path(old) / child.name))
+    return images
 
 
 def _ending(name: str) -> str:

@@ -203,17 +203,25 @@ def _displayed(
     from pydicom.pixels import apply_modality_lut
 
     rescale = _of_frame(header, number, "PixelValueTransformationSequence")
-    values = apply_modality_lut(stored, rescale)
+    has_rule = _is_rescaled(rescale) or rescale.get("ModalityLUTSequence")
+    values = apply_modality_lut(stored, rescale) if has_rule else stored
     shades = _shades(values, header, number, hounsfield=window if _is_ct(header, rescale) else None)
     if shades is None:
         return -values.astype(np.float64) if is_inverted else values
     return to_eight_bits(1 - shades if is_inverted else shades)
 
 
+def _is_rescaled(rescale: "Dataset") -> bool:
+    """Whether there are a slope and an intercept; an empty one is none."""
+    return all(
+        _first(rescale.get(name)) is not None for name in ("RescaleSlope", "RescaleIntercept")
+    )
+
+
 def _is_ct(header: "Dataset", rescale: "Dataset") -> bool:
     """Whether rescaled values are in Hounsfield units."""
     unit = rescale.get("RescaleType") or "HU"
-    return header.get("Modality") == "CT" and "RescaleSlope" in rescale and unit == "HU"
+    return header.get("Modality") == "CT" and _is_rescaled(rescale) and unit == "HU"
 
 
 def _shades(

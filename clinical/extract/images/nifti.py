@@ -82,7 +82,7 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
         at: list[Any] = [slice(None)] * 3
         at[own[2]] = number if forward[2] else shape[own[2]] - 1 - number
         if is_across:
-            values = apply_read_scaling(whole()[tuple(at)], np.asarray(slope), np.asarray(inter))
+            values = apply_read_scaling(whole()[tuple(at)], np.float64(slope), np.float64(inter))
         else:
             values = np.asarray(proxy[tuple(at)])
         values = values if own[1] < own[0] else values.T  # [front, right]
@@ -93,8 +93,12 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
     def planes(numbers: Sequence[int]) -> Iterator[Plane]:
         values = [plane(number) for number in numbers]
         shown = _window(values, hounsfield=window, named=named)
-        for slice_values in values:
-            yield slice_values if shown is None else to_eight_bits(windowed(slice_values, shown))
+        for found in values:
+            if shown is None:
+                yield found
+            else:
+                finite = np.where(np.isfinite(found), found, np.nan)
+                yield to_eight_bits(windowed(finite, shown))
 
     return Stack(shape[own[2]], planes)
 
@@ -107,6 +111,7 @@ def _read_header(path: Path) -> Any:
     with ImageOpener(str(path)) as file:
         content = file.read(NIFTI_2)
     is_second = NIFTI_2 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    kind: Any
     kind, size = (Nifti2Header, NIFTI_2) if is_second else (Nifti1Header, NIFTI_1)
     header = kind(content[:size])
     if not 0 <= header.get_data_offset() <= LARGEST_OFFSET:

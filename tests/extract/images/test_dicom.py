@@ -207,6 +207,13 @@ def test_what_an_enhanced_file_says_of_each_frame_is_used(make_dicom) -> None:
         assert np.abs(plane - expected).max() <= 0.51
 
 
+@pytest.mark.parametrize("empty", ["RescaleSlope", "RescaleIntercept"])
+def test_an_empty_rescale_is_none(make_dicom, empty) -> None:
+    (plain,) = read(make_dicom("plain.dcm", RAMP))
+    (found,) = read(make_dicom("empty.dcm", RAMP, **ct(**{empty: ""})), window=(-300.0, 1400.0))
+    assert np.array_equal(found, plain)
+
+
 def test_an_unusable_window_counts_as_none(make_dicom) -> None:
     (found,) = read(make_dicom("zero.dcm", RAMP, WindowCenter=0, WindowWidth=0))
     assert found.min() == 0

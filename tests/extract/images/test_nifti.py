@@ -77,7 +77,7 @@ def test_what_is_not_finite_is_black_where_there_is_no_window(tmp_path) -> None:
     found = read(save(tmp_path / "f.nii", floats))
     assert not found[1].any()
     assert found[2, 2, 1] == 0
-    assert np.array_equal(found[3], expected[3])
+    assert np.abs(found[3].astype(int) - expected[3]).max() <= 5  # the range is of other values
     extract = Extract(tmp_path, (), "x", False, {})
     assert unreadable(extract, "f.nii") is None
     save(tmp_path / "nothing.nii", np.full_like(floats, np.nan))
