@@ -129,10 +129,9 @@ class CNNEncoder(Encoder):
                 f"{where}.train: a backbone of random weights would stay as it is; give weights, "
                 "or set train: full"
             )
-        given = {k: p.default for k, p in keywords(MODALITIES["images"]).items()}
-        given |= options
+        usual = {k: p.default for k, p in keywords(MODALITIES["images"]).items()}
         with torch.device("meta"):  # of tensors without values, so that it costs little
-            made = cls(given, **pick(options, cls))
+            made = cls({**usual, **options}, **pick(options, cls))
         is_fixed = any(isinstance(module, FixedBatchNorm) for module in made.modules())
         if weights is None and is_fixed:
             raise ConfigError(
