@@ -2,7 +2,7 @@
 
 from clinical.cohort.counts import Recognised
 from clinical.errors import ConfigError
-from clinical.scoring import embed_extract, explain_extract, score_extract
+from clinical.scoring import Explained, embed_extract, explain_extract, score_extract
 
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def test_what_is_written_is_what_is_given_back_and_nothing_half_written_stays(
 ):
     out = tmp_path / "new" / "answer.parquet"
     given = ask(finished.bundle, finished.extract, out=out)
-    given = given if isinstance(given, pd.DataFrame) else given.predictions
+    if not isinstance(given, pd.DataFrame):
+        given = given.neighbours if isinstance(given, Explained) else given.predictions
     pd.testing.assert_frame_equal(pd.read_parquet(out), given, check_dtype=False)
     assert [path.name for path in out.parent.iterdir()] == ["answer.parquet"]

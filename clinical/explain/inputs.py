@@ -188,7 +188,10 @@ def _looked_at(
     """row, task, rank (from 0), subject_id, prediction_time and score of those looked at."""
     ranked = pl.concat(
         [
-            pl.DataFrame({"row": of, "task": [task] * len(of), "rank": np.arange(len(of))})
+            pl.DataFrame(
+                {"row": of, "task": [task] * len(of), "rank": np.arange(len(of))},
+                schema={"row": pl.Int64, "task": pl.String, "rank": pl.Int64},
+            )
             for task, of in chosen.items()
         ]
     )
