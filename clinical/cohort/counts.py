@@ -50,7 +50,7 @@ MEANINGS = {
     "missing": "image files that are not there",
     "undecodable": "image files that cannot be read as an image",
     "too_large": "images of too many pixels: not read",
-    "unsupported": "need an extra if the log names one, else conversion",
+    "unsupported": "the log names an extra, or convert them",
     "left_out_slices": "between the slices that are kept: not read",
     "left_out_series": "further series of a folder: the largest is read",
     "left_out_images": "past a sample's newest max_images: not read",

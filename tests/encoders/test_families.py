@@ -334,7 +334,7 @@ def test_a_folder_of_weights_is_checked_before_anything_is_prepared(family, tmp_
     with pytest.raises(ConfigError, match="is no multiple of heads"):
         checked(folder, heads=5)
     (folder / "config.json").rename(tmp_path / "config.json")
-    with pytest.raises(ConfigError, match=r"model/config.json: does not exist"):
+    with pytest.raises(ConfigError, match=r"config.json: does not exist"):
         checked(folder)
     raw = json.loads((tmp_path / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(raw | {"model_type": "convbert"}))

@@ -124,7 +124,7 @@ def test_words_and_regions_of_frozen_encoders_are_told_too(
     sizes, width = network.model.sizes["images"], encoders["images"].width
     encoders["images"] = CNNEncoder(sizes, width=width, train="frozen").eval()
     changed = replace(small_predictor.bundle, networks=(network,), experts={}, stack={})
-    options = {"task": "death", "highest": 9, "steps": 64}
+    options = {"task": "death", "highest": 18, "steps": 64}
     found = explain_inputs(clinical.Predictor(changed), small_extract, **options)
     said = found.words[found.words["start"].notna()]
     assert (said["pieces"].abs() > 1e-7).mean() > 0.9
