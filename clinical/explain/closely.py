@@ -131,11 +131,7 @@ class Closely:
         found = [integrate(each, notes, tasks=tasks, steps=self.steps) for each in questions]
         read = self._pieces(real)
         for task in tasks:
-            share = self.panel.network_share(task) / len(found)
-            values, slope = (
-                share * np.sum([getattr(each[task], name).numpy() for each in found], axis=0)
-                for name in ("pieces", "phrases")
-            )
+            values, slope = (self._mean(found, task, name) for name in ("pieces", "phrases"))
             chunks = []
             for place, event in enumerate(real.iter_rows(named=True)):
                 ids, pieces = notes.ids[place, notes.mask[place]].numpy(), read[place]
@@ -148,8 +144,16 @@ class Closely:
                     slope=slope[place],
                 )
                 chunks.append(_about(words, event, task))
+            share = self.panel.network_share(task) / len(found)
             gap = share * sum(each[task].gap for each in found)
             yield _of_notes(pl.concat(chunks), real, gap)
+
+    def _mean(self, found: Sequence[Mapping[str, Any]], task: str, name: str) -> NDArray[Any]:
+        """What the networks found on average, by their share in the logit of all."""
+        share = self.panel.network_share(task) / len(found)
+        return np.asarray(
+            share * np.sum([getattr(each[task], name).numpy() for each in found], axis=0)
+        )
 
     @cached_property
     def _phrases(self) -> Phrases:
@@ -183,11 +187,7 @@ class Closely:
         found = [maps_of(question, images, tasks=tasks) for question in questions]
         boxes = self._boxes(real)
         for task in tasks:
-            share = self.panel.network_share(task) / len(found)
-            states, coarse = (
-                share * np.sum([getattr(each[task], name).numpy() for each in found], axis=0)
-                for name in ("states", "coarse")
-            )
+            states, coarse = (self._mean(found, task, name) for name in ("states", "coarse"))
             for place, event in enumerate(real.iter_rows(named=True)):
                 found_at = boxes[place].with_columns(
                     slice=pl.lit(event["part"], pl.Int64()),
