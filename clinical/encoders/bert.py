@@ -10,7 +10,7 @@ from clinical.encoders.families import (
     load_text_weights,
     text_weights_file,
 )
-from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, stack_rows
+from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, sometimes_unknown, stack_rows
 from clinical.errors import ConfigError
 from clinical.modalities.weights_folder import read_weights
 
@@ -217,10 +217,7 @@ class ChunkPlace(nn.Module):
         placed: Tensor = self.number(torch.stack((number.clamp(max=1), number.log1p()), 1))
         if self.kind is None:
             return placed
-        kind = container.kind
-        if self.training and self.dropout:
-            draws = torch.rand(kind.shape, device=kind.device)
-            kind = kind.masked_fill(draws < self.dropout, 0)
+        kind = sometimes_unknown(container.kind, self.dropout, training=self.training)
         told: Tensor = placed + self.kind(kind)
         return told
 

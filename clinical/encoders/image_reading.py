@@ -2,7 +2,7 @@
 image beside its pixels."""
 
 from clinical.containers import Images
-from clinical.encoders.pooling import AttentionPooling, TimeEmbedding
+from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, sometimes_unknown
 
 import math
 from collections.abc import Sequence
@@ -106,10 +106,7 @@ class ImageContext(nn.Module):
 
     def forward(self, container: Images) -> Tensor:
         """[R, D]."""
-        view = container.view
-        if self.training and self.dropout:
-            draws = torch.rand(view.shape, device=view.device)
-            view = view.masked_fill(draws < self.dropout, 0)
+        view = sometimes_unknown(container.view, self.dropout, training=self.training)
         place = self._waves(container.position) - self._waves(torch.full_like(self.rate[:1], 0.5))
         context: Tensor = self.time(container.time_hours) + self.view[view] + place @ self.position
         return context

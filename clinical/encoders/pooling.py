@@ -32,6 +32,14 @@ class TimeEmbedding(nn.Module):
         return embedded
 
 
+def sometimes_unknown(rows: Tensor, share: float, *, training: bool) -> Tensor:
+    """Rows [R] of a vocabulary, in training a `share` of them 0, so that an unknown one means
+    something."""
+    if not training or not share:
+        return rows
+    return rows.masked_fill(torch.rand(rows.shape, device=rows.device) < share, 0)
+
+
 def stack_rows(rows: Tensor, sample: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Gather the rows of each sample side by side.
 
