@@ -16,6 +16,7 @@ from clinical.extract.write import draft_folder, write_extract
 import importlib.util
 import logging
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,13 @@ CONFIG = Path(__file__).with_suffix(".yaml")
 CLASSES = 10
 FEW = 10
 """Positives of each class, in the small part."""
-FEW_LABELS = ["finetune.learn_tuning=true", "finetune.epochs=60", "finetune.batch_size=16"]
+FEW_LABELS = [
+    "finetune.learn_tuning=true",
+    "finetune.keep=last",
+    "finetune.patience=null",
+    "finetune.epochs=10",
+    "finetune.batch_size=16",
+]
 PHRASES = {True: 1, False: 2}
 """Words of a phrase of TF-IDF, by few labels or all: what does best for it."""
 WHEN = datetime(2000, 1, 1)
@@ -142,7 +149,19 @@ def train(extract: Path, out: Path, splits: Path, labels: list[Path], overrides:
         f"modalities.notes.weights={minilm()}",
         "resume=true",
     ]
-    clinical.run(clinical.Run.read(CONFIG, [*own, *overrides]))
+    run = clinical.Run.read(CONFIG, [*own, *overrides])
+    clinical.prepare(run)
+    take_encodings(out)
+    clinical.run(run)
+
+
+def take_encodings(out: Path) -> None:
+    """What frozen weights made of the same texts in another part's run, by their digest."""
+    for other in sorted(out.parent.iterdir()):
+        for path in sorted((other / "store").rglob("notes-encoded-*.arrow")):
+            own = out / path.relative_to(other)
+            if not own.exists():
+                shutil.copy(path, own)
 
 
 def run_part(

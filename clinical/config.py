@@ -241,6 +241,9 @@ class FinetuneConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
+    start: Literal["linear", "pretrained"] = "linear"
+    """Where it begins: where ridge regression on what the network adds up linearly ends, or with
+    the weights as pretraining, or chance, left them."""
     patience: int | None = Field(default=5, ge=1)
     """Epochs without a better one on tuning before it stops; null = never."""
     keep: Literal["best", "last"] = "best"

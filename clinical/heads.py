@@ -9,7 +9,7 @@ from clinical.batch import Target
 from clinical.config import TaskKind
 
 from abc import abstractmethod
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,17 +60,23 @@ def hazard_loss(logits: Tensor, target: Target, edges: Tensor) -> Tensor:
         target: [B, 2] hours, and whether they are those of the event.
         edges: [C] ends of the intervals in hours; the first begins at 0.
     """
-    observed = target.observed.all(1)
+    came, through = hazards(target, edges)
+    loss = functional.softplus(logits) * through + functional.softplus(-logits) * came
+    return _mean(loss.sum(1), target.observed.all(1))
+
+
+def hazards(target: Target, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C] bool whether the event came in each interval, and whether the sample came through it;
+    neither where that is unknown. Of what `hazard_loss` reads."""
+    observed = target.observed.all(1, keepdim=True)
     # Nobody is a sample beyond the last edge: it has come through everything.
-    hours = target.value[:, :1].masked_fill(~observed[:, None], 0.0)
+    hours = target.value[:, :1].masked_fill(~observed, 0.0)
     is_event = target.value[:, 1:] > 0.5
     starts = functional.pad(edges[:-1], (1, 0))
     within = (hours <= edges) & ((hours > starts) | (edges == edges[0]))
-    came = within & is_event
+    came = within & is_event & observed
     last_seen = torch.where(is_event, edges, (starts + edges) / 2)
-    through = ~came & (hours >= last_seen)
-    loss = functional.softplus(logits) * through + functional.softplus(-logits) * came
-    return _mean(loss.sum(1), observed)
+    return came, ~came & (hours >= last_seen) & observed
 
 
 def _mean(loss: Tensor, observed: Tensor) -> Tensor:
@@ -84,6 +90,8 @@ class Head(nn.Module):
         width: D of the aspect.
         answer: of the task.
     """
+
+    says_logits: ClassVar[bool] = True
 
     def __init__(self, width: int, answer: Answer) -> None:
         super().__init__()
@@ -99,6 +107,11 @@ class Head(nn.Module):
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         """The scalar to minimise."""
 
+    @abstractmethod
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        """What each logit is about, for a linear regression: values [B, C], and whether they are
+        known [B, C] bool. They are probabilities, unless the head does not say logits."""
+
     def auroc(self, logits: Tensor, target: Target) -> Tensor | None:
         """A figure to choose the epoch by, higher is better; None where the loss has to do."""
         return None
@@ -109,6 +122,9 @@ class BinaryHead(Head):
 
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return binary_loss(logits, target)
+
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        return target.value[:, None], target.observed[:, None]
 
     def auroc(self, logits: Tensor, target: Target) -> Tensor | None:
         known, labels = logits[target.observed], target.value[target.observed]
@@ -123,6 +139,9 @@ class MultilabelHead(Head):
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return binary_loss(logits, target)
 
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        return target.value, target.observed
+
 
 class MulticlassHead(Head):
     """One logit a class, of which one is true."""
@@ -130,9 +149,16 @@ class MulticlassHead(Head):
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return multiclass_loss(logits, target)
 
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        n_classes = self.linear.out_features
+        value = functional.one_hot(target.value.long(), n_classes).to(target.value.dtype)
+        return value, target.observed[:, None].expand_as(value)
+
 
 class RegressionHead(Head):
     """One value in standard deviations of train."""
+
+    says_logits = False
 
     def __init__(self, width: int, answer: Answer) -> None:
         super().__init__(width, answer)
@@ -140,6 +166,10 @@ class RegressionHead(Head):
 
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return regression_loss(logits, target, mean=self.scale.mean, sd=self.scale.sd)
+
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        value = (target.value - self.scale.mean) / self.scale.sd
+        return value[:, None], target.observed[:, None]
 
 
 class HazardHead(Head):
@@ -154,6 +184,10 @@ class HazardHead(Head):
 
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return hazard_loss(logits, target, self.edges)
+
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        came, through = hazards(target, self.edges)
+        return came.to(target.value.dtype), came | through
 
 
 HEADS: dict[TaskKind, type[Head]] = {

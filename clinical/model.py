@@ -181,7 +181,8 @@ class ClinicalModel(nn.Module):
         return {
             name: frozen_digest(
                 cast(Encoder, self.encoders[name]),
-                {"sizes": self.sizes[name], "keys": self.encoder_keys[name]},
+                sizes=self.sizes[name],
+                keys=self.encoder_keys[name],
             )
             for name in self.modalities
             if name in self.frozen

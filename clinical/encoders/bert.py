@@ -10,13 +10,19 @@ from clinical.encoders.families import (
     load_text_weights,
     text_weights_file,
 )
-from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, sometimes_unknown, stack_rows
+from clinical.encoders.pooling import (
+    AttentionPooling,
+    TimeEmbedding,
+    mean_rows,
+    sometimes_unknown,
+    stack_rows,
+)
 from clinical.errors import ConfigError
 from clinical.modalities.weights_folder import read_weights
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +40,8 @@ class BertEncoder(Encoder):
     what follows can read it linearly.
 
     Args:
-        sizes: `vocabulary, max_tokens, pad, phrases, kinds`; with weights also `config`, which
-            then takes the place of `layers` and `dropout`, and unless frozen of `width`.
+        sizes: `vocabulary, max_tokens, pad, phrases, topics, kinds`; with weights also `config`,
+            which then takes the place of `layers` and `dropout`, and unless frozen of `width`.
         width: D, the hidden size.
         layers: of the BERT.
         heads: of the BERT that is built from sizes, and of the attention over pieces and chunks.
@@ -48,6 +54,7 @@ class BertEncoder(Encoder):
     """
 
     is_fetched: ClassVar[bool] = True
+    beside_frozen: ClassVar[frozenset[str]] = frozenset({"phrases", "topics", "kinds"})
 
     def __init__(
         self,
@@ -94,8 +101,11 @@ class BertEncoder(Encoder):
         self.place = ChunkPlace(sizes.get("kinds", 1), width, dropout=dropout)
         self.pool_notes = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
-        told = sizes.get("phrases", 0)
-        self.phrases = nn.Linear(told, width, bias=False) if told else None
+        self.n_topics = sizes.get("topics", 0)
+        counted = {"phrases": sizes.get("phrases", 0) - self.n_topics, "topics": self.n_topics}
+        self.counted = nn.ModuleDict(
+            {name: nn.Linear(size, width, bias=False) for name, size in counted.items() if size}
+        )
 
     @classmethod
     def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:
@@ -145,10 +155,11 @@ class BertEncoder(Encoder):
     def forward(self, container: Tokens) -> Encoding:
         """Encode notes; `tokens` are the chunks, `states` their word pieces, none if frozen."""
         mask = container.mask
+        read: dict[str, Tensor] = {}
         if self.frozen is not None:
             encoded = container.encoded
             encoded = self.encode_rows(container) if encoded is None else encoded
-            chunks, direct = self.frozen(encoded)
+            chunks, direct, read["frozen"] = self.frozen(encoded)
             states = chunks.new_zeros(len(mask), 0, self.width)
         else:
             assert self.pool_pieces is not None
@@ -157,11 +168,19 @@ class BertEncoder(Encoder):
         chunks = chunks + self.time(container.time_hours) + self.place(container)
         tokens, token_mask = stack_rows(chunks, container.sample, container.size)
         summary = self.norm(self.pool_notes(tokens, token_mask))
-        if self.phrases is not None:
-            summary = summary + self.phrases(_mean(container.phrases, container))
+        agreed = container.phrases.shape[1] - self.n_topics
+        read |= {"phrases": container.phrases[:, :agreed], "topics": container.phrases[:, agreed:]}
+        read = {k: mean_rows(v, container.sample, container.size) for k, v in read.items()}
+        for name, layer in self.counted.items():
+            summary = summary + layer(read[name])
         if direct is not None:
-            summary = summary + _mean(direct, container)
-        return Encoding(summary=summary, tokens=tokens, token_mask=token_mask, states=states)
+            summary = summary + mean_rows(direct, container.sample, container.size)
+        return Encoding(summary, tokens, token_mask, states, read_linearly=read)
+
+    def linear_layers(self) -> Mapping[str, nn.Linear]:
+        """Of what frozen weights say on average, and of counted phrases."""
+        layers = {"frozen": self.frozen.direct} if self.frozen is not None else {}
+        return {**layers, **{name: cast(nn.Linear, one) for name, one in self.counted.items()}}
 
     def _states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[R, L, hidden size]."""
@@ -234,17 +253,12 @@ class FrozenReadout(nn.Module):
         self.attended = nn.Linear(encoded_width, width)
         self.direct = nn.Linear(encoded_width, width, bias=False)
 
-    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """[R, F] -> [R, D] to be pooled by attention, and [R, D] to be averaged."""
-        normal = self.dropout(nn.functional.layer_norm(encoded, encoded.shape[-1:]))
-        return self.attended(normal), self.direct(normal)
-
-
-def _mean(rows: Tensor, container: Tokens) -> Tensor:
-    """[R, D] -> [B, D] the mean over each sample's rows; 0 where it has none."""
-    stacked, mask = stack_rows(rows, container.sample, container.size)
-    mean: Tensor = stacked.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
-    return mean
+    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[R, F] -> [R, D] to be pooled by attention, [R, D] to be averaged, and [R, F] of which
+        the latter is made."""
+        normal = nn.functional.layer_norm(encoded, encoded.shape[-1:])
+        dropped = self.dropout(normal)
+        return self.attended(dropped), self.direct(dropped), normal
 
 
 def _checked_way(train: str, *, is_given: bool) -> str:

@@ -14,14 +14,14 @@ from clinical.encoders.image_reading import (
 )
 from clinical.encoders.networks import RESNETS
 from clinical.encoders.norms import FixedBatchNorm
-from clinical.encoders.pooling import AttentionPooling, stack_rows
+from clinical.encoders.pooling import AttentionPooling, mean_rows, stack_rows
 from clinical.encoders.weights import check_is_file
 from clinical.errors import ConfigError
 from clinical.modalities import MODALITIES
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class CNNEncoder(Encoder):
             as careful departments do, 0 not at all.
         flip: mirror half of the images in training; it moves the heart to the other side.
     """
+
+    beside_frozen: ClassVar[frozenset[str]] = frozenset({"views"})
 
     def __init__(
         self,
@@ -151,11 +153,15 @@ class CNNEncoder(Encoder):
         images = images + self.context(container)
         tokens, token_mask = stack_rows(images, container.sample, container.size)
         summary = self.norm(self.pool_images(tokens, token_mask))
-        if self.coarse is not None and token_mask.shape[1]:
-            coarse, _ = stack_rows(self.coarse(levels), container.sample, container.size)
-            count = token_mask.sum(1, keepdim=True).clamp_min(1)
-            summary = summary + coarse.sum(1) / count
-        return Encoding(summary=summary, tokens=tokens, token_mask=token_mask, states=states)
+        read = {}
+        if self.coarse is not None:
+            summary = summary + mean_rows(self.coarse(levels), container.sample, container.size)
+            read["coarse"] = mean_rows(levels, container.sample, container.size)
+        return Encoding(summary, tokens, token_mask, states, read_linearly=read)
+
+    def linear_layers(self) -> Mapping[str, nn.Linear]:
+        """The coarse view."""
+        return {} if self.coarse is None else {"coarse": self.coarse.linear}
 
     def _read(self, container: Images) -> tuple[Tensor, Tensor, Tensor]:
         """States [R, H/p, W/p, D], images [R, D], levels [R, P]."""

@@ -3,7 +3,7 @@
 from clinical.errors import ConfigError
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,12 +22,15 @@ class Encoding:
         states: the encoder's own grid, what objectives decode from: events and codes [B, T, D],
             static [B, V, D], notes [R, L, D], images [R, H/p, W/p, D] or, of a frozen
             backbone, [R, 1, 1, D]; finite where there is nothing.
+        read_linearly: layer of `Encoder.linear_layers` -> [B, F] what it read for the summary;
+            0 where the modality is absent.
     """
 
     summary: Tensor
     tokens: Tensor
     token_mask: Tensor
     states: Tensor
+    read_linearly: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size, width = self.summary.shape
@@ -44,17 +47,19 @@ class Encoder(nn.Module):
     """Base of the encoders: `Encoder(sizes, *, own YAML keys)`, `forward(container) -> Encoding`.
 
     `sizes` comes from the modality: events `variables, summary_variables`; static `columns`;
-    notes `vocabulary, max_tokens, pad, phrases, kinds`, and `config` where the architecture is
-    that of given weights: the content of their config.json; images `size, patch, views,
+    notes `vocabulary, max_tokens, pad, phrases, topics, kinds`, and `config` where the architecture
+    is that of given weights: the content of their config.json; images `size, patch, views,
     channels`; codes `codes`.
 
     Attributes:
         width: D of the encodings.
         encoded_width: F of what frozen weights make of each row; None where nothing is frozen.
         is_fetched: its weights are a folder, which the hub can give by name.
+        beside_frozen: sizes on which what frozen weights make of a row does not depend.
     """
 
     is_fetched: ClassVar[bool] = False
+    beside_frozen: ClassVar[frozenset[str]] = frozenset()
     width: int
     encoded_width: int | None = None
     _frozen: tuple[nn.Module, ...] = ()
@@ -89,6 +94,11 @@ class Encoder(nn.Module):
         `forward` reads the container's `encoded` in its place where that is given.
         """
         raise NotImplementedError(f"{type(self).__name__} has no frozen part")
+
+    def linear_layers(self) -> Mapping[str, nn.Linear]:
+        """Name -> a layer whose output is added to the summary as it is, so that what is known of
+        its inputs can be written into it; see `Encoding.read_linearly`."""
+        return {}
 
     def use_statistics(self, statistics: Mapping[str, Any]) -> None:
         """Take note of what the modality learned from train, as plain values; most need no more

@@ -65,6 +65,14 @@ def stack_rows(rows: Tensor, sample: Tensor, size: int) -> tuple[Tensor, Tensor]
     return stacked, mask
 
 
+def mean_rows(rows: Tensor, sample: Tensor, size: int) -> Tensor:
+    """[R, ...] -> [B, ...] the mean over each sample's rows, see `stack_rows`; 0 without any."""
+    stacked, mask = stack_rows(rows, sample, size)
+    count = mask.sum(1).clamp_min(1).to(rows.dtype)
+    mean: Tensor = stacked.sum(1) / count.view(-1, *[1] * (rows.dim() - 1))
+    return mean
+
+
 class AttentionPooling(nn.Module):
     """Pools a sample's parts by attention with one learned query per head.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,28 @@ class AspectReadout(nn.Module):
         readable[:, 1 : 1 + self.n_modalities] = present
         answer = self.out(self._attend(sources, readable)) + self._additive(sources)
         return dict(zip(self.aspects, answer.unbind(1), strict=True))
+
+    def scale(self, aspect: str) -> Tensor:
+        """[M] how far the linear map of each modality's summary counts in an aspect."""
+        share = self.share[self.aspects.index(aspect), 1 : 1 + self.n_modalities]
+        return share / math.sqrt(len(self.linear))
+
+    def linear_map(self, modality: int) -> nn.Linear:
+        """Of a modality's summary, by its number; shared by the aspects."""
+        return cast(nn.Linear, self.linear[1 + modality])
+
+    def of_summaries(self, summaries: Tensor, present: Tensor) -> dict[str, Tensor]:
+        """Aspect -> [B, D] what the summaries add linearly, absent ones included, without the
+        maps' constants."""
+        summaries = torch.where(present[..., None], summaries, self.absent)
+        mapped = [
+            summaries[:, number] @ self.linear_map(number).weight.T
+            for number in range(self.n_modalities)
+        ]
+        return {
+            aspect: torch.einsum("m,mbd->bd", self.scale(aspect), torch.stack(mapped))
+            for aspect in self.aspects
+        }
 
     def _attend(self, sources: Tensor, readable: Tensor) -> Tensor:
         """[B, A, D] attention of each aspect over the readable sources; the trunk always is."""

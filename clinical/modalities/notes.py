@@ -85,7 +85,9 @@ class Notes:
         vocabulary: Pieces of a trained tokenizer, at most.
         min_subjects: Train subjects who must use a word before the tokenizer learns from it, a
             phrase before it is counted, or a code before it is a kind of note.
-        phrases: Width of what counted phrases say (`phrases.py`), at most; 0 for no such thing.
+        phrases: Directions at most on which the sentences of a record agree (`phrases.py`).
+        topics: Directions at most of what phrases say of a note as a whole (`topics.py`). Where
+            both are 0, nothing is counted.
         weights: Local folder of a model of the BERT family (WordPiece or byte-level BPE), whose
             tokenizer and architecture are used.
     """
@@ -102,13 +104,14 @@ class Notes:
         vocabulary: int = 4000,
         min_subjects: int = 10,
         phrases: int = 32,
+        topics: int = 128,
         weights: Path | None = None,
     ) -> None:
         numbers = (max_notes, max_chunks, vocabulary, min_subjects)
-        if max_tokens < 3 or min(numbers) < 1 or phrases < 0:
+        if max_tokens < 3 or min(numbers) < 1 or min(phrases, topics) < 0:
             raise ConfigError(
                 "notes: max_tokens must be at least 3; max_notes, max_chunks, vocabulary and "
-                "min_subjects at least 1, and phrases not negative"
+                "min_subjects at least 1, and phrases and topics not negative"
             )
         overlap_of(max_tokens, overlap)
         self.codes = codes
@@ -120,6 +123,7 @@ class Notes:
         self.vocabulary = vocabulary
         self.min_subjects = min_subjects
         self.phrases = phrases
+        self.topics = topics
         self.weights = weights
 
     def fit(
@@ -157,17 +161,19 @@ class Notes:
         statistics |= {"tokenizer": tokenizer.to_str(), "special_pieces": special, "kinds": kinds}
         statistics["sizes"] = sizes | {"kinds": 1 + len(kinds)}
         phrases = self._fit_phrases(shards, statistics, seed=seed)
-        statistics["sizes"]["phrases"] = phrases.width
+        statistics["sizes"] |= phrases.sizes
         return statistics | {"phrases": phrases.to_json()}
 
     def _fit_phrases(self, shards: Frames, statistics: Statistics, *, seed: int) -> Phrases:
-        notes = records(shards if self.phrases else list, most=MOST_CHARACTERS, seed=seed)
+        counted = self.phrases or self.topics
+        notes = records(shards if counted else list, most=MOST_CHARACTERS, seed=seed)
         chunker, tokenizer = self._chunker(statistics), _tokenizer(statistics)
         return Phrases.fit(
             list(chunker.whole(notes["text_value"].to_list())),
             notes["record"].to_numpy(),
             notes["subject"].to_numpy(),
             width=self.phrases,
+            topics=self.topics,
             min_subjects=self.min_subjects,
             spelling=Spelling.of(tokenizer.get_vocab(), special=statistics["special_pieces"]),
             seed=seed,
@@ -187,7 +193,7 @@ class Notes:
         return Chooser(self._chunker(statistics), self.max_chunks, self.drop_copied)
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
-        """`vocabulary, max_tokens, phrases, kinds`, ids `pad, unknown, cls, sep, mask`, `special`.
+        """`vocabulary, max_tokens, phrases, topics, kinds`, `pad, unknown, cls, sep, mask, special`.
 
         Every id below `special` is a special piece; with weights others may be as well, which
         `special_pieces` of the statistics names. With weights also `hidden_size, layers, heads,

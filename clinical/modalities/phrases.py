@@ -1,4 +1,4 @@
-"""Counted phrases of notes, weighed by what the sentences of one record agree on.
+"""Counted phrases of notes, weighed by what the sentences of one record agree on, and as topics.
 
 A few thousand notes teach a BERT little, but they are enough to count phrases. Which
 combinations of phrases tell records apart can be learned without a label (`agreement.py`), and
@@ -11,6 +11,7 @@ that a sample hears of all of the text that it reads and of none that was left o
 from clinical.modalities.agreement import Agreement
 from clinical.modalities.contract import Statistics
 from clinical.modalities.tokenizer import plain
+from clinical.modalities.topics import Topics
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,20 +66,27 @@ class Phrases:
 
     Attributes:
         hashes: [P] int64, ascending.
-        vectors: [P, K] float32.
+        vectors: [P, K] float32, of what sentences of a record agree on.
         center: [K] float32, of the train records.
         spelling: how sentences are told apart.
+        topics: of the same phrases.
     """
 
     hashes: NDArray[np.int64]
     vectors: NDArray[np.float32]
     center: NDArray[np.float32]
     spelling: Spelling
+    topics: Topics
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """`phrases`, the width, of which the last `topics`."""
+        return {"phrases": self.width, "topics": self.topics.width}
 
     @property
     def width(self) -> int:
-        """K, directions that sentences of a record agree on; 0 where there are none."""
-        return int(self.vectors.shape[1])
+        """Directions that sentences of a record agree on, then topics; 0 where there are none."""
+        return len(self.center) + self.topics.width
 
     @classmethod
     def fit(
@@ -88,6 +96,7 @@ class Phrases:
         subject: NDArray[np.int64],
         *,
         width: int,
+        topics: int,
         min_subjects: int,
         spelling: Spelling,
         seed: int,
@@ -99,6 +108,7 @@ class Phrases:
             record: [R] which notes belong together.
             subject: [R] whose they are.
             width: K at most; directions that don't hold on other subjects are dropped.
+            topics: at most.
             min_subjects: who must use a phrase before it is counted.
             spelling: of the tokenizer.
             seed: of the folds and the decomposition.
@@ -106,38 +116,44 @@ class Phrases:
         hashes, sentence, note = cut(notes, spelling)
         known = _vocabulary(hashes, subject[note[sentence]], min_subjects=min_subjects)
         counts = _count(hashes, sentence, known, n_sentences=len(note))
+        by_note = _sums(note, n_notes=len(notes)) @ counts
         once = _without_copies(hashes, sentence, record[note])
         record, subject = record[note][once], subject[note][once]
         vectors, center = Agreement.of(counts[once], record, subject, seed=seed).directions(width)
-        return cls(known, vectors, center, spelling)
+        found = Topics.fit(by_note[np.diff(by_note.indptr) > 0], width=topics, seed=seed)
+        return cls(known, vectors, center, spelling, found)
 
     def apply(self, notes: Sequence[Ids]) -> NDArray[np.float32]:
-        """[R, K] the mean over each note's sentences; zeros for a note without one."""
+        """[R, width] the mean over each note's sentences, and the topics of all; zeros for a note
+        without one."""
         hashes, sentence, note = cut(notes, self.spelling)
         counts = _count(hashes, sentence, self.hashes, n_sentences=len(note))
-        n_sentences = np.bincount(note, minlength=len(notes)).astype(np.float32)
-        whole = csr_matrix(
-            (1 / n_sentences[note], (note, np.arange(len(note)))), (len(notes), len(note))
-        )
-        found: NDArray[np.float32] = (whole @ (counts @ self.vectors)) - self.center
-        found[n_sentences == 0] = 0.0
-        return found.astype(np.float32)
+        whole = _sums(note, n_notes=len(notes))
+        n_sentences = np.bincount(note, minlength=len(notes))[:, None]
+        agreed = (whole @ (counts @ self.vectors)) / n_sentences.clip(min=1) - self.center
+        agreed[n_sentences[:, 0] == 0] = 0.0
+        return np.hstack([agreed, self.topics.apply(whole @ counts)]).astype(np.float32)
 
     def share_out(self, ids: Ids, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         """[L] what each piece of a note adds to the product of a gradient [K] and `apply`'s row.
 
         A phrase's part goes to its pieces in equal shares, and one that a sentence repeats is
         counted there once. A sentence counts from an average one, which is taken off its pieces in
-        equal shares too: what every note says adds little.
+        equal shares too, and so is an average note: what every note says adds little.
 
         Args:
             ids: [L] word pieces of the note.
-            gradient: [K].
+            gradient: [width].
         """
         number, place, sentence, note = _words([ids], self.spelling)
-        worth = self.vectors.astype(np.float64) @ gradient / max(len(note), 1)
+        by_agreement, by_topics = np.split(gradient, [len(self.center)])
+        hashes, where, _ = cut([ids], self.spelling)
+        counts = _count(hashes, where, self.hashes, n_sentences=len(note)).sum(0)
+        of_topic, usual_note = self.topics.worth(csr_matrix(counts), by_topics)
+        worth = self.vectors.astype(np.float64) @ by_agreement / max(len(note), 1)
+        worth += of_topic / np.asarray(counts)[0].clip(min=1)
         found = np.zeros(len(ids))
-        usual = float(self.center @ gradient) / max(len(note), 1)
+        usual = (float(self.center @ by_agreement) + usual_note) / max(len(note), 1)
         found[place] -= usual / np.bincount(sentence)[sentence]
         for length, hashed, start in _phrases(number, place, sentence):
             known = np.isin(hashed, self.hashes)
@@ -157,6 +173,7 @@ class Phrases:
             "vectors": _pack(self.vectors.astype(np.float16)),
             "center": self.center.tolist(),
             "spelling": asdict(self.spelling),
+            "topics": self.topics.to_json(),
         }
 
     @classmethod
@@ -165,7 +182,8 @@ class Phrases:
         hashes = _unpack(plain["hashes"], np.int64)
         center = np.array(plain["center"], dtype=np.float32)
         vectors = _unpack(plain["vectors"], np.float16).reshape(len(hashes), len(center))
-        return cls(hashes, vectors.astype(np.float32), center, Spelling(**plain["spelling"]))
+        spelling, topics = Spelling(**plain["spelling"]), Topics.from_json(plain["topics"])
+        return cls(hashes, vectors.astype(np.float32), center, spelling, topics)
 
 
 def cut(
@@ -253,6 +271,12 @@ def _count(
     counts = csr_matrix((ones, (rows, columns)), (n_sentences, len(known)))
     counts.data[:] = 1.0
     return counts
+
+
+def _sums(note: NDArray[np.int64], *, n_notes: int) -> csr_matrix:
+    """[R, S] 1 where a sentence is of a note."""
+    ones = np.ones(len(note), dtype=np.float32)
+    return csr_matrix((ones, (note, np.arange(len(note)))), (n_notes, len(note)))
 
 
 def _without_copies(

@@ -19,6 +19,7 @@ from clinical.training.checkpoint import BESIDE, DONE, fit, is_finished, load_we
 from clinical.training.encodings import keep_encodings
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
+from clinical.training.linear_start import start_linearly
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
 from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
@@ -42,6 +43,7 @@ from torch.utils.data import DataLoader
 logger = logging.getLogger(__name__)
 
 REFERENCE_BATCH = 128
+START_BATCH = 128
 
 Encodings = Mapping[str, str]
 """Frozen modality -> digest by which a loader finds what its weights made of the rows."""
@@ -264,6 +266,15 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         teacher_risks=risks,
         seed=config.seed,
     )
+    if not finished and settings.start == "linear":
+        start_linearly(
+            model,
+            lambda rows: _loader(config, store, rows, encodings, size=START_BATCH, stage=None),
+            train,
+            subject=store.samples["subject_id"].to_numpy(),
+            target=stage.target,
+            generator=np.random.default_rng(derive_seed(config.seed, "linear start")),
+        )
     fit(
         stage,
         train=_loader(config, store, train, encodings, size=settings.batch_size, stage=stage.name),

@@ -58,7 +58,7 @@ class FinetuneStage(Stage):
 
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
         logits = self.model(batch).logits
-        targets = {name: self._target(name, batch) for name in self.tasks}
+        targets = {name: self.target(name, batch) for name in self.tasks}
         loss = torch.stack(list(self._losses(logits, targets).values())).sum()
         self.log_figures("train", {"loss": loss.detach()}, size=len(batch))
         return loss
@@ -69,7 +69,7 @@ class FinetuneStage(Stage):
             ({k: v.float() for k, v in logits.items()}, dict(batch.targets)),
         )
 
-    def _target(self, task: str, batch: ClinicalBatch) -> Target:
+    def target(self, task: str, batch: ClinicalBatch) -> Target:
         """What training compares a task's logits with."""
         target = batch.targets[task]
         if task not in self.teacher_risks:

@@ -63,7 +63,7 @@ def test_fewer_subjects_can_be_asked_of_a_small_corpus(wards) -> None:
 
 
 def test_sizes_name_the_pieces_that_objectives_must_know(wards) -> None:
-    modality, statistics = fitted(wards, max_tokens=32)
+    modality, statistics = fitted(wards, max_tokens=32, topics=0)
     sizes = modality.sizes(statistics)
     vocabulary = parse(statistics["tokenizer"], where="x").get_vocab_size()
     roles = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}

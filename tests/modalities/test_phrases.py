@@ -1,10 +1,12 @@
 from clinical.modalities.phrases import LONGEST_SENTENCE, Phrases, Spelling, cut
+from clinical.modalities.topics import Topics
 
 import json
 from itertools import chain
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 END = 5
 SPELLING = Spelling(ends=[END], digits=[40, 41], special=[*range(6)])
@@ -46,7 +48,14 @@ def sentences_of(whole: np.ndarray) -> list[list[int]]:
 
 def fit(notes: list[np.ndarray], **options: object) -> Phrases:
     rows = np.arange(len(notes))
-    settings = {"record": rows, "subject": rows, "width": 8, "min_subjects": 5, "seed": 0}
+    settings = {
+        "record": rows,
+        "subject": rows,
+        "width": 8,
+        "topics": 0,
+        "min_subjects": 5,
+        "seed": 0,
+    }
     return Phrases.fit(notes, spelling=SPELLING, **{**settings, **options})
 
 
@@ -105,8 +114,7 @@ def test_a_line_copied_within_a_record_is_no_agreement() -> None:
 @pytest.mark.parametrize("words", [[], [10], [10, 11]])
 def test_next_to_no_phrase_gives_no_direction(words) -> None:
     notes = [note(*(sentence(w) for w in words))] * 200
-    rows = np.arange(200)
-    found = Phrases.fit(notes, rows, rows, width=8, min_subjects=5, spelling=SPELLING, seed=0)
+    found = fit(notes)
     assert found.width == 0
 
 
@@ -142,7 +150,8 @@ def test_too_few_records_give_no_direction(n: int) -> None:
     assert found.apply(notes).shape == (n, 0)
 
 
-def test_survives_json(fitted) -> None:
+def test_survives_json() -> None:
+    fitted = fit(draw_notes(800, seed=0, same_mind=True)[0], topics=6)
     again = Phrases.from_json(json.loads(json.dumps(fitted.to_json())))
     notes, _ = draw_notes(50, seed=3, same_mind=True)
     np.testing.assert_allclose(again.apply(notes), fitted.apply(notes), atol=2e-3)
@@ -176,7 +185,10 @@ def test_a_phrase_does_not_reach_over_a_special_piece() -> None:
     assert len(hashed) == 2
 
 
-def test_what_a_note_says_is_shared_out_among_its_pieces(fitted) -> None:
+@pytest.mark.parametrize("topics", [0, 6])
+def test_what_a_note_says_is_shared_out_among_its_pieces(topics) -> None:
+    fitted = fit(draw_notes(800, seed=0, same_mind=True)[0], topics=topics)
+    assert fitted.width > topics
     gradient = np.random.default_rng(0).normal(size=fitted.width)
     for words in draw_notes(20, seed=4, same_mind=True)[0]:
         shares = fitted.share_out(words, gradient)
@@ -191,7 +203,9 @@ def test_a_phrase_that_a_sentence_repeats_is_shared_out_once() -> None:
     vectors = np.where(
         hashes == one, 1.0, np.where(np.isin(hashes, cut([note([11])], SPELLING)[0]), 0.0, 4.0)
     )
-    known = Phrases(hashes, vectors[:, None].astype(np.float32), np.ones(1, np.float32), SPELLING)
+    topics = Topics.fit(csr_matrix((0, len(hashes))), width=0, seed=0)
+    column = vectors[:, None].astype(np.float32)
+    known = Phrases(hashes, column, np.ones(1, np.float32), SPELLING, topics)
     # Twice "10", worth 1 together, and twice "10 11", worth 4 together, a quarter at each piece; an
     # average sentence says 1, a quarter of which is taken off each piece.
     shares = known.share_out(note(sentence(10, 11, 10, 11)), np.ones(1))

@@ -1,0 +1,238 @@
+"""Begin fine-tuning where the best linear reading of the pretrained network is.
+
+From few labels gradient descent finds slowly, or never, what ridge regression finds at once: which
+weights the things deserve that a network adds up linearly (a modality's summary, grey levels,
+counted phrases, what frozen weights say). So these weights are solved for first, and everything
+learns from there: a linear probe, then fine-tuning (LP-FT, Kumar et al., 2022, arXiv:2202.10054).
+
+The solution is written into the layers that are there, so that a network which began like this is
+like any other. It takes two looks at the train samples. After the first, each linear layer of an
+encoder writes its part of the solution into the encoder's summary, in a direction drawn for each
+logit. After the second, the readout is solved to say what the solution says, for the network as it
+then is; this needs no label, so nothing is fitted to labels twice.
+"""
+
+from clinical.batch import ClinicalBatch, Target
+from clinical.encoders.encoding import Encoder
+from clinical.model import ClinicalModel
+from clinical.training.ridge import Array, Lines, fit_lines
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+MOST_SAMPLES = 20_000
+"""That the regression learns from."""
+MOST_READ = 4_000
+"""Of which the readout is solved: it has some hundred unknowns, and no noise to average."""
+FEWEST_LABELS = 8
+READ_RIDGE = 1e-4
+"""Of each unknown's own variance; keeps the readout solvable where summaries are collinear."""
+
+Rows = NDArray[np.int64]
+Layer = tuple[str, str]
+"""A modality, and the name of a linear layer of its encoder."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a network makes of some samples.
+
+    Attributes:
+        row: [n] of the store.
+        present: [n, M] 0 or 1.
+        summaries: M of [n, D], projected; 0 where absent.
+        inputs: [n, F] of each linear layer; 0 where absent.
+        rest: [n, C] all tasks' logits, less what the readout's linear maps of summaries add.
+        wanted: [n, C] what a line should say of each logit, NaN where unknown.
+    """
+
+    row: Rows
+    present: Array
+    summaries: Sequence[Array]
+    inputs: Mapping[Layer, Array]
+    rest: Array
+    wanted: Array
+
+    @property
+    def blocks(self) -> list[Array]:
+        """Of which lines are made."""
+        return [self.present, *self.summaries, *self.inputs.values()]
+
+
+def start_linearly(
+    model: ClinicalModel,
+    read: Callable[[Rows], Iterable[ClinicalBatch]],
+    rows: Rows,
+    *,
+    subject: Rows,
+    target: Callable[[str, ClinicalBatch], Target],
+    generator: np.random.Generator,
+) -> None:
+    """Write into a model what ridge regressions find for its tasks.
+
+    A logit of which fewer than `FEWEST_LABELS` samples are known begins at 0. Nothing is done
+    where there are more logits than half the readout's width, which could not tell them apart.
+
+    Args:
+        model: changed in place: encoders' linear layers, the readout and the heads.
+        read: batches of some rows of the store, in any order.
+        rows: that may be learned from.
+        subject: [N] whose sample each row of the store is.
+        target: what training compares a task's logits with.
+        generator: draws the samples, and the directions in which encoders write.
+    """
+    n_logits = sum(model.head(task).linear.out_features for task in model.heads)
+    if n_logits > model.width // 2 or not len(rows):
+        return
+    was_training = model.training
+    model.eval()
+    some = np.sort(generator.choice(rows, min(MOST_SAMPLES, len(rows)), replace=False))
+    first = _look(model, read(some), target)
+    lines = _fit(model, first, subject[first.row])
+    said = dict(zip(first.row.tolist(), lines(first.blocks), strict=True))
+    _write_encoders(model, first, lines, generator)
+    some = np.sort(generator.choice(some, min(MOST_READ, len(some)), replace=False))
+    second = _look(model, read(some), target)
+    _write_readout(model, second, np.stack([said[row] for row in second.row.tolist()]))
+    model.train(was_training)
+
+
+@torch.no_grad()
+def _look(
+    model: ClinicalModel,
+    batches: Iterable[ClinicalBatch],
+    target: Callable[[str, ClinicalBatch], Target],
+) -> Looked:
+    found: dict[object, list[Tensor]] = {}
+
+    def add(name: object, value: Tensor) -> None:
+        found.setdefault(name, []).append(value.cpu())
+
+    for batch in batches:
+        encoded = model.encode(batch)
+        outputs = model.answer(encoded, batch.neighbours)
+        add("row", batch.row)
+        add("present", encoded.present)
+        add("summaries", encoded.summaries * encoded.present[..., None])
+        for layer in _layers(model):
+            add(layer, encoded.encodings[layer[0]].read_linearly[layer[1]])
+        told = model.readout.of_summaries(encoded.summaries, encoded.present)
+        logits, wanted = [], []
+        for task in model.heads:
+            head = model.head(task)
+            linear = told[task] @ head.linear.weight.T
+            logits.append(outputs.logits[task].view(linear.shape) - linear)
+            value, known = head.wanted(target(task, batch))
+            wanted.append(value.masked_fill(~known, torch.nan))
+        add("rest", torch.cat(logits, 1))
+        add("wanted", torch.cat(wanted, 1))
+    whole = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return Looked(
+        row=whole["row"],
+        present=whole["present"].astype(np.float64),
+        summaries=list(whole["summaries"].astype(np.float64).transpose(1, 0, 2)),
+        inputs={layer: whole[layer].astype(np.float64) for layer in _layers(model)},
+        rest=whole["rest"].astype(np.float64),
+        wanted=whole["wanted"].astype(np.float64),
+    )
+
+
+def _layers(model: ClinicalModel) -> dict[Layer, nn.Linear]:
+    """The encoders' layers whose output reaches a summary as it is."""
+    return {
+        (modality, name): layer
+        for modality in model.modalities
+        for name, layer in cast(Encoder, model.encoders[modality]).linear_layers().items()
+    }
+
+
+def _fit(model: ClinicalModel, seen: Looked, subject: Rows) -> Lines:
+    """A line a logit; those of which the same samples are known are fitted together."""
+    is_logit = np.concatenate(
+        [[head.says_logits] * head.linear.out_features for head in map(model.head, model.heads)]
+    )
+    known = ~np.isnan(seen.wanted)
+    kinds = np.vstack([known, is_logit])
+    weights = [np.zeros((x.shape[1], len(is_logit))) for x in seen.blocks]
+    constant = np.zeros(len(is_logit))
+    for kind in np.unique(kinds, axis=1).T:
+        own, rows = (kinds == kind[:, None]).all(0), kind[:-1]
+        if rows.sum() < FEWEST_LABELS:
+            continue
+        fitted = fit_lines(
+            [x[rows] for x in seen.blocks],
+            seen.wanted[rows][:, own],
+            subject[rows],
+            are_probabilities=bool(kind[-1]),
+        )
+        constant[own] = fitted.constant
+        for all_of, found in zip(weights, fitted.weights, strict=True):
+            all_of[:, own] = found
+    return Lines(weights, constant)
+
+
+@torch.no_grad()
+def _write_encoders(
+    model: ClinicalModel, seen: Looked, lines: Lines, generator: np.random.Generator
+) -> None:
+    """Let each encoder's linear layers say together what the lines make of their inputs.
+
+    They say it in directions of their own, as loudly as the summary that they are added to.
+    """
+    layers = _layers(model)
+    found = dict(zip(layers, lines.weights[1 + len(seen.summaries) :], strict=True))
+    for number, modality in enumerate(model.modalities):
+        own = [layer for layer in layers if layer[0] == modality]
+        if not own or not any(found[layer].any() for layer in own):
+            continue
+        project = cast(nn.Linear, model.project[modality]).weight.double().cpu().numpy()
+        width = project.shape[1]
+        said = np.sum([seen.inputs[layer] @ found[layer] for layer in own], axis=0)
+        # Of many logits only as many mixtures as there is room for, the strongest.
+        _, _, mixtures = np.linalg.svd(said - said.mean(0), full_matrices=False)
+        mixtures = mixtures[: max(1, width // 4)]
+        drawn = generator.standard_normal((width, len(mixtures)))
+        directions, _ = np.linalg.qr(drawn)
+        heard = (said @ mixtures.T) @ (project @ directions).T
+        is_there = seen.present[:, number] > 0
+        summary = np.linalg.norm(seen.summaries[number][is_there].std(0))
+        loudness = summary / np.maximum(np.linalg.norm(heard[is_there].std(0)), 1e-12)
+        for layer in own:
+            added = loudness * directions @ mixtures @ found[layer].T
+            layers[layer].weight.add_(torch.from_numpy(added).to(layers[layer].weight))
+
+
+@torch.no_grad()
+def _write_readout(model: ClinicalModel, seen: Looked, said: Array) -> None:
+    """Let the tasks' logits be what was `said` [n, C], as far as linear maps of summaries can."""
+    n_modalities, width = len(seen.summaries), model.width
+    design = np.hstack([*seen.summaries, seen.present, np.ones((len(said), 1))])
+    gram = design.T @ design / len(said)
+    gram += READ_RIDGE * np.diag(np.diag(gram)) + 1e-9 * np.eye(len(gram))
+    found = np.linalg.solve(gram, design.T @ (said - seen.rest) / len(said))
+    maps = found[: n_modalities * width].reshape(n_modalities, width, -1)
+    of_presence, constant = found[n_modalities * width : -1], found[-1]
+    heads = [model.head(task) for task in model.heads]
+    weight = torch.cat([head.linear.weight for head in heads]).double().cpu().numpy()
+    sizes = [head.linear.out_features for head in heads]
+    own = np.linalg.pinv(weight)
+    for number in range(n_modalities):
+        scale = np.repeat([model.readout.scale(task)[number].item() for task in model.heads], sizes)
+        linear, absent = model.readout.linear_map(number), model.readout.absent[number]
+        before = linear.weight.double().cpu().numpy()
+        # Only what the heads read of the map is replaced: the rest is other aspects' too.
+        after = before + own @ (maps[number].T / scale[:, None] - weight @ before)
+        linear.weight.copy_(torch.from_numpy(after))
+        if (seen.present[:, number] < 1).any():
+            silent = -of_presence[number] - maps[number].T @ absent.double().cpu().numpy()
+            change = np.linalg.pinv(maps[number].T, rcond=1e-2) @ silent
+            absent.add_(torch.from_numpy(change).to(absent))
+    shift = np.split(constant + of_presence.sum(0), np.cumsum(sizes)[:-1])
+    for head, own_shift in zip(heads, shift, strict=True):
+        head.linear.bias.add_(torch.from_numpy(own_shift).to(head.linear.bias))
