@@ -193,7 +193,7 @@ class Notes:
         return Chooser(self._chunker(statistics), self.max_chunks, self.drop_copied)
 
     def sizes(self, statistics: Statistics) -> dict[str, int]:
-        """`vocabulary, max_tokens, phrases, topics, kinds`, `pad, unknown, cls, sep, mask, special`.
+        """`vocabulary, max_tokens, phrases, topics, kinds, pad, unknown, cls, sep, mask, special`.
 
         Every id below `special` is a special piece; with weights others may be as well, which
         `special_pieces` of the statistics names. With weights also `hidden_size, layers, heads,
