@@ -48,7 +48,8 @@ SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"
 FITTED = "fitted"
 CONTEXT = "context"
-OWN_CONTEXT, OTHER_CONTEXT = "own", "other"
+OWN_CONTEXT = "own"
+"""Where the context is, if not in a folder beside or below the store."""
 LEARNING = ("train", "select", "calibrate")
 
 
@@ -151,7 +152,7 @@ class Store:
     @cached_property
     def fitted(self) -> Fitted:
         """What was learned from train, here or in the run that trained the model."""
-        return Fitted.read(self.folder / FITTED)
+        return Fitted.read(self.folder / self.manifest.get("fitted", FITTED))
 
     @cached_property
     def context(self) -> "Store | None":
@@ -162,7 +163,7 @@ class Store:
         where = self.manifest["context"]
         if where is None:
             return None
-        return self if where == OWN_CONTEXT else Store.open(self.folder / CONTEXT)
+        return self if where == OWN_CONTEXT else Store.open(self.folder / where)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
