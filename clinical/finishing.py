@@ -3,6 +3,7 @@
 from clinical.bundle import (
     CALIBRATION,
     CARD,
+    CONFORMAL,
     METRICS,
     STACK,
     Bundle,
@@ -184,17 +185,21 @@ def _stack(bundle: Path, store: Store) -> None:
 
 
 def _calibrate(bundle: Path, store: Store) -> None:
-    """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
+    """Fit calibrations and conformal sets on `calibrate`, scored by the draft; not if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
     config = predictor.bundle.config
     is_spent = config.finetune.learn_tuning
     rows = store.rows("calibrate")[: 0 if is_spent else None]
-    fitted = {}
+    fitted, conformal = {}, {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
+        sets = {} if is_spent else predictor.bundle.answers[task].conform(logits, labels)
+        if sets:
+            conformal[task] = {name: each.to_json() for name, each in sets.items()}
         for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
+    write_json(bundle / CONFORMAL, conformal)
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:

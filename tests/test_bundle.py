@@ -30,6 +30,7 @@ FILES = [
     "MODEL_CARD.md",
     "calibration.json",
     "config.yaml",
+    "conformal.json",
     "manifest.json",
     "manifest.sha256",
     "memory.safetensors",

@@ -339,7 +339,7 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
         monkeypatch.setattr(f"clinical.pipeline.{verb}", interrupted)
         options = hospital_tools.overrides(hospital, tmp_path / "out")
         code, _, err = command(verb, hospital_tools.TINY, *options)
-        assert code == cli.INTERRUPTED
+        assert code == cli.screen.INTERRUPTED
         assert err.strip() == "interrupted; resume=true goes on with the run"
 
 

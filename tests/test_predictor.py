@@ -343,6 +343,10 @@ def test_predictions_have_the_documented_columns(alone):
         "score",
         "label",
         "kind",
+        "in_set",
+        "other_in_set",
+        "coverage",
+        "calibration",
         "reason",
         "modalities",
     ]

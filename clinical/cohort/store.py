@@ -14,7 +14,7 @@ context/           a store of its own: unlabelled contemporaries of another extr
 """
 
 from clinical.cohort.columns import Array, Column, Columns, Ragged, open_columns, write_table
-from clinical.cohort.fitted import Fitted
+from clinical.cohort.fitted import Fitted, read_statistics
 from clinical.errors import ConfigError, SchemaError
 
 import json
@@ -152,7 +152,16 @@ class Store:
     @cached_property
     def fitted(self) -> Fitted:
         """What was learned from train, here or in the run that trained the model."""
-        return Fitted.read(self.folder / self.manifest.get("fitted", FITTED))
+        return Fitted.read(self._fitted)
+
+    @cached_property
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Of `fitted` what the modalities learned, without what is known of the references."""
+        return read_statistics(self._fitted)
+
+    @property
+    def _fitted(self) -> Path:
+        return self.folder / str(self.manifest.get("fitted", FITTED))
 
     @cached_property
     def context(self) -> "Store | None":

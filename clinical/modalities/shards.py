@@ -29,6 +29,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 CODES_FILE = "relation_codes.arrow"
+SEEN_FILE = "seen_codes.arrow"
+"""`modality, code, events` (once for each sample that sees them) of a shard to score."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -174,7 +176,13 @@ def cut_and_write(
     """Cut a shard and write its arrays with statistics learned before."""
     shard, folder, statistics = job
     folder.mkdir()
-    return shard.write(shard.cut(folder), statistics, folder)
+    frames = shard.cut(folder)
+    by_code = [
+        frame.group_by("code").len().select(pl.lit(name).alias("modality"), "code", events="len")
+        for name, frame in frames.items()
+    ]
+    pl.concat(by_code).write_ipc(folder / SEEN_FILE)
+    return shard.write(frames, statistics, folder)
 
 
 def over_shards(

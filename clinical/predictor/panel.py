@@ -20,6 +20,8 @@ from torch import Tensor
 
 BATCH_SIZE = 64
 GRAPH = "graph"
+Memories = Sequence[Sequence[Tensor]]
+"""[N + M, D] by network and what is left out; see `Panel.memories`."""
 NOTHING: frozenset[str] = frozenset()
 """What is left out of a whole score."""
 
@@ -115,15 +117,22 @@ class Panel:
         return 1 - self.bundle.stack.get(task, EVEN) if has_expert else 1.0
 
     def opinions(
-        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]] = (NOTHING,)
+        self,
+        store: Store,
+        rows: np.ndarray,
+        left_out: Sequence[frozenset[str]] = (NOTHING,),
+        *,
+        memories: Memories | None = None,
     ) -> list[dict[str, Opinions]]:
         """Uncalibrated logits of each network and expert by task, without each of `left_out`.
 
-        What is left out, the context lacks as well.
+        What is left out, the context lacks as well. `memories` are those of the store and of
+        `left_out`, where they are known already.
         """
         networks = self.bundle.networks
         found = [self._unknown(store.n_samples) for _ in left_out]
-        memories = self.memories(store, left_out)
+        if memories is None:
+            memories = self.memories(store, left_out)
         for batch in self.batches(store, rows):
             at = batch.row.numpy()
             for number, network in enumerate(networks):
@@ -196,7 +205,13 @@ class Panel:
         self, store: Store, left_out: Sequence[frozenset[str]] = (NOTHING,)
     ) -> list[list[Tensor]]:
         """[N + M, D] a network and `left_out`: the references' embeddings, then the context's."""
-        networks, context = self.bundle.networks, store.context
+        return self.memories_with(store.context, left_out)
+
+    def memories_with(
+        self, context: Store | None, left_out: Sequence[frozenset[str]] = (NOTHING,)
+    ) -> list[list[Tensor]]:
+        """The same, of any store whose context this is."""
+        networks = self.bundle.networks
         if context is None:
             return [[network.memory] * len(left_out) for network in networks]
         embeddings = [
