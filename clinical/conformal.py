@@ -91,7 +91,7 @@ def check_coverage(coverage: float) -> int:
     Raises:
         ConfigError: It is not a whole percentage from 50 to 99.
     """
-    percent = round(100 * coverage)
+    percent = round(100 * coverage) if math.isfinite(coverage) else 0
     if percent not in PERCENTS or not math.isclose(100 * coverage, percent, abs_tol=1e-6):
         raise ConfigError(
             f"coverage: {coverage:g} cannot be asked for; give whole hundredths from "
