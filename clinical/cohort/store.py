@@ -16,6 +16,7 @@ context/           a store of its own: unlabelled contemporaries of another extr
 from clinical.cohort.columns import Array, Column, Columns, Ragged, open_columns, write_table
 from clinical.cohort.fitted import Fitted, read_statistics
 from clinical.errors import ConfigError, SchemaError
+from clinical.facts_table import html_of
 
 import json
 import shutil
@@ -50,6 +51,12 @@ FITTED = "fitted"
 CONTEXT = "context"
 OWN_CONTEXT = "own"
 """Where the context is, if not in a folder beside or below the store."""
+_SHOWN = {
+    "samples": "splits",
+    "labels": "labels",
+    "modalities": "what is visible",
+    "neighbours": "with neighbours by",
+}
 LEARNING = ("train", "select", "calibrate")
 
 
@@ -75,6 +82,19 @@ class Store:
         if manifest.get("format_version") != FORMAT_VERSION:
             raise SchemaError(f"{folder}: a store of another version; remove it and prepare again")
         return cls(folder, manifest)
+
+    def _repr_html_(self) -> str:
+        counts = self.counts
+        facts = {
+            "dataset": str(self.manifest["dataset_name"]),
+            "samples": f"{self.n_samples:,} in {len(self.manifest['shards']):,} shards",
+            **{
+                named: ", ".join(f"{what} {n:,}" for what, n in counts[group].items())
+                for group, named in _SHOWN.items()
+                if counts.get(group)
+            },
+        }
+        return html_of("Prepared cohort", facts)
 
     @property
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ from clinical.extract.tables import (
     collect,
     scan_file,
 )
+from clinical.facts_table import html_of
 from clinical.places import check_file, check_no_file
 
 import hashlib
@@ -23,6 +24,7 @@ from typing import Any
 
 import meds
 import polars as pl
+import pyarrow.parquet as pq
 from flexible_schema import SchemaValidationError, TableValidationError
 
 USUAL_SPLITS = (meds.subject_splits_filepath, Path(meds.subject_splits_filepath).name)
@@ -66,6 +68,25 @@ class Extract:
             consistent_calendar=metadata.get("consistent_calendar", False),
             metadata=metadata,
         )
+
+    def _repr_html_(self) -> str:
+        """Counts and names alone; of the events no more than the footers of their files is read."""
+        n_events = sum(pq.read_metadata(self.path / shard).num_rows for shard in self.shards)
+        tasks = sorted(path.name for path in (self.path / "tasks").glob("*") if path.is_dir())
+        has = {
+            name: (self.path / name).exists()
+            for name in ("samples.parquet", meds.subject_splits_filepath, "images", EDGES_FOLDER)
+        }
+        calendar = "the same for all" if self.consistent_calendar else "shifted per patient"
+        facts = {
+            "dataset": self.dataset_name,
+            "folder": str(self.path),
+            "events": f"{n_events:,} in {len(self.shards):,} files",
+            "calendar": calendar,
+            "labels": ", ".join(tasks) or "none in tasks/",
+            "has": ", ".join(name for name, is_there in has.items() if is_there) or "events alone",
+        }
+        return html_of("Extract", facts)
 
     def scan(self, shard: str | None = None) -> pl.LazyFrame:
         """Events of one shard, or of all: `subject_id, time, code` and the three values.

@@ -4,7 +4,6 @@ from clinical.bundle import METRICS, Bundle
 from clinical.cohort.fitted import Fitted
 from clinical.config import RunConfig, TaskConfig
 
-import html
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -38,16 +37,6 @@ def facts_of(bundle: Bundle) -> Facts:
     size = sum(path.stat().st_size for path in files)
     facts["files"] = f"{len(files)}, {size / 1e6:.1f} MB, all as their manifest says"
     return facts
-
-
-def html_of(title: str, facts: Mapping[str, str]) -> str:
-    """A small table for a notebook."""
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name.strip())}</th>"
-        f"<td style='text-align:left'>{html.escape(fact)}</td></tr>"
-        for name, fact in facts.items()
-    )
-    return f"<table><caption><b>{html.escape(title)}</b></caption>{rows}</table>"
 
 
 def _trained_on(config: RunConfig, fitted: Fitted) -> str:

@@ -5,10 +5,11 @@ from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
 from clinical.conformal import USUAL_COVERAGE, check_coverage
 from clinical.errors import ConfigError
+from clinical.facts_table import html_of
 from clinical.links import Linker, learns_links
 from clinical.prediction_table import NOT_CALIBRATED, add_sets, long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
-from clinical.predictor.facts import facts_of, html_of
+from clinical.predictor.facts import facts_of
 from clinical.predictor.panel import GRAPH, NOTHING, Memories, Opinions, Panel
 from clinical.predictor.zero_shot import Prompts, ZeroShot
 from clinical.preparation import prepare_for_scoring
