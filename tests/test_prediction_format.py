@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from meds_evaluation.evaluate import evaluate_binary_classification
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 TASK = "in_hospital_mortality"
@@ -47,9 +48,6 @@ def test_the_rows_are_the_scores_and_labels_of_the_predictions(written, finished
 
 
 def test_meds_evaluation_judges_the_file_as_scikit_learn_does(written):
-    pytest.importorskip("meds_evaluation", reason="meds-evaluation is not installed")
-    from meds_evaluation.evaluate import evaluate_binary_classification
-
     judged = evaluate_binary_classification(pl.read_parquet(written.out))
     found = judged["samples_equally_weighted"]
     frame = pd.read_parquet(written.out)

@@ -3,6 +3,7 @@
 import clinical
 from clinical.cohort.selection import Selection
 from clinical.errors import ConfigError, SchemaError
+from clinical.extract.schema import Extract
 from clinical.predictor import Predictor, stream
 from clinical.predictor.stream import Stream
 from clinical.score_file import score_extract
@@ -97,6 +98,30 @@ def test_rows_come_by_event_file_subject_and_time_and_each_portion_is_a_row_grou
     order = list(zip(scores["subject_id"].map(place), *(scores[k] for k in KEYS), strict=True))
     assert order == sorted(order)
     assert pq.ParquetFile(out).num_row_groups >= len(scores) / SMALL
+
+
+def test_portions_of_one_large_event_file_read_their_own_subjects_alone(
+    finished, small_portions, tmp_path, monkeypatch
+):
+    single = tmp_path / "single"
+    shutil.copytree(finished.extract, single)
+    shards = sorted((single / "data").rglob("*.parquet"))
+    whole = pl.concat([pl.read_parquet(shard) for shard in shards])
+    for shard in shards:
+        shard.unlink()
+    whole.sort("subject_id", maintain_order=True).write_parquet(single / "data" / "all.parquet")
+    read, heights = Extract.read_checked, []
+
+    def counted(self, shard, **only):
+        events = read(self, shard, **only)
+        heights.append(events.height)
+        return events
+
+    monkeypatch.setattr(Extract, "read_checked", counted)
+    found = clinical.score(finished.bundle, single)
+    assert max(heights) < 0.3 * whole.height
+    expected = clinical.score(finished.bundle, finished.extract)
+    pd.testing.assert_frame_equal(ordered(found), ordered(expected), atol=1e-5, rtol=0)
 
 
 def test_a_single_portion_without_anything_visible_is_scored_as_null(

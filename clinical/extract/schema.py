@@ -105,13 +105,23 @@ class Extract:
         events = EVENTS.read_types(scan_file(self.path / shard, where=shard), where=shard)
         return events.with_columns(pl.col("numeric_value").fill_nan(None))
 
-    def read_checked(self, shard: str) -> pl.DataFrame:
+    def read_checked(self, shard: str, *, subjects: pl.Series | None = None) -> pl.DataFrame:
         """The events of one shard, whole subjects in time order, static rows first.
+
+        Args:
+            shard: One of `shards`.
+            subjects: Whose events are read and checked, at least one; by default everybody's. Of a
+                large file that is sorted by subject little more than theirs is in memory.
 
         Raises:
             SchemaError: As `scan`; or a null subject or code, rows out of order, infinite values.
         """
-        events = collect(self.scan(shard), where=shard)
+        rows = self.scan(shard)
+        if subjects is not None:
+            # The range is what a file's statistics can tell of whole groups of rows.
+            among = pl.col("subject_id").is_between(subjects.min(), subjects.max())
+            rows = rows.filter(among, pl.col("subject_id").is_in(subjects.unique().to_list()))
+        events = collect(rows, where=shard)
         EVENTS.check_nulls(events, where=shard)
         check_order(events, where=shard)
         return events

@@ -84,6 +84,7 @@ class ShardJob:
         number: Row of `extract.shards`.
         samples: `subject_id, prediction_time` of the shard's samples, in their order.
         threads: That decode its images.
+        is_part: Only the events of the samples' subjects are read, and counted from 0.
     """
 
     extract: Extract
@@ -92,10 +93,12 @@ class ShardJob:
     number: int
     samples: pl.DataFrame
     threads: int = 1
+    is_part: bool = False
 
     def cut(self, folder: Path) -> dict[str, pl.DataFrame]:
         """The visible frame of each modality; the codes asked for go into `folder`."""
-        events = self.extract.read_checked(self.extract.shards[self.number])
+        whose = self.samples["subject_id"] if self.is_part else None
+        events = self.extract.read_checked(self.extract.shards[self.number], subjects=whose)
         events = events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("event"))
         samples = self.samples.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("sample"))
         routed = events.with_columns(_routing(self.config))

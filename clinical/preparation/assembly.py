@@ -16,7 +16,7 @@ from clinical.relations.linking import Contemporaries, Population, link, queries
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,20 @@ class Assembly:
 
 
 def cut_and_populate(
-    config: RunConfig, fitted: Fitted, extract: Extract, cohort: pl.DataFrame, folder: Path
+    config: RunConfig,
+    fitted: Fitted,
+    extract: Extract,
+    cohort: pl.DataFrame,
+    folder: Path,
+    *,
+    is_part: bool = False,
 ) -> tuple[Population, dict[str, Counts]]:
-    """Cut and write all shards of an extract with statistics learned elsewhere."""
+    """Cut and write all shards of an extract with statistics learned elsewhere.
+
+    Where the cohort is part of a larger one, no more is read of a shard than its subjects' events.
+    """
     jobs = [
-        (job, folder / shard_name(number), fitted.statistics)
+        (replace(job, is_part=is_part), folder / shard_name(number), fitted.statistics)
         for number, job in enumerate(jobs_to_cut(extract, config, cohort))
     ]
     counts = sum_counts(over_shards(cut_and_write, jobs, workers=config.trainer.workers))

@@ -174,7 +174,7 @@ class ToScore:
             embed: As for `prepare_for_scoring`.
         """
         with draft_of(folder) as draft:
-            population, counts = self._cut(piece, draft)
+            population, counts = self._cut(piece, draft, is_part=True)
             parts = replace(self._assembly(population, counts), shared_fitted=f"../{FITTED}")
             parts.write(draft, context=around, where=None if around is None else f"../{CONTEXT}")
             self._add_embedded(draft, population, embed)
@@ -185,8 +185,11 @@ class ToScore:
         assert self.context is not None
         return Contemporaries(Population.of_store(self.config, Store.open(folder), self.context))
 
-    def _cut(self, cohort: pl.DataFrame, draft: Path) -> tuple[Population, dict[str, Counts]]:
-        return cut_and_populate(self.config, self.fitted, self.extract, cohort, draft)
+    def _cut(
+        self, cohort: pl.DataFrame, draft: Path, *, is_part: bool = False
+    ) -> tuple[Population, dict[str, Counts]]:
+        parts = (self.config, self.fitted, self.extract, cohort, draft)
+        return cut_and_populate(*parts, is_part=is_part)
 
     def _assembly(self, population: Population, counts: dict[str, Counts]) -> Assembly:
         return Assembly(
