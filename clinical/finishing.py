@@ -130,6 +130,7 @@ def finish(
         "calibration": {
             name: fit.to_json() for name, fit in predictor.bundle.named_calibrations.items()
         },
+        "epoch_chosen_by": _chosen_by(config, store),
         "members": _members(predictor, store, judged.rows),
         "relations": relation_figures(
             config, store, [n.model for n in predictor.bundle.networks], judged.rows
@@ -200,6 +201,22 @@ def _calibrate(bundle: Path, store: Store) -> None:
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
     write_json(bundle / CONFORMAL, conformal)
+
+
+def _chosen_by(config: RunConfig, store: Store) -> dict[str, str]:
+    """By task: what the epoch was chosen by on `select`, as the fine-tuning stage does it."""
+    if config.finetune.keep == "last":
+        return dict.fromkeys(config.tasks, "nothing: the last epoch is kept")
+    found = {}
+    for task, settings in config.tasks.items():
+        found[task] = "loss"
+        if settings.kind == "binary":
+            labels = store_labels(store, task)[store.rows("select")]
+            n_known, events = int((~np.isnan(labels)).sum()), int(np.nansum(labels))
+            one_class = "no label" if not n_known else "no positives" if not events else ""
+            one_class = one_class or ("no negatives" if events == n_known else "")
+            found[task] = f"loss: select has {one_class}" if one_class else "AUROC"
+    return found
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:

@@ -312,6 +312,9 @@ def show_run(evaluation: "Evaluation", out: Path) -> None:
     for task, fit in metrics["calibration"].items():
         if fit["reason"]:
             typer.echo(f"note: calibration of {task}: {fit['reason']}")
+    for task, how in metrics["epoch_chosen_by"].items():
+        if ":" in how:
+            typer.echo(f"note: epoch of {task}: chosen by {how}")
     for path in sorted((out / "figures").glob("*.png")):
         typer.echo(f"picture: {path}")
     typer.echo(f"bundle:  {out / 'bundle'}")
