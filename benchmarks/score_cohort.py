@@ -93,7 +93,7 @@ def from_store(bundle: Path, store: Path, threads: int) -> None:
     from clinical.cohort.store import Store
     from clinical.predictor.stream import PORTION
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     predictor, opened = clinical.Predictor.load(bundle), Store.open(store)
     rows = [
         range(start, min(start + PORTION, opened.n_samples))
@@ -102,7 +102,7 @@ def from_store(bundle: Path, store: Path, threads: int) -> None:
     predictor.score_store(opened, pd.RangeIndex(len(rows[0])).to_numpy())
     start, busy = time.perf_counter(), time.process_time()
     for part in rows:
-        predictor.score_store(opened, pd.Index(part).to_numpy())
+        predictor.score_store(opened, pd.Index(part).to_numpy(), at_once=threads)
     seconds, core_seconds = time.perf_counter() - start, time.process_time() - busy
     print(
         f"from a prepared store: {opened.n_samples / seconds:,.0f} stays a second, "

@@ -52,7 +52,7 @@ def score(
     task: Annotated[
         str | None, typer.Option(help="For meds-evaluation, if there are several.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; else all.", min=1)] = None,
 ) -> None:
     """Score the samples of an extract; after a kill, the same command goes on."""
     from clinical.cohort.selection import Selection

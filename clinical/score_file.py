@@ -34,6 +34,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def score_extract(
         coverage: of sets and intervals, in whole hundredths from 0.5 to 0.99.
         form: of `FORMATS`.
         task: for formats of one task; by default the bundle's only binary one.
-        threads: of torch.
+        threads: batches that are scored beside each other, a core each; by default one a core.
         progress: told after each portion.
 
     Raises:
@@ -106,7 +107,8 @@ def score_extract(
     layout = FORMATS[form].of(predictor.bundle.config, task)
     config = with_labels(predictor.bundle.config, labels)
     predictor = Predictor(replace(predictor.bundle, config=config))
-    with thread_limit(threads), _once_each():
+    at_once = threads or torch.get_num_threads()
+    with thread_limit(1), _once_each():
         samples = selection.samples(Extract.open(extract), config)
         to_score = ToScore.open(
             config,
@@ -125,7 +127,7 @@ def score_extract(
             "portion": PORTION,
         }
         with _parts_of(target, made_from) as folder:
-            stream = Stream(predictor, to_score, folder, coverage)
+            stream = Stream(predictor, to_score, folder, coverage, at_once)
             parts = _Parts(folder, layout)
             parts.fill(stream, progress)
             facts = parts.finish(target, len(stream))
@@ -169,7 +171,7 @@ def score(
         split: of metadata/subject_splits.parquet, to score its subjects alone.
         labels: folders of labels that lie elsewhere than in training; `TASK=FOLDER` of several.
         coverage: of conformal sets and intervals.
-        threads: of torch.
+        threads: batches that are scored beside each other; by default one a core.
 
     Returns:
         The predictions, one row a sample, task, class and horizon: all in memory, which

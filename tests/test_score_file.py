@@ -161,6 +161,17 @@ def test_an_extract_of_which_nothing_is_visible_is_refused_and_leaves_nothing(
     assert beside(out) == []
 
 
+@pytest.mark.parametrize("with_context", [False, True])
+def test_batches_that_are_scored_beside_each_other_give_the_same_file(
+    finished, tmp_path, with_context
+):
+    context = finished.extract if with_context else None
+    for threads in (1, 3):
+        out = tmp_path / f"{threads}.parquet"
+        score_extract(finished.bundle, finished.extract, out=out, context=context, threads=threads)
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "3.parquet").read_bytes()
+
+
 # Which samples
 
 

@@ -130,7 +130,8 @@ class Predictor:
             parts = [*self.bundle.config.modalities, *graph]
         left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-            frames = self._score_each(store, rows, left_out)
+            each = self.panel.opinions(store, rows, left_out)
+            frames = [self._frames(store, rows, found, USUAL_COVERAGE) for found in each]
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)
@@ -303,12 +304,14 @@ class Predictor:
         without: frozenset[str] = NOTHING,
         coverage: float = USUAL_COVERAGE,
         memories: Memories | None = None,
+        at_once: int = 1,
     ) -> pd.DataFrame:
         """Score rows of a prepared store; see `score` for the columns.
 
-        `memories` are `Panel.memories` of the store, where they are known already.
+        `memories` and `at_once` are those of `Panel.opinions`.
         """
-        return self._score_each(store, rows, [without], coverage, memories)[0]
+        found = self.panel.opinions(store, rows, [without], memories=memories, at_once=at_once)
+        return self._frames(store, rows, found[0], coverage)
 
     def opinions(self, store: Store, rows: np.ndarray) -> dict[str, Opinions]:
         """Uncalibrated logits of each network and expert, for rows of a prepared store, by task."""
@@ -326,20 +329,12 @@ class Predictor:
         """[N] of a binary task: its scores, of which a sample has one."""
         return self._scores(task, logits)[:, 0]
 
-    def _score_each(
-        self,
-        store: Store,
-        rows: np.ndarray,
-        left_out: Sequence[frozenset[str]],
-        coverage: float = USUAL_COVERAGE,
-        memories: Memories | None = None,
-    ) -> list[pd.DataFrame]:
-        found = self.panel.opinions(store, rows, left_out, memories=memories)
-        samples = store.samples[rows]
-        return [
-            together([self._frame(samples, task, logits[task], coverage) for task in self.tasks])
-            for logits in map(self.logits, found)
-        ]
+    def _frames(
+        self, store: Store, rows: np.ndarray, opinions: Mapping[str, Opinions], coverage: float
+    ) -> pd.DataFrame:
+        """The rows of all tasks."""
+        logits, samples = self.logits(opinions), store.samples[rows]
+        return together([self._frame(samples, t, logits[t], coverage) for t in self.tasks])
 
     def _frame(
         self, samples: pl.DataFrame, task: str, logits: np.ndarray, coverage: float

@@ -52,12 +52,14 @@ class Stream:
         work: an existing folder for stores. What a killed process left there is used again, so it
             must be of the same bundle, extract and context.
         coverage: of sets and intervals.
+        at_once: batches that are asked about beside each other.
     """
 
     predictor: Predictor
     to_score: ToScore
     work: Path
     coverage: float
+    at_once: int = 1
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -123,11 +125,11 @@ class Stream:
             around = Store.open(self.work / CONTEXT)
         else:
             around = None
-        return self.predictor.panel.memories_with(around)
+        return self.predictor.panel.memories_with(around, at_once=self.at_once)
 
     def _scored(self, store: Store, rows: np.ndarray, known: Sequence[Recognised]) -> Portion:
         predictions = self.predictor.score_store(
-            store, rows, coverage=self.coverage, memories=self._memories
+            store, rows, coverage=self.coverage, memories=self._memories, at_once=self.at_once
         )
         seen = int(store.samples[rows]["reason"].is_null().sum())
         return Portion(predictions, seen, known)
