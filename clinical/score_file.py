@@ -38,6 +38,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+MADE_FROM = "made-from.json"
 OWN = Selection()
 """The samples that an extract names itself."""
 
@@ -78,8 +79,9 @@ def score_extract(
 ) -> Scored:
     """Score the samples of an extract in portions, and warn where the model knows little of it.
 
-    Memory depends on the largest event file and on the context, not on how many samples there are,
-    of which only the list is held. What a killed call has scored, the same call again goes on with.
+    Memory depends on the context and on what the events of a portion's subjects take, not on how
+    many samples there are, of which only the list is held. What a killed call has scored, the same
+    call again goes on with.
 
     Args:
         bundle: folder of the bundle.
@@ -274,18 +276,24 @@ def _parts_of(target: Path, made_from: dict[str, Any]) -> Iterator[Path]:
     What belongs to another call is removed, and so is what a user's mistake would never finish.
     """
     folder = target.with_name(f".{target.name}.parts")
-    known = folder / "made-from.json"
+    known = folder / MADE_FROM
     if not known.is_file() or json.loads(known.read_text(encoding="utf-8")) != made_from:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         folder.mkdir(parents=True)
         with replacing(known) as draft:
             write_json(draft, made_from)
     try:
         yield folder
     except ClinicalError:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of portions; one that is removed in part is nobody's."""
+    (folder / MADE_FROM).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(to_score: ToScore) -> str:

@@ -254,6 +254,48 @@ def test_an_interrupted_file_goes_on_where_it_stopped_and_ends_the_same(
     assert beside(out) == ["scores.parquet", "undisturbed.parquet"]
 
 
+@pytest.mark.parametrize("gone", ["made-from.json", "0000001.json", "portion"])
+def test_a_kill_while_something_was_removed_does_no_harm(
+    finished, small_portions, tmp_path, monkeypatch, gone
+):
+    undisturbed, out = tmp_path / "undisturbed.parquet", tmp_path / "scores.parquet"
+    score_extract(finished.bundle, finished.extract, out=undisturbed)
+    whole = Stream.score
+
+    def stop_at_the_fourth(self, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return whole(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "score", stop_at_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            score_extract(finished.bundle, finished.extract, out=out)
+    parts = tmp_path / ".scores.parquet.parts"
+    if gone == "portion":  # of a store that was being removed
+        (parts / gone).mkdir()
+        (parts / gone / "samples.arrow").touch()
+    else:  # of a whole folder that was: what names its origin goes first
+        (parts / "made-from.json").unlink()
+        (parts / gone).unlink(missing_ok=True)
+    score_extract(finished.bundle, finished.extract, out=out)
+    assert out.read_bytes() == undisturbed.read_bytes()
+    assert beside(out) == ["scores.parquet", "undisturbed.parquet"]
+
+
+def test_subjects_without_any_event_get_a_reason_in_a_portion_of_their_own(
+    finished, small_portions, tmp_path
+):
+    own = pd.read_parquet(finished.extract / "samples.parquet")
+    strangers = own.head(2 * SMALL).assign(subject_id=range(1, 2 * SMALL + 1))
+    pd.concat([own.tail(SMALL), strangers]).to_parquet(tmp_path / "asked.parquet")
+    found = clinical.score(finished.bundle, finished.extract, samples=tmp_path / "asked.parquet")
+    assert len(found) == 3 * SMALL
+    unknown = found["subject_id"] <= 2 * SMALL
+    assert set(found.loc[unknown, "reason"]) == {"nothing visible"}
+    assert found.loc[~unknown, "score"].notna().all()
+
+
 @pytest.mark.parametrize("change", ["coverage", "samples", "extract"])
 def test_what_was_scored_of_something_else_is_not_gone_on_with(
     finished, small_portions, tmp_path, monkeypatch, change

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-HEADLINES = ("AUROC", "AUPRC", "macro AUROC", "accuracy", "MAE", "R²", "concordance")
+HEADLINES = ("macro AUROC", "AUROC", "R2", "concordance")
 """Of the metrics that a bundle carries, the first of these that a task has is shown."""
 
 Facts = dict[str, str]
@@ -90,13 +90,15 @@ def _judged(bundle: Bundle) -> dict[str, list[str]]:
     split = str(metrics.get("split", "")).replace("_", "-").split(" (")[0]
     found: dict[str, list[str]] = {}
     for task in metrics.get("evaluation", {}).get("tasks", []):
+        if task.get("class") is not None:
+            continue  # the task as a whole says enough
         known = [name for name in HEADLINES if name in task["metrics"]]
         row = task["metrics"][known[0]] if known else {}
         if row.get("value") is not None:
-            about = "" if task.get("class") is None else f"{task['class']} "
             interval = ""
             if row.get("low") is not None and row.get("high") is not None:
                 interval = f" ({row['low']:.3f} to {row['high']:.3f})"
-            text = f"{about}{known[0]} {row['value']:.3f}{interval}, {split}, n {task['n']:,}"
+            by = "" if task.get("horizon_hours") is None else f" by {task['horizon_hours']:g} h"
+            text = f"{known[0]}{by} {row['value']:.3f}{interval}, {split}, n {task['n']:,}"
             found.setdefault(task["task"], []).append(text)
     return found

@@ -84,6 +84,7 @@ class Stream:
             counted = self._all_recognised if number == 0 else []
             return self._scored(self._whole, rows, counted)
         folder = self.work / "portion"
+        shutil.rmtree(folder, ignore_errors=True)  # half removed, after a kill
         store = self.to_score.portion(
             self._pieces[number], folder, around=self._around, embed=self.predictor.embed_keys
         )
