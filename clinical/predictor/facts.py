@@ -61,7 +61,7 @@ def _scores(bundle: Bundle, task: str) -> str:
     ]
     sets = bundle.conformal.get(task, {})
     cases = [each.n for each in sets.values()]
-    counted = f"conformal sets of {min(cases):,} or more cases a class" if cases else "no sets"
+    counted = f"conformal sets, fewest cases of a class {min(cases):,}" if cases else "no sets"
     if "residual" in sets:
         counted = f"intervals of {sets['residual'].n:,} residuals"
     return f"{'; '.join(said) or 'as the network gives them, not calibrated'}; {counted}"
