@@ -435,6 +435,16 @@ def test_score_writes_the_columns_of_meds_evaluation(command, finished, tmp_path
     assert len(pd.read_parquet(tmp_path / "five.parquet").columns) == 5
 
 
+def test_an_interrupted_score_ends_with_130_and_says_how_to_go_on(command, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clinical.score_file.score_extract", interrupted)
+    code, _, err = command("score", tmp_path / "bundle", tmp_path / "extract")
+    assert code == cli.screen.INTERRUPTED
+    assert err == "interrupted; the same command goes on\n"
+
+
 def test_embed_writes_a_representation_of_each_sample(command, finished, tmp_path):
     arguments = (finished.bundle, finished.extract, "--out", "embedded.parquet")
     for aspect in ("same_unit", TASK):
