@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         prepare,
         pretrain,
         run,
-        score,
         synthesize,
         validate,
         zero_shot,
     )
     from clinical.predictor import Predictor
+    from clinical.score_file import score
 
 __version__ = "0.1.0"
 
@@ -75,6 +75,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "Run": "clinical.experiment",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
+            "score": "clinical.score_file",
         }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
         globals()[name] = value

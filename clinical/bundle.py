@@ -4,6 +4,7 @@ from clinical.answers import Answer
 from clinical.calibration import Calibration
 from clinical.config import RunConfig
 from clinical.config_file import load_yaml
+from clinical.conformal import USUAL_COVERAGE, Conformal
 from clinical.errors import BundleError, ConfigError
 from clinical.experts import EXPERTS, Expert
 from clinical.experts.stack import EVEN
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from pydantic import ValidationError
@@ -37,6 +39,7 @@ PRETRAINED_MEMORY = "pretrained_memory.safetensors"
 PRETRAINED_OBJECTIVES = "pretrained_objectives.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
+CONFORMAL = "conformal.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
 
@@ -70,6 +73,7 @@ class Bundle:
         experts: expert -> binary task -> what was fitted for it.
         stack: binary task -> the experts' weight beside the networks; empty without experts.
         calibration: task, or task/class for the classes of a multilabel one -> calibration.
+        conformal: task -> thresholds of its sets or intervals; of no task where nothing was fitted.
         answers: task -> how its logits become scores.
         folder: where it lies.
     """
@@ -80,6 +84,7 @@ class Bundle:
     experts: Experts
     stack: Mapping[str, float]
     calibration: Mapping[str, Calibration]
+    conformal: Mapping[str, Mapping[str, Conformal]]
     answers: Mapping[str, Answer]
     folder: Path
 
@@ -138,7 +143,10 @@ class Bundle:
             experts = _read_experts(folder, config)
             stack = _read_stack(folder, config)
             answers = fitted.answers(config)
-            bundle = cls(config, fitted, networks, experts, stack, calibrations, answers, folder)
+            conformal = _read_conformal(folder, answers)
+            bundle = cls(
+                config, fitted, networks, experts, stack, calibrations, conformal, answers, folder
+            )
             _check_width(bundle)
         return bundle
 
@@ -248,6 +256,19 @@ def _read_stack(folder: Path, config: RunConfig) -> dict[str, float]:
     return weights
 
 
+def _read_conformal(folder: Path, answers: Mapping[str, Answer]) -> dict[str, dict[str, Conformal]]:
+    if not (folder / CONFORMAL).is_file():  # of a bundle that was written before there were sets
+        return {}
+    content = json.loads((folder / CONFORMAL).read_text(encoding="utf-8"))
+    found = {
+        task: {name: Conformal.from_json(each) for name, each in fitted.items()}
+        for task, fitted in content.items()
+    }
+    for task, fitted in found.items():
+        answers[task].sets(np.zeros((1, *answers[task].shape)), fitted, USUAL_COVERAGE)
+    return found
+
+
 def _check_width(bundle: Bundle) -> None:
     width = bundle.tabulator.n_columns
     if any(e.n_features != width for tasks in bundle.experts.values() for e in tasks.values()):
@@ -282,6 +303,7 @@ def write_draft(
             (folder / file).write_text(tasks[task].text, encoding="utf-8")
     write_json(folder / STACK, dict.fromkeys(config.binary_tasks, EVEN) if experts else {})
     write_json(folder / CALIBRATION, {})
+    write_json(folder / CONFORMAL, {})
 
 
 def _write_networks(networks: Sequence[Network], model: Path, memory: Path) -> None:

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 KINDS = ("identity", "temperature", "platt", "beta")  # simplest first: it wins a tie
 FEWEST_FOR_A_CHOICE = 50
 FOLDS = 5
+NOT_CALIBRATED = "not calibrated"
 SMALLEST_SLOPE = 0.01
 INTERCEPT_SD, SLOPE_SD, SLOPE_SD_OF_FEW = 1.0, 1.0, 0.25
 """Of a normal prior around "change nothing". What is trained on log loss is seldom far off, while a
@@ -64,6 +65,11 @@ class Calibration:
                 "calibration: intercept and slopes must be finite and slopes above 0; "
                 "write the bundle again"
             )
+
+    @property
+    def is_missing(self) -> bool:
+        """Nothing could be fitted, so that scores are as they were: not the same as identity."""
+        return self.reason is not None and self.reason.startswith(NOT_CALIBRATED)
 
     def apply(self, logit: Array) -> Array:
         """Calibrated probabilities, of any shape, for logits of that shape; NaN stays NaN."""
@@ -133,7 +139,7 @@ def fit_calibration(scores_logit: Array, labels: Array) -> Calibration:
     events, n = int(label.sum()), len(label)
     if min(events, n - events) == 0:
         return Calibration(
-            n=n, events=events, reason=f"not calibrated: {_missing_class(events, n)} to fit on"
+            n=n, events=events, reason=f"{NOT_CALIBRATED}: {_missing_class(events, n)} to fit on"
         )
     losses: dict[str, float] = {}
     reason = None
@@ -168,7 +174,7 @@ def fit_temperature(logits: Array, classes: NDArray[np.int64]) -> Calibration:
     """
     n = len(classes)
     if n == 0:
-        return Calibration(reason="not calibrated: no labelled sample to fit on")
+        return Calibration(reason=f"{NOT_CALIBRATED}: no labelled sample to fit on")
     logits = logits - logits[np.arange(n), classes][:, None]  # of the true class: 0
     logits = logits[np.lexsort(logits.T)]  # sums do not depend on the rows' order
     few = n < FEWEST_FOR_A_CHOICE

@@ -1,21 +1,19 @@
 """The command line: arguments and exit codes around the verbs of the pipeline."""
 
-from clinical import screen
+from clinical import asking, screen
 from clinical.errors import ClinicalError
 
 import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, DATA_ERRORS, USER_ERROR, OUR_ERROR = 0, 1, 2, 3
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,8 +124,8 @@ def pretrain(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import pretrain as train
 
     read = Run.read(config, overrides or [])
-    with _resumable():
-        weights = train(read, progress=_on_screen())
+    with screen.resumable():
+        weights = train(read, progress=screen.is_terminal())
     typer.echo(f"weights: {weights}")
 
 
@@ -138,8 +136,8 @@ def finetune(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import finetune as train
 
     read = Run.read(config, overrides or [])
-    with _resumable():
-        evaluation = train(read, progress=_on_screen())
+    with screen.resumable():
+        evaluation = train(read, progress=screen.is_terminal())
     screen.show_run(evaluation, read.out)
 
 
@@ -150,31 +148,13 @@ def run(config: Config, overrides: Overrides = None) -> None:
     from clinical.pipeline import run as run_all
 
     read = Run.read(config, overrides or [])
-    with _resumable():
-        evaluation = run_all(read, progress=_on_screen())
+    with screen.resumable():
+        evaluation = run_all(read, progress=screen.is_terminal())
     screen.show_run(evaluation, read.out)
 
 
-@app.command()
-def score(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
-    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("predictions.parquet"),
-    context: Annotated[
-        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch.", min=1)] = None,
-) -> None:
-    """Score every sample of an extract."""
-    from clinical.scoring import score_extract
-
-    scored = score_extract(bundle, extract, out=out, context=context, threads=threads)
-    predictions = scored.predictions
-    unscored = predictions["score"].isna()
-    counts = {"rows scored": int((~unscored).sum()), "without a score": int(unscored.sum())}
-    screen.show(screen.pairs("what", "count", counts))
-    screen.show_recognised(scored.recognised)
-    typer.echo(f"predictions: {out}")
+app.command()(asking.score)
+app.add_typer(asking.bundle, name="bundle")
 
 
 @app.command()
@@ -348,19 +328,6 @@ def _write_log(text: str) -> Path:
         log = Path(tempfile.gettempdir()) / name
         log.write_text(text, encoding="utf-8")
     return log
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted; resume=true goes on with the run", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _on_screen() -> bool:
-    return sys.stderr.isatty()
 
 
 if __name__ == "__main__":

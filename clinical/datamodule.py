@@ -47,7 +47,7 @@ class StoreDataset(Dataset[ClinicalBatch]):
         """The stored modalities."""
         store = Store.open(self._folder)
         readers = {
-            name: modality.open(store.shards, store.fitted.statistics[name])
+            name: modality.open(store.shards, store.statistics[name])
             for name, modality in modalities_of(self._config).items()
         }
         for name, digest in self._encodings.items():

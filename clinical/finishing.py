@@ -3,6 +3,7 @@
 from clinical.bundle import (
     CALIBRATION,
     CARD,
+    CONFORMAL,
     METRICS,
     STACK,
     Bundle,
@@ -129,6 +130,7 @@ def finish(
         "calibration": {
             name: fit.to_json() for name, fit in predictor.bundle.named_calibrations.items()
         },
+        "epoch_chosen_by": _chosen_by(config, store),
         "members": _members(predictor, store, judged.rows),
         "relations": relation_figures(
             config, store, [n.model for n in predictor.bundle.networks], judged.rows
@@ -184,17 +186,37 @@ def _stack(bundle: Path, store: Store) -> None:
 
 
 def _calibrate(bundle: Path, store: Store) -> None:
-    """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
+    """Fit calibrations and conformal sets on `calibrate`, scored by the draft; not if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
     config = predictor.bundle.config
     is_spent = config.finetune.learn_tuning
     rows = store.rows("calibrate")[: 0 if is_spent else None]
-    fitted = {}
+    fitted, conformal = {}, {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
+        sets = {} if is_spent else predictor.bundle.answers[task].conform(logits, labels)
+        if sets:
+            conformal[task] = {name: each.to_json() for name, each in sets.items()}
         for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
+    write_json(bundle / CONFORMAL, conformal)
+
+
+def _chosen_by(config: RunConfig, store: Store) -> dict[str, str]:
+    """By task: what the epoch was chosen by on `select`, as the fine-tuning stage does it."""
+    if config.finetune.keep == "last":
+        return dict.fromkeys(config.tasks, "nothing: the last epoch is kept")
+    found = {}
+    for task, settings in config.tasks.items():
+        found[task] = "loss"
+        if settings.kind == "binary":
+            labels = store_labels(store, task)[store.rows("select")]
+            n_known, events = int((~np.isnan(labels)).sum()), int(np.nansum(labels))
+            one_class = "no label" if not n_known else "no positives" if not events else ""
+            one_class = one_class or ("no negatives" if events == n_known else "")
+            found[task] = f"loss: select has {one_class}" if one_class else "AUROC"
+    return found
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:

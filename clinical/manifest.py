@@ -22,12 +22,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def seal(folder: Path) -> None:
     """List every file with its SHA-256; with this the draft becomes a bundle."""
     files = {
-        path.relative_to(folder).as_posix(): _digest(path)
+        path.relative_to(folder).as_posix(): digest_of(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST, SEAL)
     }
     write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
-    (folder / SEAL).write_text(_digest(folder / MANIFEST) + "\n", encoding="utf-8")
+    (folder / SEAL).write_text(digest_of(folder / MANIFEST) + "\n", encoding="utf-8")
 
 
 def check_manifest(folder: Path) -> None:
@@ -46,7 +46,7 @@ def check_manifest(folder: Path) -> None:
                 f"{folder / name}: is missing, so the bundle is unfinished or damaged; "
                 "train it again or copy it completely"
             )
-    if (folder / SEAL).read_text(encoding="utf-8", errors="replace").strip() != _digest(
+    if (folder / SEAL).read_text(encoding="utf-8", errors="replace").strip() != digest_of(
         folder / MANIFEST
     ):
         raise BundleError(f"{folder / MANIFEST}: was changed after the bundle was written")
@@ -84,10 +84,11 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
         raise BundleError(f"{folder / MANIFEST}: lists a path that leaves the bundle's folder")
     if not path.is_file():
         raise BundleError(f"{path}: is missing; copy the bundle completely")
-    if _digest(path) != digest:
+    if digest_of(path) != digest:
         raise BundleError(f"{path}: was changed after the bundle was written; get it anew")
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -166,32 +166,6 @@ def _check_judged(config: RunConfig, store: "Store") -> None:
     Judged.of(config, store)
 
 
-def score(
-    bundle: str | Path,
-    extract: str | Path,
-    *,
-    out: str | Path | None = None,
-    context: str | Path | None = None,
-    threads: int | None = None,
-) -> "pd.DataFrame":
-    """Score the samples of an extract with a finished bundle.
-
-    Args:
-        bundle: folder of the bundle.
-        extract: a MEDS folder; neither splits nor labels are needed.
-        out: Parquet file to write, atomically.
-        context: extract whose samples may serve as unlabelled contemporaries.
-        threads: of torch.
-
-    Returns:
-        The predictions, one row a sample, task, class and horizon.
-    """
-    from clinical.scoring import score_extract
-
-    scored = score_extract(bundle, extract, out=out, context=context, threads=threads)
-    return scored.predictions
-
-
 def embed(
     bundle: str | Path,
     extract: str | Path,
@@ -204,7 +178,7 @@ def embed(
     """One representation of each sample of an extract, for what is asked.
 
     Args:
-        bundle, extract, out, context, threads: as for `score`.
+        bundle, extract, out, context, threads: as for `clinical.score`.
         aspect: name of a task or of a relation; by default the summary of the patient's own data.
 
     Returns:
@@ -259,7 +233,7 @@ def zero_shot(
 
     Args:
         bundle: folder of a bundle that was pretrained with `alignment`.
-        extract, out, threads: as for `score`.
+        extract, out, threads: as for `clinical.score`.
         prompts: class -> texts, of two classes or more, or a YAML file of that.
         modality: that is compared with the prompts; by default all that notes are aligned with.
 

@@ -49,6 +49,20 @@ def check_no_file(path: Path, *, what: str, remedy: str) -> None:
     check_above(path, what=what)
 
 
+def check_parquet(path: Path, *, what: str) -> None:
+    """Refuse a path at which no Parquet file can be written, before it has taken long to make.
+
+    Raises:
+        ConfigError: It is a folder, below a file, or named as something else.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name the Parquet file to write")
+    if path.suffix not in ("", ".parquet", ".pq"):
+        parquet = path.with_suffix(".parquet").name
+        raise ConfigError(f"{path}: what is written is Parquet; call it {parquet}")
+    check_above(path, what=what)
+
+
 def check_above(path: Path, *, what: str) -> None:
     """Refuse a path below a file.
 

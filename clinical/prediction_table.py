@@ -2,13 +2,24 @@
 
 from clinical.answers import Answer
 from clinical.cohort.labels import label_array
-from clinical.config import RunConfig
+from clinical.config import RunConfig, TaskKind
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import polars as pl
+
+NOT_CALIBRATED = "none"
+INTERVAL = ("low", "high")
+SETS: dict[TaskKind, tuple[str, ...]] = {
+    "binary": ("in_set", "other_in_set"),
+    "multiclass": ("in_set",),
+    "multilabel": ("in_set", "other_in_set"),
+    "regression": INTERVAL,
+    "time_to_event": (),
+}
+"""Columns of sets; of an event that may be censored there is none."""
 
 COLUMNS = (
     "subject_id",
@@ -20,6 +31,12 @@ COLUMNS = (
     "label",
     "label_observed",
     "kind",
+    "in_set",
+    "other_in_set",
+    "low",
+    "high",
+    "coverage",
+    "calibration",
 )
 """In this order, those that there are; what else was asked for comes after them."""
 
@@ -59,6 +76,26 @@ def long_frame(
         observed = pd.Series(np.repeat(happened, n_each)).map({1.0: True, 0.0: False})
         frame["label_observed"] = observed.astype("boolean")
     return frame.assign(kind=config.tasks[task].kind)
+
+
+def add_sets(
+    frame: pd.DataFrame, kind: TaskKind, sets: Mapping[str, np.ndarray], *, coverage: float
+) -> None:
+    """Put the conformal sets or intervals of a task beside its rows, null where there are none.
+
+    Args:
+        frame: of `long_frame`.
+        kind: of the task.
+        sets: what `Answer.sets` gives; empty where the model has none.
+        coverage: of the sets.
+    """
+    is_scored = frame["score"].notna()
+    for name in SETS[kind]:
+        values = sets[name].ravel() if sets else np.full(len(frame), np.nan)
+        column = pd.Series(values).where(is_scored)
+        # As booleans with nulls, where they say yes or no.
+        frame[name] = column if name in INTERVAL else column.astype("boolean")
+    frame["coverage"] = np.where(is_scored & bool(sets), coverage, np.nan)
 
 
 def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

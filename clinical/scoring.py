@@ -1,9 +1,6 @@
 """The verbs that ask a finished model about an extract, and write down what it says."""
 
-from clinical.cohort.counts import Recognised, recognised
-from clinical.cohort.store import Store
 from clinical.config_file import load_yaml
-from clinical.errors import ConfigError
 from clinical.explain import (
     HIGHEST,
     TOP,
@@ -15,54 +12,14 @@ from clinical.explain import (
     neighbours_of,
 )
 from clinical.extract.schema import Extract
-from clinical.places import check_above, check_no_file, replacing
+from clinical.places import check_no_file, check_parquet, replacing
 from clinical.predictor import Predictor, Prompts
 from clinical.training.checkpoint import thread_limit
 
-import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What scoring an extract gives.
-
-    Attributes:
-        predictions: one row a sample, task, class and horizon.
-        recognised: how much of each modality of the extract the model knew.
-    """
-
-    predictions: pd.DataFrame
-    recognised: list[Recognised]
-
-
-def score_extract(
-    bundle: str | Path,
-    extract: str | Path,
-    *,
-    out: str | Path | None = None,
-    context: str | Path | None = None,
-    threads: int | None = None,
-) -> Scored:
-    """Score the samples of an extract, and warn where the model knows little of it.
-
-    The arguments are those of `clinical.score`.
-    """
-    target = _checked(out)
-    with thread_limit(threads), tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary) / "store"
-        predictions = Predictor.load(bundle).score(extract, context=context, work=work)
-        found = recognised(Store.open(work))
-    for one in found:
-        _warn(extract, one)
-    _write(predictions, target)
-    return Scored(predictions, found)
 
 
 def embed_extract(
@@ -185,14 +142,8 @@ def _checked(out: str | Path | None) -> Path | None:
     """Before anything is asked, since that can take long."""
     if out is None:
         return None
-    target = Path(out)
-    if target.is_dir():
-        raise ConfigError(f"{target}: is a folder; name the Parquet file to write")
-    if target.suffix not in ("", ".parquet", ".pq"):
-        parquet = target.with_suffix(".parquet").name
-        raise ConfigError(f"{target}: what is written is Parquet; call it {parquet}")
-    check_above(target, what="out")
-    return target
+    check_parquet(Path(out), what="out")
+    return Path(out)
 
 
 def _checked_folder(folder: str | Path | None) -> Path | None:
@@ -208,22 +159,3 @@ def _write(frame: pd.DataFrame, target: Path | None) -> None:
         return
     with replacing(target) as draft:
         frame.to_parquet(draft, index=False)
-
-
-def _warn(extract: str | Path, one: Recognised) -> None:
-    if not one.samples:
-        logger.warning(
-            "%s: nothing the model knows of %s is visible for any sample; are its codes, "
-            "columns and files those of the extract it was trained on?",
-            extract,
-            one.modality,
-        )
-    elif 2 * one.unknown > one.events:
-        logger.warning(
-            "%s: %s of %s visible events of %s have a code that the model has not learned; are "
-            "its codes spelt as in the extract it was trained on?",
-            extract,
-            f"{one.unknown:,}",
-            f"{one.events:,}",
-            one.modality,
-        )

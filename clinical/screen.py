@@ -1,20 +1,24 @@
 """What the command line shows: tables that are readable in 80 columns."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
-    from clinical.cohort.counts import Recognised
     from clinical.evaluation import Evaluation
     from clinical.leak_audit import Audit
+    from clinical.recognition import Recognised
 
     import pandas as pd
     from rich.table import Table
 
+INTERRUPTED = 130
+NAMED = 6  # missing variables that are named
 IN_COSTS = 2  # metrics side by side in a table of costs
 
 
@@ -36,6 +40,20 @@ def pairs(left: str, right: str, values: dict[str, int]) -> "Table":
     for name, value in values.items():
         table.add_row(escape(name), f"{value:,}")
     return table
+
+
+def show_facts(facts: "Mapping[str, str]") -> None:
+    """A line a fact, its name in front."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, show_header=False, show_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(escape(name), escape(fact))
+    show(table)
 
 
 def show_counts(counts: dict[str, Any]) -> None:
@@ -79,6 +97,65 @@ def show_recognised(found: "Sequence[Recognised]") -> None:
     show(table)
     typer.echo("visible events: once for each sample that sees them")
     typer.echo("unknown: events of codes that the model has not learned; they are not used")
+    _show_variables(found)
+
+
+def _show_variables(found: "Sequence[Recognised]") -> None:
+    """Which variables the model misses, by name, and how many codes it doesn't know."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("variables of", box=SIMPLE)
+    for heading in ("model", "missing here", "unknown here"):
+        table.add_column(heading, justify="right")
+    table.add_column("which are missing", style="dim")
+    for one in found:
+        if one.variables:
+            missing = one.missing
+            rest = len(missing) - NAMED
+            names = ", ".join([*missing[:NAMED], *([f"and {rest} more"] if rest > 0 else [])])
+            counts = (len(one.variables), len(missing), len(one.unknown_codes))
+            table.add_row(escape(one.modality), *(f"{n:,}" for n in counts), escape(names))
+    if table.row_count:
+        show(table)
+        typer.echo("missing here: variables that the model has learned and no sample shows")
+
+
+@contextmanager
+def resumable(how: str = "resume=true goes on with the run") -> Iterator[None]:
+    """Say how to go on where the user interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {how}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def is_terminal() -> bool:
+    """Whether somebody sees a bar."""
+    return sys.stderr.isatty()
+
+
+@contextmanager
+def progress(is_shown: bool) -> "Iterator[Callable[[int, int], None] | None]":
+    """A bar on stderr that is told how many of how many samples are done; None if not shown."""
+    if not is_shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        samples = bar.add_task("samples", total=None)
+        yield lambda done, total: bar.update(samples, completed=done, total=total)
 
 
 def show_explanation(explained: "pd.DataFrame") -> None:
@@ -235,6 +312,9 @@ def show_run(evaluation: "Evaluation", out: Path) -> None:
     for task, fit in metrics["calibration"].items():
         if fit["reason"]:
             typer.echo(f"note: calibration of {task}: {fit['reason']}")
+    for task, how in metrics["epoch_chosen_by"].items():
+        if ":" in how:
+            typer.echo(f"note: epoch of {task}: chosen by {how}")
     for path in sorted((out / "figures").glob("*.png")):
         typer.echo(f"picture: {path}")
     typer.echo(f"bundle:  {out / 'bundle'}")

@@ -6,6 +6,7 @@ from clinical.config import RunConfig
 from clinical.errors import BundleError
 from clinical.experts.additive import Additive
 from clinical.manifest import FORMAT_VERSION, MANIFEST, SEAL, seal
+from clinical.predictor import Predictor
 
 import json
 import pickle
@@ -30,6 +31,7 @@ FILES = [
     "MODEL_CARD.md",
     "calibration.json",
     "config.yaml",
+    "conformal.json",
     "manifest.json",
     "manifest.sha256",
     "memory.safetensors",
@@ -78,6 +80,21 @@ def test_a_changed_byte_in_any_file_is_noticed(bundle, name):
     (bundle / name).write_bytes(content)
     with pytest.raises(BundleError, match=r"was changed after the bundle was written"):
         Bundle.read(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_byte_that_is_flipped_in_any_file_is_noticed(bundle, name):
+    content = (bundle / name).read_bytes()
+    draws = np.random.default_rng(len(content))
+    places = {0, len(content) - 1, *draws.integers(0, len(content), 6).tolist()}
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(draws.integers(8))
+        (bundle / name).write_bytes(changed)
+        with pytest.raises(BundleError):
+            Bundle.read(bundle)
+    (bundle / name).write_bytes(content)
+    Bundle.read(bundle)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -213,6 +230,10 @@ def test_yaml_that_asks_for_an_object_is_refused(bundle):
     ("name", "content"),
     [
         ("calibration.json", "[]"),
+        ("conformal.json", "[]"),
+        ("conformal.json", '{"unheard_of": {}}'),
+        ("conformal.json", '{"in_hospital_mortality": {"yes": {"n": 1}}}'),
+        ("conformal.json", '{"in_hospital_mortality": {"no": null}}'),
         ("calibration.json", '{"in_hospital_mortality": {"kind": "platt"}}'),
         ("config.yaml", "seed: 1"),
         ("stack.json", "[]"),
@@ -254,6 +275,35 @@ def test_weights_of_another_size_are_a_bundle_error(bundle):
     reseal(bundle)
     with pytest.raises(BundleError, match="its parts do not fit together"):
         Bundle.read(bundle)
+
+
+# What is shown of it
+
+
+def test_a_bundle_tells_what_is_in_it_in_80_columns(finished, command):
+    code, out, err = command("bundle", "inspect", finished.bundle)
+    assert code == 0, err
+    assert max(len(line) for line in out.splitlines()) <= 80
+    opened = Bundle.read(finished.bundle)
+    for told in (*opened.config.modalities, *opened.config.tasks, *opened.config.graph.relations):
+        assert told in out
+    assert f"{len(opened.fitted.reference_subject)} train samples" in out
+    assert f"{len(FILES)}, " in out
+    assert "AUROC" in out
+
+
+def test_a_changed_bundle_is_not_shown_but_refused(bundle, command):
+    (bundle / "MODEL_CARD.md").write_text("all is well")
+    code, out, err = command("bundle", "inspect", bundle)
+    assert (code, out) == (2, "")
+    assert "was changed after the bundle was written" in err
+
+
+def test_what_a_predictor_shows_in_a_notebook_is_what_is_in_its_bundle(finished):
+    shown = Predictor.load(finished.bundle)._repr_html_()
+    assert shown.startswith("<table>")
+    for told in ("binary", "event_set", "train samples", "conformal sets"):
+        assert told in shown
 
 
 # What it gives away

@@ -339,7 +339,7 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
         monkeypatch.setattr(f"clinical.pipeline.{verb}", interrupted)
         options = hospital_tools.overrides(hospital, tmp_path / "out")
         code, _, err = command(verb, hospital_tools.TINY, *options)
-        assert code == cli.INTERRUPTED
+        assert code == cli.screen.INTERRUPTED
         assert err.strip() == "interrupted; resume=true goes on with the run"
 
 
@@ -397,6 +397,52 @@ def test_score_writes_predictions_and_counts_them(command, finished, tmp_path):
     n_notes = scores["modalities"].str.contains("notes").sum()
     assert re.search(rf"^ *notes +{n_notes} .* 100\.0 % *$", out, flags=re.MULTILINE)
     assert "unknown: events of codes that the model has not learned" in out
+
+
+def test_score_says_in_80_columns_which_variables_are_missing_and_nothing_of_a_patient(
+    command, finished, hospital_tools, tmp_path
+):
+    own = pl.col("numeric_value").is_not_null() & pl.col("time").is_not_null()
+    foreign = hospital_tools.alter(
+        finished.extract,
+        tmp_path / "foreign",
+        lambda frame: frame.with_columns(
+            code=pl.when(own & (pl.col("code") != "HR"))
+            .then(pl.lit("LOCAL//") + pl.col("code"))
+            .otherwise("code")
+        ),
+    )
+    out_file = ("--out", "scores.parquet")
+    code, out, err = command("score", finished.bundle, foreign, "--split", "train", *out_file)
+    assert code == cli.USER_ERROR
+    assert "metadata/subject_splits.parquet: there is none" in err
+    rule = ("--at", "ICU_ADMISSION + 24h", "--every", "2d", "--coverage", "0.8")
+    code, out, err = command("score", finished.bundle, foreign, *rule, *out_file)
+    assert code == cli.DONE, err
+    assert max(len(line) for line in out.splitlines() if not line.startswith("note:")) <= 80
+    assert re.search(r"events +20 +19 +19 ", out)
+    assert "and 13 more" in out
+    assert str(hospital_tools.FIRST)[:6] not in out + err
+    assert set(pd.read_parquet(tmp_path / "scores.parquet")["coverage"].dropna()) == {0.8}
+
+
+def test_score_writes_the_columns_of_meds_evaluation(command, finished, tmp_path):
+    asked = ("--format", "meds-evaluation", "--out", "five.parquet")
+    code, out, err = command("score", finished.bundle, finished.extract, *asked)
+    assert code == cli.DONE, err
+    assert "rows written" in out
+    assert "meds-evaluation: five.parquet" in out
+    assert len(pd.read_parquet(tmp_path / "five.parquet").columns) == 5
+
+
+def test_an_interrupted_score_ends_with_130_and_says_how_to_go_on(command, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clinical.score_file.score_extract", interrupted)
+    code, _, err = command("score", tmp_path / "bundle", tmp_path / "extract")
+    assert code == cli.screen.INTERRUPTED
+    assert err == "interrupted; the same command goes on\n"
 
 
 def test_embed_writes_a_representation_of_each_sample(command, finished, tmp_path):

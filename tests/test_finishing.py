@@ -1,9 +1,12 @@
-"""Which samples a run is judged on."""
+"""Which samples a run is judged on, and what tuning decides."""
 
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.experiment import Run
-from clinical.finishing import NOT_HELD_OUT, Judged
+from clinical.finishing import NOT_HELD_OUT, Judged, _calibrate, _chosen_by
+
+import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -51,3 +54,39 @@ def test_nothing_is_left_to_judge_by_where_tuning_is_learned_and_no_one_held_out
     assert Judged.of(learned, store).description == "held_out"
     with pytest.raises(ConfigError, match="add a held_out split"):
         Judged.of(learned, with_labels(store, "held_out", None))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(0.0, "loss: select has no positives"), (1.0, "loss: select has no negatives")],
+)
+def test_one_class_in_select_is_told_since_the_loss_chose_the_epoch(config, store, labels, words):
+    assert _chosen_by(config, with_labels(store, "select", labels)) == {
+        "in_hospital_mortality": words
+    }
+    one = store.samples["subject_id"] == store.samples["subject_id"][int(store.rows("select")[0])]
+    label = pl.when(one).then(1.0 - labels).otherwise("label.in_hospital_mortality")
+    store.__dict__["samples"] = store.samples.with_columns(
+        label.alias("label.in_hospital_mortality")
+    )
+    assert _chosen_by(config, store) == {"in_hospital_mortality": "AUROC"}
+
+
+def test_an_epoch_that_nothing_chose_is_told(config, store):
+    settings = config.finetune.model_copy(update={"keep": "last"})
+    found = _chosen_by(config.model_copy(update={"finetune": settings}), store)
+    assert found == {"in_hospital_mortality": "nothing: the last epoch is kept"}
+
+
+def test_calibration_and_sets_are_fitted_on_calibrate_alone(config, store, finished, tmp_path):
+    bundle = shutil.copytree(finished.bundle, tmp_path / "bundle")
+    fitted = [bundle / name for name in ("calibration.json", "conformal.json")]
+    before = [path.read_text() for path in fitted]
+    for split in ("train", "select", "held_out"):
+        _calibrate(bundle, with_labels(store, split, 1.0))
+        assert [path.read_text() for path in fitted] == before
+    _calibrate(bundle, with_labels(store, "calibrate", 1.0))
+    calibration, sets = (json.loads(path.read_text())["in_hospital_mortality"] for path in fitted)
+    assert calibration["reason"] == "not calibrated: no negatives to fit on"
+    assert sets["no"]["n"] == 0
+    assert sets["yes"]["n"] == len(store.rows("calibrate"))

@@ -5,6 +5,7 @@ from clinical.bundle import Bundle
 from clinical.cohort.store import Store
 from clinical.errors import BundleError, ConfigError
 from clinical.leak_audit.bench import Bench
+from clinical.predictor.facts import facts_of
 
 import importlib.util
 import json
@@ -101,6 +102,37 @@ def test_scores_are_probabilities_risks_and_values(predictions):
     assert risks.to_numpy().min() >= 0
     assert risks.to_numpy().max() <= 1
     assert (risks[100] < risks[400]).all()
+
+
+def test_classes_have_sets_values_have_intervals_and_risks_by_a_time_have_neither(predictions):
+    by_task = dict(iter(predictions.groupby("task")))
+    for task in ("old", "group", "findings"):
+        assert by_task[task]["in_set"].notna().all()
+        assert by_task[task][["low", "high"]].isna().all(axis=None)
+    for task in ("old", "findings"):
+        assert by_task[task]["other_in_set"].notna().all()
+    assert by_task["group"]["other_in_set"].isna().all()
+    years, event = by_task["years"], by_task["event"]
+    middle = (years["low"] + years["high"]) / 2
+    np.testing.assert_allclose(middle, years["score"])
+    assert np.ptp(years["high"] - years["low"]) < 1e-9
+    sets = ["in_set", "other_in_set", "low", "high", "coverage"]
+    assert event[sets].isna().all(axis=None)
+    assert set(predictions["coverage"].dropna()) == {0.9}
+    assert set(event["calibration"]) == set(years["calibration"]) == {"none"}
+    assert "none" not in set(by_task["group"]["calibration"])
+
+
+def test_what_the_bundle_shows_names_every_task_with_how_it_did(run):
+    shown = facts_of(Bundle.read(run[0].out / "bundle"))
+    assert "R2" in shown["task years"]
+    assert "in years" in shown["task years"]
+    assert "time_to_event by 100, 400 h" in shown["task event"]
+    assert "concordance by 100 h" in shown["task event"]
+    assert "macro AUROC" in shown["task group"]
+    bare = "as the network gives them, not calibrated"
+    assert shown["  scores of years"].startswith(f"{bare}; intervals of ")
+    assert shown["  scores of event"] == f"{bare}; no sets"
 
 
 def test_every_kind_is_learned(scores, extract):

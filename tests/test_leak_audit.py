@@ -1,7 +1,7 @@
 """The audit passes where nothing leaks, and tells every leak that is put in by its line."""
 
 import clinical
-from clinical import leak_audit, preparation
+from clinical import leak_audit
 from clinical.bundle import Bundle, Network, write_draft
 from clinical.cohort import given, window
 from clinical.cohort.fitted import subject_hashes
@@ -11,6 +11,7 @@ from clinical.leak_audit import BLIND, HOLDS, LEAK, NOTHING, changes
 from clinical.leak_audit.excerpt import Excerpt
 from clinical.model import ClinicalModel
 from clinical.predictor import Predictor
+from clinical.preparation import ToScore, prepare
 from clinical.relations import same_unit, similar
 from clinical.relations.given import GivenEdges
 from clinical.relations.keys import Keyed
@@ -87,7 +88,7 @@ def predictor(extract):
     config = small.configure(
         extract, extract.parent / "run", modalities=MODALITIES, graph={"relations": RELATIONS}
     )
-    store = preparation.prepare(config, config.out / "store")
+    store = prepare(config, config.out / "store")
     model = build_model(config, store).eval()
     torch.manual_seed(1)
     for name in RELATIONS:  # new ones do not listen yet
@@ -347,7 +348,7 @@ def test_a_score_that_depends_on_who_else_is_scored_is_told(look, monkeypatch):
 
 
 def test_the_future_of_the_context_let_through_is_told(look, extract, monkeypatch):
-    write_context = preparation._write_context
+    write_context = ToScore._write_context
 
     def late(events, samples, windows):
         later = pl.col("prediction_time") + timedelta(hours=1)
@@ -358,7 +359,7 @@ def test_the_future_of_the_context_let_through_is_told(look, extract, monkeypatc
             patch.setattr("clinical.modalities.shards.visible", late)
             return write_context(*given)
 
-    monkeypatch.setattr(preparation, "_write_context", unguarded)
+    monkeypatch.setattr(ToScore, "_write_context", unguarded)
     assert look(context=extract)[1] == {"context": LEAK}
 
 

@@ -7,6 +7,7 @@ from clinical.preparation import prepare_for_scoring
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -343,9 +344,27 @@ def test_predictions_have_the_documented_columns(alone):
         "score",
         "label",
         "kind",
+        "in_set",
+        "other_in_set",
+        "coverage",
+        "calibration",
         "reason",
         "modalities",
     ]
     assert alone["label"].dtype == np.float64
     assert alone["class"].isna().all()
     assert alone.duplicated(KEYS).sum() == 0
+
+
+def test_several_threads_score_with_one_predictor_as_one_does(predictor, finished, scores, alone):
+    asked = [some(alone, n) for n in (3, 30, 200)]
+    contexts = [None, finished.extract]
+
+    def score(job: tuple[pd.DataFrame, Path | None]) -> pd.DataFrame:
+        return predictor.score(finished.extract, samples=job[0], context=job[1])
+
+    jobs = [(samples, context) for samples in asked for context in contexts] * 2
+    with ThreadPoolExecutor(4) as pool:
+        for (samples, context), found in zip(jobs, pool.map(score, jobs), strict=True):
+            assert found[KEYS].reset_index(drop=True).equals(samples.reset_index(drop=True))
+            assert_same_scores(found, alone if context is None else scores)

@@ -6,6 +6,7 @@ predictions each).
 
 from clinical.calibration import Calibration
 from clinical.config import TaskConfig
+from clinical.conformal import Conformal
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Calibrations = Mapping[str | None, Calibration]
 """Class (None for the task as a whole) -> its calibration."""
+Conformals = Mapping[str, Conformal]
+"""What a set may hold -> its thresholds; empty where nothing was fitted."""
 
 
 class Answer(ABC):
@@ -107,6 +110,19 @@ class Answer(ABC):
 
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
         """Fit on logits [N, *shape] and labels [N, n] what `scores` takes; {} where nothing is."""
+        return {}
+
+    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+        """Fit on uncalibrated logits and labels, as `calibrate`, what `sets` takes."""
+        return {}
+
+    def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
+        """What holds the truth of each row as often as `coverage`, by column [N, R].
+
+        `in_set` and `other_in_set` (1 or 0) say whether the row's class, and whether its opposite,
+        belongs to the set; `low` and `high` are the ends of an interval. Nothing where no set can
+        be told.
+        """
         return {}
 
 

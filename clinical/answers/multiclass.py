@@ -1,8 +1,9 @@
 """Multiclass tasks: one of several classes, learned from train in sorted order."""
 
-from clinical.answers.answer import Array, Calibrations, OfClasses, known
+from clinical.answers.answer import Array, Calibrations, Conformals, OfClasses, known
 from clinical.calibration import Calibration, fit_temperature
 from clinical.config import TaskConfig
+from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
 
 from collections import Counter
@@ -78,6 +79,26 @@ class Multiclass(OfClasses):
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
         both = known(labels) & known(logits)
         return {None: fit_temperature(logits[both], labels[both, 0].astype(np.int64))}
+
+    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+        misfit, truth = _misfit(logits), self.truth(labels)
+        return {
+            name: fit_conformal(np.where(truth[:, place] == 1, misfit[:, place], np.nan))
+            for place, name in enumerate(self.names)
+        }
+
+    def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
+        if not fitted:
+            return {}
+        most = np.array([fitted[name].threshold(coverage) for name in self.names])
+        return {"in_set": (_misfit(logits) <= most).astype(np.float64)}
+
+
+def _misfit(logits: Array) -> Array:
+    """[N, C] minus the logarithm of each probability, before calibration."""
+    highest = logits.max(axis=1, keepdims=True)
+    total: Array = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
+    return total - logits
 
 
 def softmax(logits: Array) -> Array:

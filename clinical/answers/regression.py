@@ -1,7 +1,8 @@
 """Regression: a value in the task's unit."""
 
-from clinical.answers.answer import Answer, Array, Calibrations
+from clinical.answers.answer import Answer, Array, Calibrations, Conformals
 from clinical.config import TaskConfig
+from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
 
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+RESIDUAL = "residual"
+"""What an interval is as wide as, on either side: absolute residuals of all samples together."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,12 @@ class Regression(Answer):
 
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         return (self.mean + self.sd * logits)[:, None]
+
+    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+        return {RESIDUAL: fit_conformal(np.abs(labels[:, 0] - self.scores(logits, {})[:, 0]))}
+
+    def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
+        if not fitted:
+            return {}
+        value, half = self.scores(logits, {}), fitted[RESIDUAL].threshold(coverage)
+        return {"low": value - half, "high": value + half}

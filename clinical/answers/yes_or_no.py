@@ -1,16 +1,20 @@
 """Binary tasks, and multilabel ones: several yes-or-no answers that do not exclude each other."""
 
-from clinical.answers.answer import Answer, Array, Calibrations, OfClasses
+from clinical.answers.answer import Answer, Array, Calibrations, Conformals, OfClasses
 from clinical.calibration import Calibration, fit_calibration, sigmoid
 from clinical.config import TaskConfig
+from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+YES, NO = "yes", "no"
+"""What a conformal set may hold."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Binary(Answer):
 
     def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
         return {None: _fit(logits, labels[:, 0])}
+
+    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+        return _conform(logits, labels[:, 0])
+
+    def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
+        return _sets(logits[:, None], [fitted], coverage) if fitted else {}
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,18 @@ class Multilabel(OfClasses):
         each = zip(self.names, logits.T, labels.T, strict=True)
         return {name: _fit(logit, label) for name, logit, label in each}
 
+    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+        each = zip(self.names, logits.T, labels.T, strict=True)
+        return {
+            f"{name}/{answer}": found
+            for name, logit, label in each
+            for answer, found in _conform(logit, label).items()
+        }
+
+    def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
+        each = [{a: fitted[f"{name}/{a}"] for a in (YES, NO)} for name in self.names if fitted]
+        return _sets(logits, each, coverage) if fitted else {}
+
 
 def _check_both(labels: NDArray[Any], where: str) -> None:
     positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
@@ -96,3 +118,21 @@ def _probability(logit: Array, calibration: Calibration | None) -> Array:
 def _fit(logit: Array, label: Array) -> Calibration:
     known = ~np.isnan(label) & ~np.isnan(logit)
     return fit_calibration(logit[known], label[known])
+
+
+def _conform(logit: Array, label: Array) -> dict[str, Conformal]:
+    """A yes fits the worse the lower the logit [N], a no the higher: calibrated or not."""
+    return {
+        YES: fit_conformal(np.where(label == 1, -logit, np.nan)),
+        NO: fit_conformal(np.where(label == 0, logit, np.nan)),
+    }
+
+
+def _sets(logits: Array, fitted: Sequence[Conformals], coverage: float) -> dict[str, Array]:
+    yes, no = (
+        np.array([each[answer].threshold(coverage) for each in fitted]) for answer in (YES, NO)
+    )
+    return {
+        "in_set": (-logits <= yes).astype(np.float64),
+        "other_in_set": (logits <= no).astype(np.float64),
+    }

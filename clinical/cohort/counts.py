@@ -2,12 +2,10 @@
 
 from clinical.answers import Answer, known
 from clinical.cohort.labels import label_array
-from clinical.cohort.store import Store
 from clinical.config import RunConfig
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import polars as pl
 
@@ -56,35 +54,6 @@ MEANINGS = {
     "left_out_images": "past a sample's newest max_images: not read",
 }
 """Name of a count -> what it says, in a few words."""
-
-
-@dataclass(frozen=True)
-class Recognised:
-    """How much of one modality of an extract a model knows.
-
-    Attributes:
-        modality: Its name.
-        samples: Those with something of it that the model can read.
-        events: Visible events, once for each sample that sees them.
-        unknown: Those of them whose code the model has not learned.
-    """
-
-    modality: str
-    samples: int
-    events: int
-    unknown: int
-
-
-def recognised(store: Store) -> list[Recognised]:
-    """What is known of each modality of a store prepared for scoring."""
-    prefix = "present."
-    found = []
-    for column in store.samples.columns:
-        if column.startswith(prefix):
-            counts = store.counts.get(name := column.removeprefix(prefix), {})
-            events, unknown = (counts.get(key, 0) for key in ("visible_events", "unknown_codes"))
-            found.append(Recognised(name, int(store.samples[column].sum()), events, unknown))
-    return found
 
 
 def sum_counts(counts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:

@@ -140,6 +140,13 @@ class Fitted:
             ) from error
 
 
+def read_statistics(folder: Path) -> dict[str, dict[str, Any]]:
+    """Modality -> what it learned, of what `Fitted.write` wrote."""
+    plain = json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8"))
+    statistics: dict[str, dict[str, Any]] = plain["statistics"]
+    return statistics
+
+
 def subject_hashes(subjects: NDArray[np.int64], dataset_name: str, salt: str) -> NDArray[np.int64]:
     """A salted 64-bit hash [N] of (dataset_name, subject_id): equal for equal subjects only."""
     unique, inverse = np.unique(subjects, return_inverse=True)

@@ -14,8 +14,9 @@ context/           a store of its own: unlabelled contemporaries of another extr
 """
 
 from clinical.cohort.columns import Array, Column, Columns, Ragged, open_columns, write_table
-from clinical.cohort.fitted import Fitted
+from clinical.cohort.fitted import Fitted, read_statistics
 from clinical.errors import ConfigError, SchemaError
+from clinical.facts_table import html_of
 
 import json
 import shutil
@@ -48,7 +49,14 @@ SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"
 FITTED = "fitted"
 CONTEXT = "context"
-OWN_CONTEXT, OTHER_CONTEXT = "own", "other"
+OWN_CONTEXT = "own"
+"""Where the context is, if not in a folder beside or below the store."""
+_SHOWN = {
+    "samples": "splits",
+    "labels": "labels",
+    "modalities": "what is visible",
+    "neighbours": "with neighbours by",
+}
 LEARNING = ("train", "select", "calibrate")
 
 
@@ -74,6 +82,19 @@ class Store:
         if manifest.get("format_version") != FORMAT_VERSION:
             raise SchemaError(f"{folder}: a store of another version; remove it and prepare again")
         return cls(folder, manifest)
+
+    def _repr_html_(self) -> str:
+        counts = self.counts
+        facts = {
+            "dataset": str(self.manifest["dataset_name"]),
+            "samples": f"{self.n_samples:,} in {len(self.manifest['shards']):,} shards",
+            **{
+                named: ", ".join(f"{what} {n:,}" for what, n in counts[group].items())
+                for group, named in _SHOWN.items()
+                if counts.get(group)
+            },
+        }
+        return html_of("Prepared cohort", facts)
 
     @property
     def fingerprint(self) -> str:
@@ -151,7 +172,16 @@ class Store:
     @cached_property
     def fitted(self) -> Fitted:
         """What was learned from train, here or in the run that trained the model."""
-        return Fitted.read(self.folder / FITTED)
+        return Fitted.read(self._fitted)
+
+    @cached_property
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Of `fitted` what the modalities learned, without what is known of the references."""
+        return read_statistics(self._fitted)
+
+    @property
+    def _fitted(self) -> Path:
+        return self.folder / str(self.manifest.get("fitted", FITTED))
 
     @cached_property
     def context(self) -> "Store | None":
@@ -162,7 +192,7 @@ class Store:
         where = self.manifest["context"]
         if where is None:
             return None
-        return self if where == OWN_CONTEXT else Store.open(self.folder / CONTEXT)
+        return self if where == OWN_CONTEXT else Store.open(self.folder / where)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ window; a static event (null time) always is. Both ends are inclusive.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import polars as pl
 
@@ -77,3 +78,39 @@ def ages(births: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
 def is_future() -> pl.Expr:
     """Whether `time` is after `prediction_time`: what labels are made of."""
     return _GAP < 0
+
+
+def prediction_times(
+    stays: pl.DataFrame, *, after_hours: float, every_hours: float | None = None
+) -> pl.DataFrame:
+    """When to predict for stays: some hours after they begin, and again while they last.
+
+    A stay that has ended by a time gives none then: at its end, the end itself would be visible.
+
+    Args:
+        stays: `subject_id, anchor` (when it begins), `end` (null where nothing ends it) and `last`
+            (the subject's last event).
+        after_hours: From the anchor to the first prediction time.
+        every_hours: From each prediction time to the next; None for the first alone. A stay
+            without an end goes on until the subject's last event, inclusive.
+
+    Returns:
+        `subject_id, prediction_time`, each once.
+    """
+    wait = timedelta(hours=after_hours)
+    first = (pl.col("anchor") + wait).alias("prediction_time")
+    stays = stays.select("subject_id", first, "end", "last")
+    before_end, until_last = (
+        (pl.col(name) - pl.col("prediction_time")).dt.total_microseconds()
+        for name in ("end", "last")
+    )
+    if every_hours is None:
+        times = stays.filter(pl.col("end").is_null() | (before_end > 0))
+        return times.select("subject_id", "prediction_time").unique()
+    step = round(every_hours * MICROSECONDS_PER_HOUR)
+    ended = (before_end + step - 1) // step
+    still_open = 1 + (until_last // step).clip(0)
+    turns = pl.when(pl.col("end").is_null()).then(still_open).otherwise(ended.clip(0))
+    times = stays.with_columns(turn=pl.int_ranges(0, turns)).explode("turn").drop_nulls("turn")
+    later = pl.duration(microseconds=pl.col("turn") * step)
+    return times.select("subject_id", pl.col("prediction_time") + later).unique()

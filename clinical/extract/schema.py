@@ -12,6 +12,7 @@ from clinical.extract.tables import (
     collect,
     scan_file,
 )
+from clinical.facts_table import html_of
 from clinical.places import check_file, check_no_file
 
 import hashlib
@@ -23,6 +24,7 @@ from typing import Any
 
 import meds
 import polars as pl
+import pyarrow.parquet as pq
 from flexible_schema import SchemaValidationError, TableValidationError
 
 USUAL_SPLITS = (meds.subject_splits_filepath, Path(meds.subject_splits_filepath).name)
@@ -67,6 +69,25 @@ class Extract:
             metadata=metadata,
         )
 
+    def _repr_html_(self) -> str:
+        """Counts and names alone; of the events no more than the footers of their files is read."""
+        n_events = sum(pq.read_metadata(self.path / shard).num_rows for shard in self.shards)
+        tasks = sorted(path.name for path in (self.path / "tasks").glob("*") if path.is_dir())
+        has = {
+            name: (self.path / name).exists()
+            for name in ("samples.parquet", meds.subject_splits_filepath, "images", EDGES_FOLDER)
+        }
+        calendar = "the same for all" if self.consistent_calendar else "shifted per patient"
+        facts = {
+            "dataset": self.dataset_name,
+            "folder": str(self.path),
+            "events": f"{n_events:,} in {len(self.shards):,} files",
+            "calendar": calendar,
+            "labels": ", ".join(tasks) or "none in tasks/",
+            "has": ", ".join(name for name, is_there in has.items() if is_there) or "events alone",
+        }
+        return html_of("Extract", facts)
+
     def scan(self, shard: str | None = None) -> pl.LazyFrame:
         """Events of one shard, or of all: `subject_id, time, code` and the three values.
 
@@ -84,13 +105,23 @@ class Extract:
         events = EVENTS.read_types(scan_file(self.path / shard, where=shard), where=shard)
         return events.with_columns(pl.col("numeric_value").fill_nan(None))
 
-    def read_checked(self, shard: str) -> pl.DataFrame:
+    def read_checked(self, shard: str, *, subjects: pl.Series | None = None) -> pl.DataFrame:
         """The events of one shard, whole subjects in time order, static rows first.
+
+        Args:
+            shard: One of `shards`.
+            subjects: Whose events are read and checked, at least one; by default everybody's. Of a
+                large file that is sorted by subject little more than theirs is in memory.
 
         Raises:
             SchemaError: As `scan`; or a null subject or code, rows out of order, infinite values.
         """
-        events = collect(self.scan(shard), where=shard)
+        rows = self.scan(shard)
+        if subjects is not None:
+            # The range is what a file's statistics can tell of whole groups of rows.
+            among = pl.col("subject_id").is_between(subjects.min(), subjects.max())
+            rows = rows.filter(among, pl.col("subject_id").is_in(subjects.unique().to_list()))
+        events = collect(rows, where=shard)
         EVENTS.check_nulls(events, where=shard)
         check_order(events, where=shard)
         return events

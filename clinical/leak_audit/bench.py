@@ -177,7 +177,9 @@ def laid_bare(predictor: Predictor) -> Predictor:
     trainer = config.trainer.model_copy(update={"workers": 0})
     config = config.model_copy(update={"trainer": trainer})
     answers = {task: answer.laid_bare for task, answer in predictor.bundle.answers.items()}
-    return Predictor(replace(predictor.bundle, config=config, calibration={}, answers=answers))
+    return Predictor(
+        replace(predictor.bundle, config=config, calibration={}, conformal={}, answers=answers)
+    )
 
 
 @contextmanager

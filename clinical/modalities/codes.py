@@ -97,6 +97,10 @@ class Codes:
         """`codes` in the vocabulary."""
         return {"codes": len(statistics["vocabulary"])}
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """None."""
+        return ()
+
     def write(
         self,
         visible: pl.DataFrame,

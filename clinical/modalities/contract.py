@@ -78,6 +78,9 @@ class Modality(Protocol):
     def sizes(self, statistics: Statistics) -> dict[str, int]:
         """All that the encoder needs to be built."""
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """Codes of the variables that train taught; none where codes are no variables."""
+
     def write(
         self,
         visible: pl.DataFrame,

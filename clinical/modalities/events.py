@@ -99,6 +99,11 @@ class Events:
             "summary_variables": len(statistics["summaries"]["values"]) // S,
         }
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """The vocabulary."""
+        vocabulary: Sequence[str] = statistics["vocabulary"]
+        return vocabulary
+
     def write(
         self,
         visible: pl.DataFrame,

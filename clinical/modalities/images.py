@@ -107,6 +107,10 @@ class Images:
         plain = {name: statistics[name] for name in ("size", "patch", "channels")}
         return {**plain, "views": len(statistics["views"]) + 1}
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """None."""
+        return ()
+
     def write(
         self,
         visible: pl.DataFrame,

@@ -201,6 +201,10 @@ class Notes:
         """
         return dict(statistics["sizes"])
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """None."""
+        return ()
+
     def write(
         self,
         visible: pl.DataFrame,

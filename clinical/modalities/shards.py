@@ -29,6 +29,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 CODES_FILE = "relation_codes.arrow"
+SEEN_FILE = "seen_codes.arrow"
+"""`modality, code, events` (once for each sample that sees them) of a shard to score."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -82,6 +84,7 @@ class ShardJob:
         number: Row of `extract.shards`.
         samples: `subject_id, prediction_time` of the shard's samples, in their order.
         threads: That decode its images.
+        is_part: Only the events of the samples' subjects are read, and counted from 0.
     """
 
     extract: Extract
@@ -90,10 +93,12 @@ class ShardJob:
     number: int
     samples: pl.DataFrame
     threads: int = 1
+    is_part: bool = False
 
     def cut(self, folder: Path) -> dict[str, pl.DataFrame]:
         """The visible frame of each modality; the codes asked for go into `folder`."""
-        events = self.extract.read_checked(self.extract.shards[self.number])
+        whose = self.samples["subject_id"] if self.is_part else None
+        events = self.extract.read_checked(self.extract.shards[self.number], subjects=whose)
         events = events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("event"))
         samples = self.samples.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("sample"))
         routed = events.with_columns(_routing(self.config))
@@ -174,7 +179,13 @@ def cut_and_write(
     """Cut a shard and write its arrays with statistics learned before."""
     shard, folder, statistics = job
     folder.mkdir()
-    return shard.write(shard.cut(folder), statistics, folder)
+    frames = shard.cut(folder)
+    by_code = [
+        frame.group_by("code").len().select(pl.lit(name).alias("modality"), "code", events="len")
+        for name, frame in frames.items()
+    ]
+    pl.concat(by_code).write_ipc(folder / SEEN_FILE)
+    return shard.write(frames, statistics, folder)
 
 
 def over_shards(

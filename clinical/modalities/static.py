@@ -71,6 +71,10 @@ class Static:
         """`columns` V of the vector."""
         return {"columns": len(statistics["columns"])}
 
+    def variables(self, statistics: Statistics) -> Sequence[str]:
+        """The columns, by the codes of their facts."""
+        return [AGE if column == AGE_COLUMN else column for column in statistics["columns"]]
+
     def write(
         self,
         visible: pl.DataFrame,

@@ -10,7 +10,9 @@ from clinical.experts.stack import EVEN, stacked
 from clinical.model import ClinicalModel, Encoded
 from clinical.relations.linking import relations_of
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +22,8 @@ from torch import Tensor
 
 BATCH_SIZE = 64
 GRAPH = "graph"
+Memories = Sequence[Sequence[Tensor]]
+"""[N + M, D] by network and what is left out; see `Panel.memories`."""
 NOTHING: frozenset[str] = frozenset()
 """What is left out of a whole score."""
 
@@ -115,16 +119,29 @@ class Panel:
         return 1 - self.bundle.stack.get(task, EVEN) if has_expert else 1.0
 
     def opinions(
-        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]] = (NOTHING,)
+        self,
+        store: Store,
+        rows: np.ndarray,
+        left_out: Sequence[frozenset[str]] = (NOTHING,),
+        *,
+        memories: Memories | None = None,
+        at_once: int = 1,
     ) -> list[dict[str, Opinions]]:
         """Uncalibrated logits of each network and expert by task, without each of `left_out`.
 
         What is left out, the context lacks as well.
+
+        Args:
+            store, rows: of the samples.
+            left_out: see `left_out_with`.
+            memories: those of the store and of `left_out`, where they are known already.
+            at_once: batches that are asked about beside each other, each in a thread.
         """
         networks = self.bundle.networks
         found = [self._unknown(store.n_samples) for _ in left_out]
-        memories = self.memories(store, left_out)
-        for batch in self.batches(store, rows):
+        known = self.memories(store, left_out) if memories is None else memories
+
+        def ask(batch: ClinicalBatch) -> None:
             at = batch.row.numpy()
             for number, network in enumerate(networks):
                 encoded = encode(network.model, batch)
@@ -133,7 +150,7 @@ class Panel:
                     batch,
                     encoded=encoded,
                     left_out=left_out,
-                    memories=memories[number],
+                    memories=known[number],
                 )
                 for opinions, logits in zip(found, asked, strict=True):
                     for task, logit in logits.items():
@@ -141,6 +158,8 @@ class Panel:
             for opinions, without in zip(found, left_out, strict=True):
                 for task, by_expert in self.expert_logits(batch, without).items():
                     opinions[task].experts[:, at] = by_expert
+
+        beside_each_other(ask, self.batches(store, rows), threads=at_once)
         return [{task: said.of(rows) for task, said in each.items()} for each in found]
 
     def _unknown(self, n_samples: int) -> dict[str, Opinions]:
@@ -196,19 +215,33 @@ class Panel:
         self, store: Store, left_out: Sequence[frozenset[str]] = (NOTHING,)
     ) -> list[list[Tensor]]:
         """[N + M, D] a network and `left_out`: the references' embeddings, then the context's."""
-        networks, context = self.bundle.networks, store.context
+        return self.memories_with(store.context, left_out)
+
+    def memories_with(
+        self,
+        context: Store | None,
+        left_out: Sequence[frozenset[str]] = (NOTHING,),
+        *,
+        at_once: int = 1,
+    ) -> list[list[Tensor]]:
+        """The same, of any store whose context this is; `at_once` as for `opinions`."""
+        networks = self.bundle.networks
         if context is None:
             return [[network.memory] * len(left_out) for network in networks]
         embeddings = [
             torch.zeros(len(left_out), context.n_samples, network.memory.shape[1])
             for network in networks
         ]
-        for batch in self.batches(context, np.arange(context.n_samples)):
+
+        def embed(batch: ClinicalBatch) -> None:
             with torch.inference_mode():
                 for network, each in zip(networks, embeddings, strict=True):
                     encoded = network.model.encode(batch)
                     for embedding, without in zip(each, left_out, strict=True):
                         embedding[batch.row] = network.model.fuse(self._less(encoded, without))
+
+        everybody = self.batches(context, np.arange(context.n_samples))
+        beside_each_other(embed, everybody, threads=at_once)
         # Half precision, as the references have it in the bundle.
         return [
             [torch.cat([network.memory, e.to(torch.float16).float()]) for e in each]
@@ -228,6 +261,27 @@ class Panel:
     def _less(self, encoded: Encoded, without: frozenset[str]) -> Encoded:
         kept = torch.tensor([name not in without for name in self.bundle.config.modalities])
         return replace(encoded, present=encoded.present & kept)
+
+
+def beside_each_other(
+    work: Callable[[ClinicalBatch], None], batches: Iterable[ClinicalBatch], *, threads: int
+) -> None:
+    """Do some work on every batch, in so many threads; few batches are in memory at once.
+
+    Torch's own threads, which share each operation, have to wait for each other at its end.
+    """
+    if threads == 1:
+        for batch in batches:
+            work(batch)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        pending = deque[Future[None]]()
+        for batch in batches:
+            pending.append(pool.submit(work, batch))
+            if len(pending) > threads:
+                pending.popleft().result()
+        for future in pending:
+            future.result()
 
 
 @torch.inference_mode()

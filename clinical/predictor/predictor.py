@@ -3,11 +3,14 @@
 from clinical.bundle import Bundle
 from clinical.cohort.samples import aligned_samples
 from clinical.cohort.store import Store
+from clinical.conformal import USUAL_COVERAGE, check_coverage
 from clinical.errors import ConfigError
+from clinical.facts_table import html_of
 from clinical.links import Linker, learns_links
-from clinical.prediction_table import long_frame, together
+from clinical.prediction_table import NOT_CALIBRATED, add_sets, long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
-from clinical.predictor.panel import GRAPH, NOTHING, Opinions, Panel
+from clinical.predictor.facts import facts_of
+from clinical.predictor.panel import GRAPH, NOTHING, Memories, Opinions, Panel
 from clinical.predictor.zero_shot import Prompts, ZeroShot
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.embedded import Embed, by_embedding
@@ -44,6 +47,9 @@ class Predictor:
         """
         return cls(Bundle.read(Path(folder)))
 
+    def _repr_html_(self) -> str:
+        return html_of("Predictor", facts_of(self.bundle))
+
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks it scores."""
@@ -57,8 +63,11 @@ class Predictor:
         context: str | Path | None = None,
         work: str | Path | None = None,
         without: Sequence[str] = (),
+        coverage: float = USUAL_COVERAGE,
     ) -> pd.DataFrame:
         """Score the samples of an extract; neither splits nor labels are needed.
+
+        Everything is in memory at once; `clinical.score` writes a file in portions.
 
         Args:
             extract: a MEDS folder.
@@ -70,20 +79,27 @@ class Predictor:
             without: modalities and relations to leave out as if never recorded, and "graph"
                 for every relation. A relation whose neighbours are chosen by a modality goes
                 with it.
+            coverage: how often sets and intervals are to hold the truth, in whole hundredths from
+                0.5 to 0.99.
 
         Returns:
             One row a sample, task, class and horizon, in the order of `samples` where given:
             subject_id, prediction_time, task, class, horizon_hours, score (a probability,
-            calibrated as the model card says, a risk by the horizon, or a value), label and
-            label_observed (where known), kind, reason (where there is no score), modalities.
+            calibrated as `calibration` says, a risk by the horizon, or a value), label and
+            label_observed (where known), kind; of classes in_set (the conformal set holds this
+            row's class) and other_in_set (and its opposite), of regression low and high, and their
+            coverage, null where the model has no sets; calibration (its kind; "none" where scores
+            are the network's own); reason (where there is no score), modalities.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
-            ConfigError: `without` names something that the model does not have.
+            ConfigError: `without` names something that the model does not have, or no such
+                coverage can be asked for.
         """
+        check_coverage(coverage)
         left_out = self.panel.left_out_with(without)
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-            return self.score_store(store, rows, without=left_out)
+            return self.score_store(store, rows, without=left_out, coverage=coverage)
 
     def leave_out(
         self,
@@ -114,7 +130,8 @@ class Predictor:
             parts = [*self.bundle.config.modalities, *graph]
         left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-            frames = self._score_each(store, rows, left_out)
+            each = self.panel.opinions(store, rows, left_out)
+            frames = [self._frames(store, rows, found, USUAL_COVERAGE) for found in each]
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)
@@ -233,6 +250,12 @@ class Predictor:
         with self.prepared(extract, samples=samples, work=work) as (store, rows):
             return asked.score(store, rows)
 
+    def _calibration(self, task: str) -> list[str]:
+        """[R] the kind of each score's calibration."""
+        by_class, answer = self.bundle.calibration_of(task), self.bundle.answers[task]
+        found = [by_class.get(name, by_class.get(None)) for name in answer.classes]
+        return [NOT_CALIBRATED if f is None or f.is_missing else f.kind for f in found]
+
     @contextmanager
     def prepared(
         self,
@@ -261,12 +284,12 @@ class Predictor:
                 Path(work) if work is not None else Path(temporary) / "store",
                 samples=None if samples is None else pl.from_pandas(samples),
                 context=None if context is None else Path(context),
-                embed=self._embed,
+                embed=self.embed_keys,
             )
             yield store, _asked(store, samples)
 
     @cached_property
-    def _embed(self) -> Embed | None:
+    def embed_keys(self) -> Embed | None:
         """What chooses neighbours by embedding: the first network, as pretraining left it."""
         config = self.bundle.config
         if not by_embedding(config):
@@ -274,10 +297,21 @@ class Predictor:
         return partial(key_embedding, config, model=self.bundle.pretrained_networks()[0].model)
 
     def score_store(
-        self, store: Store, rows: np.ndarray, *, without: frozenset[str] = NOTHING
+        self,
+        store: Store,
+        rows: np.ndarray,
+        *,
+        without: frozenset[str] = NOTHING,
+        coverage: float = USUAL_COVERAGE,
+        memories: Memories | None = None,
+        at_once: int = 1,
     ) -> pd.DataFrame:
-        """Score rows of a prepared store; see `score` for the columns."""
-        return self._score_each(store, rows, [without])[0]
+        """Score rows of a prepared store; see `score` for the columns.
+
+        `memories` and `at_once` are those of `Panel.opinions`.
+        """
+        found = self.panel.opinions(store, rows, [without], memories=memories, at_once=at_once)
+        return self._frames(store, rows, found[0], coverage)
 
     def opinions(self, store: Store, rows: np.ndarray) -> dict[str, Opinions]:
         """Uncalibrated logits of each network and expert, for rows of a prepared store, by task."""
@@ -295,20 +329,23 @@ class Predictor:
         """[N] of a binary task: its scores, of which a sample has one."""
         return self._scores(task, logits)[:, 0]
 
-    def _score_each(
-        self, store: Store, rows: np.ndarray, left_out: Sequence[frozenset[str]]
-    ) -> list[pd.DataFrame]:
-        each = [self.logits(opinions) for opinions in self.panel.opinions(store, rows, left_out)]
-        return [
-            together([self._frame(store, rows, task, logits[task]) for task in self.tasks])
-            for logits in each
-        ]
+    def _frames(
+        self, store: Store, rows: np.ndarray, opinions: Mapping[str, Opinions], coverage: float
+    ) -> pd.DataFrame:
+        """The rows of all tasks."""
+        logits, samples = self.logits(opinions), store.samples[rows]
+        return together([self._frame(samples, t, logits[t], coverage) for t in self.tasks])
 
-    def _frame(self, store: Store, rows: np.ndarray, task: str, logits: np.ndarray) -> pd.DataFrame:
-        config, samples = self.bundle.config, store.samples[rows]
+    def _frame(
+        self, samples: pl.DataFrame, task: str, logits: np.ndarray, coverage: float
+    ) -> pd.DataFrame:
+        config, answer = self.bundle.config, self.bundle.answers[task]
         scores = self._scores(task, logits)
-        frame = long_frame(config, self.bundle.answers[task], task, samples, scores)
+        frame = long_frame(config, answer, task, samples, scores)
         n_each = scores.shape[1]
+        sets = answer.sets(logits, self.bundle.conformal.get(task, {}), coverage)
+        add_sets(frame, config.tasks[task].kind, sets, coverage=coverage)
+        frame["calibration"] = self._calibration(task) * len(samples)
         reason = pd.Series(samples["reason"].to_list(), dtype="string")
         frame["reason"] = reason.repeat(n_each).reset_index(drop=True)
         frame["modalities"] = np.repeat(_modalities(samples, list(config.modalities)), n_each)

@@ -9,7 +9,6 @@ from clinical.cohort.store import FITTED, REFERENCE, SAMPLES, Store, draft_of, w
 from clinical.config import RunConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
-from clinical.modalities.shards import modalities_of
 from clinical.relations.keys import Relation
 from clinical.relations.linking import Population, fit_relations, link, relations_of
 
@@ -60,7 +59,9 @@ def embedded_store(config: RunConfig, store: Store, embed: Embed, *, network: st
     folder = store.folder / FOLDER
     if (found := _find(folder, network)) is not None:
         return found
-    population = _population(config, store, embed(store))
+    population = replace(
+        Population.of_store(config, store, Extract.open(config.extract)), embedding=embed(store)
+    )
     learned = fit_relations(config, by_embedding(config), population, store.reference_rows)
     before = store.fitted
     fitted = replace(
@@ -104,20 +105,3 @@ def _find(folder: Path, network: str) -> Store | None:
     except SchemaError:
         return None
     return found if found.manifest.get(NETWORK) == network else None
-
-
-def _population(config: RunConfig, store: Store, embedding: NDArray[np.float64]) -> Population:
-    statistics = store.fitted.statistics
-    readers = {
-        name: modality.open(store.shards, statistics[name])
-        for name, modality in modalities_of(config).items()
-    }
-    return Population(
-        extract=Extract.open(config.extract),
-        samples=store.samples,
-        readers=readers,
-        statistics=statistics,
-        shards=store.shards,
-        salt=store.fitted.salt,
-        embedding=embedding,
-    )

@@ -3,20 +3,22 @@
 from clinical.cohort.columns import Array, open_columns, write_blocks
 from clinical.cohort.fitted import Fitted, sample_hashes, subject_hashes
 from clinical.cohort.given import known_edges
+from clinical.cohort.store import Store
 from clinical.config import RunConfig, pick
 from clinical.containers import Container
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.modalities import Reader, Statistics
-from clinical.modalities.shards import CODES_FILE, CodeQuery
+from clinical.modalities.shards import CODES_FILE, CodeQuery, modalities_of
 from clinical.relations import RELATIONS
 from clinical.relations.keys import Edges, Given, Inputs, Keyed, Keys, Relation
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -72,6 +74,17 @@ class Population:
     shards: Sequence[Path]
     salt: str
     embedding: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of_store(cls, config: RunConfig, store: Store, extract: Extract) -> Self:
+        """Those of a store that was prepared of an extract."""
+        statistics = store.fitted.statistics
+        readers = {
+            name: modality.open(store.shards, statistics[name])
+            for name, modality in modalities_of(config).items()
+        }
+        salt = store.fitted.salt
+        return cls(extract, store.samples, readers, statistics, store.shards, salt)
 
     @cached_property
     def subject(self) -> NDArray[np.int64]:
@@ -140,6 +153,38 @@ class Population:
         return Given(where, known["sample"].to_numpy(), subject, other, weight)
 
 
+@dataclass(frozen=True)
+class Contemporaries:
+    """Unlabelled samples beside the reference, whose keys are computed once.
+
+    Attributes:
+        population: The samples.
+    """
+
+    population: Population
+    _keyed: dict[str, Keyed] = field(default_factory=dict, repr=False, compare=False)
+
+    def keyed(self, name: str, relation: Relation, asking: Extract, fitted: Fitted) -> Keyed:
+        """Those whom samples of the extract `asking` may meet by a relation in time.
+
+        Their rows come after those of the references, of whom none is repeated.
+        """
+        there = self.population.extract
+        if there.dataset_name != asking.dataset_name or not there.consistent_calendar:
+            logger.warning(
+                "graph.relations.%s: no edges from the context, since it is another dataset "
+                "(dataset_name) or has no consistent calendar",
+                name,
+            )
+            return Keyed({}, np.empty(0, np.int64), np.empty(0, np.int64))
+        if name not in self._keyed:
+            seen = self.population.seen
+            new = seen[~np.isin(self.population.sample[seen], fitted.reference_sample)]
+            found = self.population.keyed(name, relation, fitted.parameters[name], new)
+            self._keyed[name] = replace(found, row=len(fitted.reference_subject) + new)
+        return self._keyed[name]
+
+
 def fit_relations(
     config: RunConfig,
     relations: Mapping[str, Relation],
@@ -205,7 +250,7 @@ def link(
     population: Population,
     fitted: Fitted,
     *,
-    context: Population | None,
+    context: Contemporaries | None,
     folder: Path,
 ) -> dict[str, int]:
     """Write the edges of every sample, a table for each relation.
@@ -241,7 +286,7 @@ def _linked(
     relation: Relation,
     population: Population,
     fitted: Fitted,
-    context: Population | None,
+    context: Contemporaries | None,
 ) -> Iterator[Edges]:
     """The edges of one block of samples after the other."""
     k, n_samples = config.graph.relations[name].k, len(population.samples)
@@ -262,7 +307,7 @@ def _linked(
     given = population.given(name) if relation.from_table else None
     reference = _reference(name, relation, population, fitted)
     if relation.in_time and context is not None:
-        reference = reference.joined(_contemporaries(name, relation, population, fitted, context))
+        reference = reference.joined(context.keyed(name, relation, population.extract, fitted))
     for rows in blocks:
         samples = population.keyed(name, relation, parameters, rows)
         samples = replace(samples, row=rows, given=given and given.take(rows))
@@ -275,19 +320,3 @@ def _reference(name: str, relation: Relation, population: Population, fitted: Fi
     if relation.in_time and not same:
         return Keyed({}, np.empty(0, np.int64), np.empty(0, np.int64))
     return Keyed(fitted.reference[name], fitted.reference_subject, rows)
-
-
-def _contemporaries(
-    name: str, relation: Relation, population: Population, fitted: Fitted, context: Population
-) -> Keyed:
-    there = context.extract
-    if there.dataset_name != population.extract.dataset_name or not there.consistent_calendar:
-        logger.warning(
-            "graph.relations.%s: no edges from the context, since it is another dataset "
-            "(dataset_name) or has no consistent calendar",
-            name,
-        )
-        return Keyed({}, np.empty(0, np.int64), np.empty(0, np.int64))
-    new = context.seen[~np.isin(context.sample[context.seen], fitted.reference_sample)]
-    keyed = context.keyed(name, relation, fitted.parameters[name], new)
-    return Keyed(keyed.keys, keyed.subject, len(fitted.reference_subject) + new)

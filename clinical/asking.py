@@ -1,0 +1,83 @@
+"""The command line's verbs about a finished bundle: what is in it, and what it says of patients."""
+
+from clinical import screen
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bundle = typer.Typer(no_args_is_help=True, help="What a finished model is.")
+
+
+@bundle.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a finished model.")],
+) -> None:
+    """Show what is in a bundle, after checking that nothing was changed."""
+    from clinical.bundle import Bundle
+    from clinical.predictor.facts import facts_of
+
+    screen.show_facts(facts_of(Bundle.read(folder)))
+
+
+def score(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("predictions.parquet"),
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="Parquet of subject_id, prediction_time."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help='Predict by rule: "ICU_ADMISSION + 48h" (min, h, d, w).')
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help='And again, such as "6h", until the stay ends.')
+    ] = None,
+    until: Annotated[
+        list[str] | None, typer.Option(help="Code that ends a stay; else discharge, death.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Subjects of this split alone.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Folder of labels, or TASK=FOLDER.")
+    ] = None,
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    coverage: Annotated[float, typer.Option(help="Of conformal sets and intervals.")] = 0.9,
+    form: Annotated[
+        str, typer.Option("--format", help="predictions, or meds-evaluation of one binary task.")
+    ] = "predictions",
+    task: Annotated[
+        str | None, typer.Option(help="For meds-evaluation, if there are several.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores to use; else all.", min=1)] = None,
+) -> None:
+    """Score the samples of an extract; after a kill, the same command goes on."""
+    from clinical.cohort.selection import Selection
+    from clinical.score_file import score_extract
+
+    selection = Selection.of(samples=samples, at=at, every=every, until=until or (), split=split)
+    with (
+        screen.resumable("the same command goes on"),
+        screen.progress(screen.is_terminal()) as progress,
+    ):
+        scored = score_extract(
+            bundle,
+            extract,
+            out=out,
+            selection=selection,
+            labels=labels or (),
+            context=context,
+            coverage=coverage,
+            form=form,
+            task=task,
+            threads=threads,
+            progress=progress,
+        )
+    screen.show(screen.pairs("what", "count", scored.counts))
+    screen.show_recognised(scored.recognised)
+    for name, note in scored.notes.items():
+        typer.echo(f"note: calibration of {name}: {note}")
+    typer.echo(f"{form}: {out}")

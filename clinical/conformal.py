@@ -1,0 +1,100 @@
+"""Split conformal prediction: sets of classes and intervals that hold the truth as often as asked.
+
+Of samples that nothing was fitted on, each truth has a nonconformity: how badly the scores of its
+sample fit it. A candidate belongs to a new sample's set if it fits no worse than the k-th smallest
+of n such, k = ceil((n + 1) * coverage); the truth then is in the set with at least that
+probability, whatever the model (Vovk, Gammerman & Shafer 2005; for regression Lei et al. 2018,
+https://doi.org/10.1080/01621459.2017.1307116). With thresholds of its own for each class, it is so
+for the samples of each class, however rare (class-conditional, or Mondrian).
+"""
+
+from __future__ import annotations
+
+from clinical.errors import BundleError, ConfigError
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+PERCENTS = tuple(range(50, 100))
+"""Coverages that can be asked for: a bundle keeps a threshold for each and no patient's own."""
+
+USUAL_COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """The thresholds of one class, or of the residuals of a regression.
+
+    Attributes:
+        n: cases that they come from.
+        thresholds: one for each of `PERCENTS`; infinite where n is too small to exclude anything.
+    """
+
+    n: int
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(low <= high for low, high in pairwise(self.thresholds))
+        if len(self.thresholds) != len(PERCENTS) or not rising or self.n < 0:
+            raise BundleError(
+                f"conformal: expected {len(PERCENTS)} thresholds that rise; write the bundle again"
+            )
+
+    def threshold(self, coverage: float) -> float:
+        """The largest nonconformity in a set of this coverage; see `check_coverage`."""
+        return self.thresholds[check_coverage(coverage) - PERCENTS[0]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `json.dump` can write; None stands for infinity."""
+        finite = [t if math.isfinite(t) else None for t in self.thresholds]
+        return {"n": self.n, "thresholds": finite}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Conformal:
+        """What `to_json` described.
+
+        Raises:
+            BundleError: keys are missing, or a value has the wrong type.
+        """
+        try:
+            thresholds = [math.inf if t is None else float(t) for t in content["thresholds"]]
+            return cls(int(content["n"]), tuple(thresholds))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                "conformal: a value is missing or not of the expected type; write the bundle again"
+            ) from error
+
+
+def fit_conformal(nonconformity: Array) -> Conformal:
+    """Thresholds from the nonconformity [N] of truths, NaN where there is none.
+
+    The cases must be exchangeable with those to come, and nothing may have been fitted on them: in
+    a bundle, those of `calibrate`, before calibration.
+    """
+    known = np.sort(nonconformity[~np.isnan(nonconformity)])
+    n = len(known)
+    places = [-(-(n + 1) * percent // 100) for percent in PERCENTS]
+    return Conformal(n, tuple(float(known[k - 1]) if k <= n else math.inf for k in places))
+
+
+def check_coverage(coverage: float) -> int:
+    """The coverage in percent.
+
+    Raises:
+        ConfigError: It is not a whole percentage from 50 to 99.
+    """
+    percent = round(100 * coverage) if math.isfinite(coverage) else 0
+    if percent not in PERCENTS or not math.isclose(100 * coverage, percent, abs_tol=1e-6):
+        raise ConfigError(
+            f"coverage: {coverage:g} cannot be asked for; give whole hundredths from "
+            f"{PERCENTS[0] / 100:g} to {PERCENTS[-1] / 100:g}, such as {USUAL_COVERAGE:g}"
+        )
+    return percent
