@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinical.config import TaskKind
 from clinical.evaluation.classes import Classes, Exclusive
+from clinical.evaluation.horizons import Horizons
 from clinical.evaluation.metrics import Scored
 from clinical.evaluation.survival import Survival
 from clinical.evaluation.values import Values
@@ -47,19 +48,23 @@ class Judged:
         task, label_class: what is predicted; `label_class` is None unless it is one class against
             the rest.
         subjects: [N] whose row it is.
+        times: [N] the prediction time of each row.
         scores, labels: [N] risks in 0..1, and 0.0 or 1.0; values in a unit; risks and hours. Of
-            several classes together [N, C], NaN for a class that is not known.
+            several classes together [N, C], NaN for a class that is not known. Of several
+            horizons together the risks are [N, H].
         baseline: the baseline's scores for the same rows, None without a baseline.
         without_score, without_label, without_baseline: rows left out, each counted once, for the
             first reason in this order.
         kind: of the task; binary for one class against the rest.
         observed: [N] bool, the hours are those of the event; None unless time-to-event.
-        horizon_hours: by which the risks are; None unless time-to-event.
+        horizon_hours: by which the risks are; None unless time-to-event with one horizon.
+        horizons: [H] hours, rising, where several are judged together.
     """
 
     task: str
     label_class: str | None
     subjects: NDArray[np.int64]
+    times: NDArray[np.datetime64]
     scores: Array
     labels: Array
     baseline: Array | None
@@ -69,6 +74,7 @@ class Judged:
     kind: TaskKind = "binary"
     observed: NDArray[np.bool_] | None = None
     horizon_hours: float | None = None
+    horizons: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,6 +96,8 @@ class Judged:
 
 def _survival(judged: Judged, scores: Array) -> Marked:
     assert judged.observed is not None
+    if judged.horizons:
+        return Horizons(scores, judged.labels, judged.observed, judged.horizons)
     assert judged.horizon_hours is not None
     n_subjects = len(np.unique(judged.subjects))
     return Survival(scores, judged.labels, judged.observed, judged.horizon_hours, n_subjects)

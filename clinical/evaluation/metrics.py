@@ -7,7 +7,9 @@ the metric itself; a weighting under which a metric does not exist gives NaN.
 
 from __future__ import annotations
 
+from clinical.evaluation import risk_groups
 from clinical.evaluation.recalibration import Recalibration
+from clinical.evaluation.risk_groups import RiskGroups
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -72,6 +74,10 @@ class Scored:
         notes = []
         if metric.startswith("AUPRC"):
             notes.append(f"chance: {self.labels.mean():.3f}")
+        if metric == risk_groups.ECE:
+            if (n_groups := self.groups.n_groups) < risk_groups.MOST_GROUPS:
+                notes.append(f"{n_groups} groups: few rows or few distinct scores")
+            notes.append(f"true risks would have about {self.groups.expected_by_chance:.3f}")
         if events == 0 or others == 0:
             notes.append("no negatives" if events else "no positives")
         elif events < FEW:
@@ -88,6 +94,11 @@ class Scored:
         ends = np.flatnonzero(np.append(falls, True)) if len(scores) else np.zeros(0, np.int64)
         clipped = np.clip(scores, SMALLEST_RISK, 1 - SMALLEST_RISK)
         return cls(scores, labels, order, ends, np.log(clipped) - np.log1p(-clipped))
+
+    @cached_property
+    def groups(self) -> RiskGroups:
+        """The rows in groups of similar scores."""
+        return RiskGroups.of(self.scores, self.labels)
 
     @cached_property
     def intercept(self) -> Recalibration:
@@ -203,16 +214,21 @@ RISK_METRICS: dict[str, Callable[[Scored, Array], Array]] = {
 }
 
 
-NAMES = (*RANKING_METRICS, *RISK_METRICS)
+NAMES = (*RANKING_METRICS, *RISK_METRICS, *risk_groups.NAMES)
 MAIN = ("AUROC", "AUPRC (average precision)", "scaled Brier", "log loss")
 
 
 def compute(scored: Scored, weights: Array, metrics: Collection[str] = NAMES) -> dict[str, Array]:
     """Some metrics [R] by name, for `weights [R, N]`; needs at least one row."""
-    ranking = Ranking.of(scored, weights)
-    ranked = {name: of(ranking) for name, of in RANKING_METRICS.items() if name in metrics}
-    risks = {name: of(scored, weights) for name, of in RISK_METRICS.items() if name in metrics}
-    return ranked | risks
+    found = {}
+    if not RANKING_METRICS.keys().isdisjoint(metrics):
+        ranking = Ranking.of(scored, weights)
+        found = {name: of(ranking) for name, of in RANKING_METRICS.items() if name in metrics}
+    found |= {name: of(scored, weights) for name, of in RISK_METRICS.items() if name in metrics}
+    if not set(risk_groups.NAMES).isdisjoint(metrics):
+        grouped = scored.groups.compute(weights, brier(scored, weights))
+        found |= {name: values for name, values in grouped.items() if name in metrics}
+    return found
 
 
 def _ratio(above: Array, below: Array) -> Array:

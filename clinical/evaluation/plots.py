@@ -24,8 +24,6 @@ LOOKS = (
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": VERMILION, "linestyle": "--", "marker": "s"},
 )
-ROWS_PER_BIN = 20
-MOST_BINS = 10
 Z_95 = 1.959963984540054
 
 
@@ -162,12 +160,8 @@ def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
 
 
 def bin_frequencies(scored: Scored, subjects: NDArray[np.int64]) -> Bins:
-    """Groups of about equal size by score: at most ten, of at least 20 rows where possible."""
-    scores, labels = scored.scores, scored.labels
-    n_bins = int(np.clip(len(scores) // ROWS_PER_BIN, 1, MOST_BINS))
-    inner = np.unique(np.quantile(scores, np.arange(1, n_bins) / n_bins))
-    place = np.searchsorted(inner, scores, side="right")  # equal scores stay together
-    parts = [np.flatnonzero(place == value) for value in np.unique(place)]
+    """The groups of the ECE, with Wilson's intervals."""
+    scores, labels, parts = scored.scores, scored.labels, scored.groups.parts
     observed = np.array([labels[rows].mean() for rows in parts])
     counted = np.array([len(np.unique(subjects[rows])) for rows in parts], dtype=np.float64)
     low, high = wilson_interval(observed, counted)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from clinical.evaluation.bootstrap import Interval, bootstrap, percentile_interval
+from clinical.evaluation.bootstrap import Interval, bootstrap, centred, percentile_interval
 from clinical.evaluation.judged import Judged, Marked
+from clinical.evaluation.risk_groups import OVERSTATED
 
 from collections.abc import Sequence
 from functools import partial
@@ -46,15 +47,16 @@ def metric_rows(
     rows = []
     for name in metrics:
         value = float(points[0][name][0])
-        interval = _interval(value, draws[0][name], has_subjects)
+        around_value = partial(_interval, name, has_subjects=has_subjects)
+        interval = around_value(value, draws[0][name])
         notes = _notes(name, scored[0], value, interval, resamples)
         row: dict[str, Any] = {"task": judged.task, "class": judged.label_class}
         row |= {"horizon_hours": judged.horizon_hours, "metric": name}
         row |= {"value": value, "low": interval.low, "high": interval.high}
         if len(scored) > 1:
             other = float(points[1][name][0])
-            around = _interval(other, draws[1][name], has_subjects)
-            gap = _interval(value - other, draws[0][name] - draws[1][name], has_subjects)
+            around = around_value(other, draws[1][name])
+            gap = around_value(value - other, draws[0][name] - draws[1][name])
             row |= {"baseline": other, "baseline_low": around.low, "baseline_high": around.high}
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
@@ -121,11 +123,11 @@ def _values(
     return [one.compute(ones, metrics) for one in scored], draws
 
 
-def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:
+def _interval(name: str, value: float, draws: Array, *, has_subjects: bool) -> Interval:
     """No interval without a value, nor from one subject: each resample would be the same."""
     if np.isnan(value) or not has_subjects:
         return NO_INTERVAL
-    return percentile_interval(draws)
+    return percentile_interval(centred(draws, value) if name in OVERSTATED else draws)
 
 
 def _notes(
@@ -134,6 +136,8 @@ def _notes(
     if np.isnan(value):
         return [f"not defined ({scored.why_undefined(name)})"]
     notes = scored.notes(name)
+    if name in OVERSTATED:
+        notes.append("resamples overstate it: their interval is moved to the value")
     if interval.low == interval.high:
         notes.append("every resample gives the same value")
     if interval == NO_INTERVAL:
