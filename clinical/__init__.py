@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clinical.evaluation import choose_thresholds
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
     from clinical.pipeline import (
@@ -42,6 +43,7 @@ __all__ = [
     "SchemaError",
     "__version__",
     "audit",
+    "choose_thresholds",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -73,6 +75,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "choose_thresholds": "clinical.evaluation",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
         }

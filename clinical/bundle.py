@@ -37,6 +37,7 @@ PRETRAINED_MEMORY = "pretrained_memory.safetensors"
 PRETRAINED_OBJECTIVES = "pretrained_objectives.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
+THRESHOLDS = "thresholds.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
 

@@ -291,13 +291,18 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Predictions to compare with.")] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Scores to act from: 0.1,0.2 or a bundle's thresholds.json.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures in.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=1)] = 1000,
 ) -> None:
     """Judge predictions, from this toolkit or any other."""
     from clinical.pipeline import evaluate as judge
 
-    evaluation = judge(predictions, labels, baseline=baseline, resamples=resamples)
+    evaluation = judge(
+        predictions, labels, baseline=baseline, thresholds=thresholds, resamples=resamples
+    )
     screen.show_evaluation(evaluation)
     if figures is not None:
         for path in evaluation.save_figures(figures):

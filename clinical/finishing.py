@@ -5,6 +5,7 @@ from clinical.bundle import (
     CARD,
     METRICS,
     STACK,
+    THRESHOLDS,
     Bundle,
     Network,
     calibration_name,
@@ -14,7 +15,13 @@ from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.errors import ConfigError
-from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
+from clinical.evaluation import (
+    Evaluation,
+    choose_thresholds,
+    evaluate,
+    model_card,
+    save_training_curves,
+)
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
@@ -113,6 +120,8 @@ def finish(
     _stack(bundle, store)
     _calibrate(bundle, store)
     predictor = Predictor(Bundle.read(bundle, draft=True))
+    thresholds = _thresholds(predictor, store)
+    write_json(bundle / THRESHOLDS, thresholds)
     predictions = predictor.score_store(store, judged.rows)
     _write_parquet(predictions, out / "predictions.parquet")
     baseline = baseline_predictions(config, store, judged.rows, flat, experts)
@@ -120,6 +129,7 @@ def finish(
     evaluation = evaluate(
         predictions,
         baseline=baseline,
+        thresholds=thresholds or None,
         resamples=config.evaluate.resamples,
         seed=config.seed,
     )
@@ -187,14 +197,29 @@ def _calibrate(bundle: Path, store: Store) -> None:
     """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
     config = predictor.bundle.config
-    is_spent = config.finetune.learn_tuning
-    rows = store.rows("calibrate")[: 0 if is_spent else None]
+    rows = _calibrate_rows(predictor, store)
     fitted = {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
         for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
+
+
+def _calibrate_rows(predictor: Predictor, store: Store) -> np.ndarray:
+    """Of the half that nothing but calibration and thresholds look at; none if it was learned."""
+    is_spent = predictor.bundle.config.finetune.learn_tuning
+    return store.rows("calibrate")[: 0 if is_spent else None]
+
+
+def _thresholds(predictor: Predictor, store: Store) -> dict[str, dict[str, float | None]]:
+    """By task, from the calibrated scores of `calibrate`; nothing where nobody there is judged."""
+    rules = {str(goal): at for goal, at in predictor.bundle.config.evaluate.thresholds.items()}
+    rows = _calibrate_rows(predictor, store)
+    if not len(rows) or not rules:
+        return {}
+    scored = predictor.score_store(store, rows).dropna(subset=["score", "label"])
+    return choose_thresholds(scored, rules=rules) if len(scored) else {}
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it ne
     from rich.table import Table
 
 IN_COSTS = 2  # metrics side by side in a table of costs
+IN_THRESHOLDS = 3  # thresholds side by side
 
 
 def show(table: "Table") -> None:
@@ -172,6 +173,9 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         for note, metrics in _by_note(rows).items():
             concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
             typer.echo(f"note: {note} [{concerned}]")
+    if evaluation.at_thresholds is not None:
+        for _, rows in evaluation.display_thresholds().groupby(heads, sort=False, dropna=False):
+            _show_thresholds(rows)
     if evaluation.costs is not None:
         costs = evaluation.display_costs()
         for _, rows in costs.groupby(heads, sort=False, dropna=False):
@@ -194,7 +198,6 @@ def _show_metrics(rows: "pd.DataFrame") -> None:
 
 def _show_costs(rows: "pd.DataFrame") -> None:
     """What each part of one task's model is worth, by the first of the metrics."""
-    import pandas as pd
     from rich.box import SIMPLE
     from rich.markup import escape
     from rich.table import Table
@@ -211,10 +214,37 @@ def _show_costs(rows: "pd.DataFrame") -> None:
         # Compared on its own rows: the difference is not to the first line's value.
         rest = "" if n == n_most else f"\n(of {n:,} rows)"
         table.add_row(escape(f"{part}{rest}"), *cells)
-    heads = [rows[name].iloc[0] for name in ("task", "class", "horizon_hours") if name in rows]
-    task = " ".join(str(head) for head in heads if pd.notna(head))
-    typer.echo(f"\n{task}: without each part\nbelow: whole − without, and its 95 % interval")
+    typer.echo(
+        f"\n{_task_of(rows)}: without each part\nbelow: whole − without, and its 95 % interval"
+    )
     show(table)
+
+
+def _show_thresholds(rows: "pd.DataFrame") -> None:
+    """What acting from each threshold of one task on would do, a column a threshold."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    heads = [name for name in ("task", "class", "horizon_hours") if name in rows]
+    typer.echo(f"\n{_task_of(rows)}: at thresholds that were chosen on other patients")
+    for first in range(0, len(rows), IN_THRESHOLDS):
+        part = rows.iloc[first : first + IN_THRESHOLDS]
+        table = Table("from", box=SIMPLE)
+        for name, threshold in zip(part["at"], part["threshold"], strict=True):
+            table.add_column(escape(f"{name}\n{threshold}"), justify="right")
+        for metric in part.columns.drop([*heads, "at", "threshold"]):
+            cells = (cell.replace(" (", "\n").rstrip(")") for cell in part[metric])
+            table.add_row(metric, *cells)
+        show(table)
+
+
+def _task_of(rows: "pd.DataFrame") -> str:
+    """The task, class and horizon of rows that have the same."""
+    import pandas as pd
+
+    heads = [rows[name].iloc[0] for name in ("task", "class", "horizon_hours") if name in rows]
+    return " ".join(str(head) for head in heads if pd.notna(head))
 
 
 def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:

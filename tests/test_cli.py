@@ -470,8 +470,12 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
         20,
         "--figures",
         "pictures",
+        "--thresholds",
+        "0.05,0.2,0.3,0.4",
     )
     assert code == cli.DONE, err
+    assert "at thresholds that were chosen on other patients" in out
+    assert out.count("alerts per true alert") == 2  # a table for each three thresholds
     assert max(len(line) for line in out.splitlines() if not line.startswith("note")) <= 80
     assert f"{TASK}: 30 rows of " in out
     assert "…" not in out
@@ -481,6 +485,7 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
         "roc.png",
         "pr.png",
         "calibration.png",
+        "net_benefit.png",
     }
 
 

@@ -90,13 +90,16 @@ class Exclusive(Classes):
         """Some metrics [R] by name, for `weights [R, N]`."""
         found = super().compute(weights, metrics)
         own = {
-            "accuracy": lambda: _mean(self._is_right, weights),
-            "balanced accuracy": lambda: self._balanced(weights),
-            "Brier (sum over classes)": lambda: _mean(self._squared, weights),
-            "log loss": lambda: _mean(self._log_losses, weights),
-            TOP_ECE: lambda: self._top.compute(weights, np.zeros(len(weights)))[ECE],
+            "accuracy": self._is_right,
+            "Brier (sum over classes)": self._squared,
+            "log loss": self._log_losses,
         }
-        return found | {name: of() for name, of in own.items() if name in metrics}
+        found |= {name: _mean(values, weights) for name, values in own.items() if name in metrics}
+        if "balanced accuracy" in metrics:
+            found["balanced accuracy"] = self._balanced(weights)
+        if TOP_ECE in metrics:
+            found[TOP_ECE] = self._top.compute(weights, np.zeros(len(weights)))[ECE]
+        return found
 
     @cached_property
     def _truth(self) -> NDArray[np.int64]:
@@ -104,7 +107,7 @@ class Exclusive(Classes):
 
     @cached_property
     def _is_right(self) -> Array:
-        return (self.scores.argmax(axis=1) == self._truth).astype(np.float64)
+        return np.asarray(self.scores.argmax(axis=1) == self._truth, dtype=np.float64)
 
     @cached_property
     def _squared(self) -> Array:
@@ -113,7 +116,7 @@ class Exclusive(Classes):
     @cached_property
     def _log_losses(self) -> Array:
         risk = self.scores[np.arange(len(self.labels)), self._truth]
-        return -np.log(risk.clip(np.finfo(np.float64).eps))
+        return np.asarray(-np.log(risk.clip(np.finfo(np.float64).eps)))
 
     @cached_property
     def _top(self) -> RiskGroups:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from clinical.config import TaskKind
 from clinical.errors import ConfigError
+from clinical.evaluation.figures import SIZES, check_figure, draw, figures_of, title_of
 from clinical.evaluation.judged import Judged
-from clinical.evaluation.metrics import Scored
-from clinical.evaluation.parts import cost_table, format_costs, split_parts
-from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc, plot_values
-from clinical.evaluation.predictions import read_judged
-from clinical.evaluation.table import HEADS, format_table, format_value, metric_rows
+from clinical.evaluation.net_benefit import decision_curve
+from clinical.evaluation.parts import format_costs
+from clinical.evaluation.table import HEADS, format_table, records, tidy
+from clinical.evaluation.thresholds import format_thresholds
 from clinical.places import check_no_file
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PLOTS: dict[str, Callable[[Sequence[Drawn], Axes], Axes]] = {
-    "roc": plot_roc,
-    "pr": plot_pr,
-    "calibration": plot_calibration,
-}
-SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 7.0), "values": (5.0, 5.3)}
-FIGURES: dict[TaskKind, tuple[str, ...]] = {
-    "binary": ("roc", "pr", "calibration"),
-    "regression": ("values",),
-}
-"""Kind of what is judged -> its pictures."""
 INTERVALS = "95 % percentile bootstrap by subject"
 
 
@@ -53,6 +41,9 @@ class Evaluation:
         costs: where the predictions say in `left_out` what they lack, one row a task, part and
             metric: task, left_out, metric, whole, without, difference (whole − without, with a
             paired interval `_low` and `_high`), n, events, note; None otherwise.
+        at_thresholds: where thresholds were given, one row a task, threshold and metric: task,
+            at (its name), threshold, metric (sensitivity, specificity, PPV, NPV, alert rate,
+            alerts per true alert), value, low, high, n, events, note; None otherwise.
     """
 
     table: pd.DataFrame
@@ -60,6 +51,7 @@ class Evaluation:
     resamples: int
     seed: int
     costs: pd.DataFrame | None = None
+    at_thresholds: pd.DataFrame | None = None
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -74,7 +66,7 @@ class Evaluation:
             if one.baseline is not None:
                 row["without_baseline"] = one.without_baseline
             rows.append(row)
-        return _tidy(pd.DataFrame(rows))
+        return tidy(pd.DataFrame(rows))
 
     def display_table(self) -> pd.DataFrame:
         """The table as text for a screen: intervals in brackets, a dash for what is not defined."""
@@ -92,23 +84,60 @@ class Evaluation:
             )
         return format_costs(self.costs)
 
+    def display_thresholds(self) -> pd.DataFrame:
+        """A row a threshold as text for a screen, with a column for each metric.
+
+        Raises:
+            ConfigError: no thresholds were given.
+        """
+        if self.at_thresholds is None:
+            raise ConfigError(
+                "thresholds: evaluate was given none; choose_thresholds makes some on other "
+                "patients, and a bundle has those of its calibrate half in thresholds.json"
+            )
+        return format_thresholds(self.at_thresholds)
+
+    def net_benefit(
+        self, *, task: str | None = None, risks: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """The decision curve of a task as a table, with bands by the bootstrap.
+
+        Args:
+            task: may be left out where there is only one.
+            risks: from which on one would act; by default every 1 % as far as it may matter.
+
+        Returns:
+            risk, model, model_low, model_high, with a baseline also baseline and difference with
+            their bands, and act_on_all. Of time-to-event it is about the event by the horizon.
+
+        Raises:
+            ConfigError: there is no such task, it has no yes or no, or a risk is not in 0 to 1.
+        """
+        one = self._pick(task)
+        if one.yes_or_no(one.scores) is None:
+            raise ConfigError(f"task: {one.name} has no yes or no to act on")
+        return decision_curve(one, risks, resamples=self.resamples, seed=self.seed)
+
     def to_json(self) -> dict[str, Any]:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
         tasks = []
-        for one, counts in zip(self.judged, _records(self.counts), strict=True):
+        for one, counts in zip(self.judged, records(self.counts), strict=True):
             metrics = {}
-            for row in _records(self._rows_of(one)):
+            for row in records(self._rows_of(one)):
                 name = row.pop("metric")
                 ignored = (*HEADS, "n", "events")
                 metrics[name] = {key: cell for key, cell in row.items() if key not in ignored}
             tasks.append({**counts, "metrics": metrics})
-        content = {
+        content: dict[str, Any] = {
             "interval": INTERVALS,
             "resamples": self.resamples,
             "seed": self.seed,
             "tasks": tasks,
         }
-        return content if self.costs is None else content | {"costs": _records(self.costs)}
+        for name in ("costs", "at_thresholds"):
+            if (frame := getattr(self, name)) is not None:
+                content[name] = records(frame)
+        return content
 
     def plot_roc(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
         """ROC curve of a task; `task` may be left out where there is only one."""
@@ -121,6 +150,10 @@ class Evaluation:
     def plot_calibration(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
         """Observed frequency against predicted risk of a task, with the scores' histogram."""
         return self._plot("calibration", ax, task)
+
+    def plot_net_benefit(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
+        """Decision curve of a task: net benefit by the risk from which on one acts."""
+        return self._plot("net_benefit", ax, task)
 
     def plot_values(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
         """True against predicted values of a regression task."""
@@ -138,10 +171,10 @@ class Evaluation:
             suffix = ""
             if len(self.judged) > 1:  # the number keeps two names apart that look alike as files
                 suffix = f"_{place}_{re.sub(r'[^A-Za-z0-9_.-]+', '-', one.name)}"
-            for kind in FIGURES.get(one.kind, ()):
+            for kind in figures_of(one):
                 figure = Figure(figsize=SIZES[kind], layout="constrained")
                 axes = self._draw(kind, one, figure.subplots())
-                axes.set_title(_title(one))
+                axes.set_title(title_of(one))
                 path = folder / f"{kind}{suffix}.png"
                 figure.savefig(path, dpi=150)
                 written.append(path)
@@ -156,7 +189,7 @@ class Evaluation:
             "without_baseline": "without a baseline score",
         }
         lines = []
-        for one, row in zip(self.judged, _records(self.counts), strict=True):
+        for one, row in zip(self.judged, records(self.counts), strict=True):
             text = f"{one.name}: {row['n']:,} rows of {row['subjects']:,} subjects"
             if row["events"] is not None:
                 text += f", {row['events']:,} events"
@@ -168,6 +201,9 @@ class Evaluation:
         lines = "<br>".join(html.escape(line) for line in self.headlines)
         caption = f"Intervals: {INTERVALS}, {self.resamples:,} resamples."
         tables = self.display_table().to_html(index=False)
+        if self.at_thresholds is not None:
+            tables += "<p>At thresholds chosen elsewhere:</p>"
+            tables += self.display_thresholds().to_html(index=False)
         if self.costs is not None:
             title = "<p>Without each part (difference: whole − without):</p>"
             tables += title + self.display_costs().to_html(index=False)
@@ -178,20 +214,17 @@ class Evaluation:
 
     def _plot(self, kind: str, ax: Axes | None, task: str | None) -> Axes:
         one = self._pick(task)
-        if kind not in (own := FIGURES.get(one.kind, ())):
-            remedy = f"plot_{' or plot_'.join(own)}" if own else "there is none for it"
-            raise ConfigError(f"task: {one.name} is {one.kind}, which has no such plot; {remedy}")
+        check_figure(kind, one)
         if ax is None:
             import matplotlib.pyplot as plt  # here: only notebooks need it, and it picks a screen
 
             _, ax = plt.subplots(figsize=SIZES[kind], layout="constrained")
-            ax.set_title(_title(one))
+            ax.set_title(title_of(one))
         return self._draw(kind, one, ax)
 
     def _draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
-        if kind == "values":
-            return plot_values(one.scores, one.labels, ax)
-        return PLOTS[kind](self._drawn(one), ax)
+        rows = self._rows_of(one)
+        return draw(kind, one, rows, ax, resamples=self.resamples, seed=self.seed)
 
     def _rows_of(self, one: Judged) -> pd.DataFrame:
         """Of the table."""
@@ -209,96 +242,3 @@ class Evaluation:
             problem = "say which" if task is None else f"there is no {task!r}"
             raise ConfigError(f"task: {problem}; choose one of {', '.join(named)}")
         return named[task]
-
-    def _drawn(self, one: Judged) -> list[Drawn]:
-        rows = self._rows_of(one)
-        sets = [("model", one.scores, ("value", "low", "high"))]
-        if one.baseline is not None:
-            sets.append(("baseline", one.baseline, ("baseline", "baseline_low", "baseline_high")))
-        return [
-            Drawn(
-                name=name,
-                scored=Scored.of(scores, one.labels),
-                subjects=one.subjects,
-                figures={
-                    str(row["metric"]): format_value(*(row[column] for column in columns), digits=2)
-                    for row in rows.to_dict("records")
-                },
-            )
-            for name, scores, columns in sets
-        ]
-
-
-def evaluate(
-    predictions: pd.DataFrame,
-    labels: pd.DataFrame | None = None,
-    *,
-    baseline: pd.DataFrame | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Evaluation:
-    """Judge scores against what happened, with 95 % bootstrap intervals resampled by subject.
-
-    Args:
-        predictions: columns subject_id, prediction_time, task, score, class where classes are
-            scored, kind (of the task, as in the configuration; without it rows with horizon_hours
-            are time_to_event and all others binary, each class against the rest), and label
-            unless `labels` is given: 0 or 1 for the row's class, the value, or hours, with
-            label_observed. Rows without a score or a label are left out and counted.
-            With a column left_out, as `Predictor.leave_out` writes it, the rows where it is null
-            are judged, and the others say in `Evaluation.costs` what each part is worth.
-        labels: a frame in MEDS' label schema (subject_id, prediction_time, and boolean_value or
-            what else the kind of task has) that takes the place of the column `label`; with a
-            column task where there are several.
-        baseline: other scores for the same samples, in the shape of `predictions`; both are then
-            judged on the rows that have both, and the difference gets a paired interval.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap; the same seed gives the same intervals, whatever the rows' order.
-
-    Raises:
-        SchemaError: a table is not as described; the message says which, where and how many.
-        ConfigError: `resamples` is below 1.
-    """
-    if resamples < 1:
-        raise ConfigError(f"resamples: {resamples} is too few; 1000 is usual")
-    whole, parts = split_parts(predictions)
-    other = None if baseline is None else split_parts(baseline, "baseline")[0]
-    judged = read_judged(whole, labels, other)
-    rows = [
-        row
-        for one in judged
-        for row in metric_rows(one, resamples=resamples, generator=np.random.default_rng(seed))
-    ]
-    costs = None
-    if parts:
-        found = cost_table(whole, parts, labels, resamples=resamples, seed=seed)
-        costs = _tidy(found)
-    table = _tidy(pd.DataFrame(rows))
-    return Evaluation(table, tuple(judged), resamples, seed, costs)
-
-
-def _title(one: Judged) -> str:
-    title = f"{one.name}\n{len(one.labels):,} rows"
-    if one.events is not None:
-        title += f", {one.events:,} event{'s' * (one.events != 1)}"
-    return title
-
-
-def _tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """Without class and horizon where no row has one; events are whole numbers, null or not."""
-    empty = [head for head in HEADS if table[head].isna().all()]
-    if table["events"].isna().any():
-        table = table.astype({"events": "Int64"})
-    return table.drop(columns=empty)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, None for NaN."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [
-        {
-            str(key): cell.item() if isinstance(cell, np.generic) else cell
-            for key, cell in row.items()
-        }
-        for row in rows
-    ]

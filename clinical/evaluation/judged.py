@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clinical.censoring import counts_by, status_by
 from clinical.config import TaskKind
 from clinical.evaluation.classes import Classes, Exclusive
 from clinical.evaluation.horizons import Horizons
@@ -11,6 +12,7 @@ from clinical.evaluation.values import Values
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +40,69 @@ class Marked(Protocol):
 
     def notes(self, metric: str) -> list[str]:
         """What to beware of in reading a metric."""
+
+
+@dataclass(frozen=True)
+class YesOrNo:
+    """Risks beside a yes or no, which may be known of some rows only.
+
+    Attributes:
+        known: [N] bool, the n rows.
+        scored: [n] scores and labels.
+        counts: [n] for how many rows each one of them stands (see `censoring`).
+    """
+
+    known: NDArray[np.bool_]
+    scored: Scored
+    counts: Array
+
+    @cached_property
+    def is_all(self) -> bool:
+        """Whether every row is known and stands for itself alone."""
+        return bool(self.known.all() and (self.counts == 1).all())
+
+    def alerts(self, thresholds: Array, weights: Array) -> Alerts:
+        """What alerting from each of `thresholds [T]` on gives, under weights [R, N] of all rows.
+
+        Rows are sorted once, so that it costs no more memory than the weights.
+        """
+        counted = weights if self.is_all else weights[:, self.known] * self.counts
+        order = self.scored.order
+        called = np.searchsorted(-self.scored.scores[order], -thresholds, side="right")
+        ends = np.append(called, len(order)) - 1
+        ordered = np.take(counted, order, axis=1)
+        alerts = _up_to(ordered, ends)
+        ordered *= self.scored.labels[order]
+        true = _up_to(ordered, ends)
+        return Alerts(true[:, :-1], alerts[:, :-1], true[:, -1:], alerts[:, -1:])
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """Weighted counts of rows: true alerts and all [R, T], positives and all rows [R, 1]."""
+
+    true: Array
+    all: Array
+    positives: Array
+    total: Array
+
+    @property
+    def false(self) -> Array:
+        """[R, T] alerts without the event."""
+        return self.all - self.true
+
+    @property
+    def negatives(self) -> Array:
+        """[R, 1]."""
+        return self.total - self.positives
+
+
+def _up_to(ordered: Array, ends: NDArray[np.int64]) -> Array:
+    """Sums [R, T] of the first columns of [R, n], up to and with each of `ends`; -1 is none."""
+    if not ordered.shape[1]:
+        return np.zeros((len(ordered), len(ends)))
+    summed = np.cumsum(ordered, axis=1)
+    return np.where(ends >= 0, summed[:, ends], 0.0)
 
 
 @dataclass(frozen=True)
@@ -92,6 +157,21 @@ class Judged:
     def marked(self, scores: Array) -> Marked:
         """Scores for these rows, the model's or the baseline's, with the metrics of the kind."""
         return MARKED[self.kind](self, scores)
+
+    def yes_or_no(self, scores: Array) -> YesOrNo | None:
+        """Scores for these rows as risks of a yes: of one class, or by one horizon.
+
+        None where there is no such thing: values, several classes or horizons together.
+        """
+        if self.kind == "binary":
+            known = np.ones(len(self.labels), dtype=bool)
+            return YesOrNo(known, Scored.of(scores, self.labels), known.astype(np.float64))
+        if self.horizon_hours is not None and self.observed is not None:
+            status = status_by(self.horizon_hours, self.labels, self.observed)
+            known = ~np.isnan(status)
+            counts = counts_by(self.horizon_hours, self.labels, self.observed)[known]
+            return YesOrNo(known, Scored.of(scores[known], status[known]), counts)
+        return None
 
 
 def _survival(judged: Judged, scores: Array) -> Marked:

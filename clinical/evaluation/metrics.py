@@ -137,7 +137,7 @@ def auroc(ranking: Ranking) -> Array:
     # Trapezoids under the ROC curve; twice the area, so that the sum is one of whole numbers.
     doubled = np.einsum("rg,rg->r", width, true)
     doubled += np.einsum("rg,rg->r", width[:, 1:], true[:, :-1])
-    return _ratio(doubled, 2 * true[:, -1] * false[:, -1])
+    return ratio(doubled, 2 * true[:, -1] * false[:, -1])
 
 
 def average_precision(ranking: Ranking) -> Array:
@@ -145,26 +145,26 @@ def average_precision(ranking: Ranking) -> Array:
     true, false = ranking.true_positives, ranking.false_positives
     gained = np.diff(true, axis=1, prepend=0.0)
     area = np.einsum("rg,rg->r", gained, _precision(ranking))
-    return _both_classes(_ratio(area, true[:, -1]), true[:, -1], false[:, -1])
+    return _both_classes(ratio(area, true[:, -1]), true[:, -1], false[:, -1])
 
 
 def min_sensitivity_precision(ranking: Ranking) -> Array:
     """Largest min(sensitivity, positive predictive value) over all thresholds."""
     true, false = ranking.true_positives, ranking.false_positives
-    sensitivity = _ratio(true, true[:, -1:])
+    sensitivity = ratio(true, true[:, -1:])
     best = np.minimum(sensitivity, _precision(ranking)).max(axis=1)
     return _both_classes(best, true[:, -1], false[:, -1])
 
 
 def brier(scored: Scored, weights: Array) -> Array:
     """Mean squared difference between risk and label."""
-    return _ratio(weights @ (scored.scores - scored.labels) ** 2, weights.sum(axis=1))
+    return ratio(weights @ (scored.scores - scored.labels) ** 2, weights.sum(axis=1))
 
 
 def scaled_brier(scored: Scored, weights: Array) -> Array:
     """1 - Brier / Brier of the event rate: 1 is perfect, 0 is the event rate, below is worse."""
     events, total = weights @ scored.labels, weights.sum(axis=1)
-    return 1 - _ratio(
+    return 1 - ratio(
         total * (weights @ (scored.scores - scored.labels) ** 2), events * (total - events)
     )
 
@@ -174,12 +174,12 @@ def log_loss(scored: Scored, weights: Array) -> Array:
     edge = np.finfo(np.float64).eps
     risk = np.clip(scored.scores, edge, 1 - edge)
     losses = -np.where(scored.labels == 1, np.log(risk), np.log1p(-risk))
-    return _ratio(weights @ losses, weights.sum(axis=1))
+    return ratio(weights @ losses, weights.sum(axis=1))
 
 
 def observed_expected(scored: Scored, weights: Array) -> Array:
     """Observed events divided by expected ones (the sum of the risks)."""
-    return _ratio(weights @ scored.labels, weights @ scored.scores)
+    return ratio(weights @ scored.labels, weights @ scored.scores)
 
 
 def calibration_intercept(scored: Scored, weights: Array) -> Array:
@@ -231,7 +231,7 @@ def compute(scored: Scored, weights: Array, metrics: Collection[str] = NAMES) ->
     return found
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def ratio(above: Array, below: Array) -> Array:
     """above / below, NaN where below is 0."""
     result: Array = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     np.divide(above, below, out=result, where=below > 0)

@@ -1,4 +1,4 @@
-"""ROC, precision-recall and calibration pictures of one task, readable in print and in grey."""
+"""ROC, precision-recall, calibration and decision curves, readable in print and in grey."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -146,6 +147,47 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     return ax
 
 
+def plot_net_benefit(curve: pd.DataFrame, ax: Axes) -> Axes:
+    """Net benefit by the risk from which on one acts, beside acting on everybody or nobody.
+
+    Args:
+        curve: as `decision_curve` gives it.
+        ax: to draw on; what acting on everybody does far below 0 is cut off.
+    """
+    ax.set(xlabel="Risk from which on one acts", ylabel="Net benefit (true alerts a patient)")
+    if curve["model"].isna().all():
+        _say_undefined(ax, "net benefit", "no labelled scores")
+        return ax
+    ax.axhline(0, color="black", linewidth=1, label="act on nobody")
+    ax.plot(
+        curve["risk"],
+        curve["act_on_all"],
+        color=GREY,
+        linewidth=1.5,
+        linestyle=":",
+        label="act on everybody",
+    )
+    for name, look in zip(("model", "baseline"), LOOKS, strict=True):
+        if name in curve:
+            low, high = curve[f"{name}_low"], curve[f"{name}_high"]
+            ax.plot(
+                curve["risk"],
+                curve[name],
+                color=look["color"],
+                linestyle=look["linestyle"],
+                linewidth=2,
+                label=name,
+            )
+            ax.fill_between(curve["risk"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    names = [name for name in ("model", "baseline") if name in curve]
+    top = max(float(curve[[f"{name}_high" for name in names]].max().max()), 0.01)
+    ax.set(xlim=(0, float(curve["risk"].max())), ylim=(-0.25 * top, 1.1 * top))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(alpha=0.25)
+    _legend(ax, "upper right")
+    return ax
+
+
 def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
     """True against predicted values, both axes alike."""
     ax.set(xlabel="Predicted value", ylabel="True value")
@@ -229,6 +271,11 @@ def _says_undefined(drawn: Sequence[Drawn], ax: Axes, what: str, *, one_class: b
         why = "no negatives" if labels[0] else "no positives"
     else:
         return False
+    _say_undefined(ax, what, why)
+    return True
+
+
+def _say_undefined(ax: Axes, what: str, why: str) -> None:
     ax.text(
         0.5,
         0.5,
@@ -238,4 +285,3 @@ def _says_undefined(drawn: Sequence[Drawn], ax: Axes, what: str, *, one_class: b
         va="center",
         fontsize="large",
     )
-    return True

@@ -102,6 +102,26 @@ def format_value(
     return text.replace("-", "−")
 
 
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Without class and horizon where no row has one; events are whole numbers, null or not."""
+    empty = [head for head in HEADS if table[head].isna().all()]
+    if table["events"].isna().any():
+        table = table.astype({"events": "Int64"})
+    return table.drop(columns=empty)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, None for NaN."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [
+        {
+            str(key): cell.item() if isinstance(cell, np.generic) else cell
+            for key, cell in row.items()
+        }
+        for row in rows
+    ]
+
+
 def _values(
     scored: list[Marked],
     subjects: NDArray[np.int64],

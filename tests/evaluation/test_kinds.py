@@ -435,8 +435,11 @@ def test_a_regression_task_is_drawn_as_values_and_not_as_a_roc(tmp_path):
     assert evaluation.plot_values(task="days").get_xlabel() == "Predicted value"
     with pytest.raises(ConfigError, match=r"days is regression.*plot_values"):
         evaluation.plot_roc(task="days")
-    with pytest.raises(ConfigError, match=r"death by 24 h is time_to_event.*none for it"):
+    with pytest.raises(ConfigError, match=r"death by 24 h is time_to_event.*plot_net_benefit"):
         evaluation.plot_roc(task="death by 24 h")
+    with pytest.raises(ConfigError, match=r"death is time_to_event.*none for it"):
+        evaluation.plot_net_benefit(task="death")
     names = [path.name for path in evaluation.save_figures(tmp_path)]
     assert sum(name.startswith("values_") for name in names) == 1
     assert sum(name.startswith("roc_") for name in names) == 4
+    assert sum(name.startswith("net_benefit_") for name in names) == 6
