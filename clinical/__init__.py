@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clinical.evaluation import choose_thresholds
+    from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
     from clinical.pipeline import (
@@ -44,6 +44,7 @@ __all__ = [
     "__version__",
     "audit",
     "choose_thresholds",
+    "compare",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -76,6 +77,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
             "choose_thresholds": "clinical.evaluation",
+            "compare": "clinical.evaluation",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinical.errors import ConfigError
+from clinical.evaluation.delong import delong_row
 from clinical.evaluation.figures import SIZES, check_figure, draw, figures_of, title_of
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.net_benefit import decision_curve
@@ -117,6 +118,22 @@ class Evaluation:
         if one.yes_or_no(one.scores) is None:
             raise ConfigError(f"task: {one.name} has no yes or no to act on")
         return decision_curve(one, risks, resamples=self.resamples, seed=self.seed)
+
+    def delong(self) -> pd.DataFrame:
+        """DeLong's test between model and baseline, one row a yes-or-no task (and class).
+
+        Returns:
+            task, class, model, baseline, difference (of AUROC), low, high, standard_error, z,
+            p_value, method; rows of one subject are clustered (Obuchowski, 1997).
+
+        Raises:
+            ConfigError: there is no baseline, or no task in which both have an AUROC.
+        """
+        rows = [row for one in self.judged if (row := delong_row(one)) is not None]
+        if not rows:
+            raise ConfigError("delong: there is no AUROC beside a baseline's; give baseline=")
+        table = pd.DataFrame(rows)
+        return table.drop(columns="class") if table["class"].isna().all() else table
 
     def to_json(self) -> dict[str, Any]:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
