@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
+    from clinical.grouping import groups
     from clinical.pipeline import (
         audit,
         embed,
@@ -50,6 +51,7 @@ __all__ = [
     "explain_inputs",
     "explain_neighbours",
     "finetune",
+    "groups",
     "import_extract",
     "link",
     "prepare",
@@ -80,6 +82,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "compare": "clinical.evaluation",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
+            "groups": "clinical.grouping",
         }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
         globals()[name] = value

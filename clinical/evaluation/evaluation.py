@@ -5,9 +5,11 @@ from __future__ import annotations
 from clinical.errors import ConfigError
 from clinical.evaluation.delong import delong_row
 from clinical.evaluation.figures import SIZES, check_figure, draw, figures_of, title_of
+from clinical.evaluation.groups import SMALLEST, group_table, periods_of
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.net_benefit import decision_curve
 from clinical.evaluation.parts import format_costs
+from clinical.evaluation.subgroups import Subgroups
 from clinical.evaluation.table import HEADS, format_table, records, tidy
 from clinical.evaluation.thresholds import format_thresholds
 from clinical.places import check_no_file
@@ -135,6 +137,75 @@ class Evaluation:
         table = pd.DataFrame(rows)
         return table.drop(columns="class") if table["class"].isna().all() else table
 
+    def by(
+        self, groups: pd.DataFrame, *, smallest: int = SMALLEST, resamples: int | None = None
+    ) -> Subgroups:
+        """How the model does in groups of patients.
+
+        Args:
+            groups: subject_id, prediction_time (left out where a group is for life), and a column
+                for each way to group, of any type; null is a group of its own. Age bands and the
+                like are put in order by an ordered category.
+            smallest: number of people below which a group, or its people with one of the
+                outcomes, is not shown, nor what would give it away.
+            resamples: of the bootstrap; by default those of the evaluation.
+
+        Raises:
+            SchemaError: the groups are not as described, or are of other samples.
+            ConfigError: `smallest` or `resamples` is below 1.
+        """
+        for name, number in (("smallest", smallest), ("resamples", resamples)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{name}: {number} should be at least 1")
+        table = group_table(
+            self.judged,
+            groups,
+            self._thresholds,
+            smallest=smallest,
+            resamples=self.resamples if resamples is None else resamples,
+            seed=self.seed,
+        )
+        return Subgroups(tidy(table), smallest)
+
+    def trend(
+        self,
+        every: str = "quarter",
+        *,
+        consistent_calendar: bool,
+        smallest: int = SMALLEST,
+        resamples: int | None = None,
+    ) -> Subgroups:
+        """How the model does over time, by the prediction times.
+
+        Args:
+            every: "week", "month", "quarter" or "year".
+            consistent_calendar: what `dataset.json` of the extract says: that times of different
+                patients may be compared. Most de-identified extracts shift dates by patient.
+            smallest, resamples: as for `by`.
+
+        Raises:
+            ConfigError: the calendar is not consistent, or there is no such period.
+        """
+        if not consistent_calendar:
+            raise ConfigError(
+                "trend: dates that were shifted by patient have no common calendar; set "
+                "consistent_calendar=True only where dataset.json of the extract says so"
+            )
+        groups = periods_of(self.judged, every)
+        return self.by(groups, smallest=smallest, resamples=resamples)
+
+    @property
+    def _thresholds(self) -> dict[str, dict[str, float]]:
+        """By task and name, those that could be chosen."""
+        found: dict[str, dict[str, float]] = {}
+        if self.at_thresholds is None:
+            return found
+        for one in self.judged:
+            rows = self._rows_of(one, self.at_thresholds).dropna(subset=["threshold"])
+            if len(rows):
+                found[one.name] = dict(zip(rows["at"], rows["threshold"], strict=True))
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
         tasks = []
@@ -243,9 +314,10 @@ class Evaluation:
         rows = self._rows_of(one)
         return draw(kind, one, rows, ax, resamples=self.resamples, seed=self.seed)
 
-    def _rows_of(self, one: Judged) -> pd.DataFrame:
-        """Of the table."""
-        rows = self.table[self.table["task"] == one.task]
+    def _rows_of(self, one: Judged, table: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Of a table, by default that of the metrics."""
+        table = self.table if table is None else table
+        rows = table[table["task"] == one.task]
         for head, value in (("class", one.label_class), ("horizon_hours", one.horizon_hours)):
             if head in rows:
                 rows = rows[rows[head].isna() if value is None else rows[head] == value]

@@ -11,7 +11,7 @@ from clinical.evaluation.survival import Survival
 from clinical.evaluation.values import Values
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -153,6 +153,18 @@ class Judged:
         if self.observed is not None:
             return int(self.observed.sum())
         return int(self.labels.sum()) if self.kind == "binary" else None
+
+    def part(self, rows: NDArray[np.bool_]) -> Judged:
+        """Some of the rows [N] alone."""
+        return replace(
+            self,
+            subjects=self.subjects[rows],
+            times=self.times[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            baseline=None if self.baseline is None else self.baseline[rows],
+            observed=None if self.observed is None else self.observed[rows],
+        )
 
     def marked(self, scores: Array) -> Marked:
         """Scores for these rows, the model's or the baseline's, with the metrics of the kind."""
