@@ -294,16 +294,22 @@ def evaluate(
     thresholds: Annotated[
         str | None, typer.Option(help="Scores to act from: 0.1,0.2 or a bundle's thresholds.json.")
     ] = None,
+    by: Annotated[
+        Path | None, typer.Option(help="Extract, or Parquet file of groups, to judge groups by.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures in.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=1)] = 1000,
 ) -> None:
     """Judge predictions, from this toolkit or any other."""
+    from clinical.grouping import read_groups
     from clinical.pipeline import evaluate as judge
 
     evaluation = judge(
         predictions, labels, baseline=baseline, thresholds=thresholds, resamples=resamples
     )
     screen.show_evaluation(evaluation)
+    if by is not None:
+        screen.show_groups(evaluation.by(read_groups(by, predictions)))
     if figures is not None:
         for path in evaluation.save_figures(figures):
             typer.echo(f"picture: {path}")

@@ -3,7 +3,9 @@
 from clinical.cohort.samples import KEYS, aligned_samples
 from clinical.cohort.window import ages, visible
 from clinical.errors import ConfigError, SchemaError
+from clinical.evaluation.files import read_scores
 from clinical.extract.schema import Extract
+from clinical.places import check_file
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,6 +18,7 @@ import polars as pl
 AGE_YEARS = (18.0, 40.0, 65.0, 80.0)
 LATEST = {"unit": "UNIT//.*"}
 MOST_LEVELS = 30
+PATTERN = "modalities"
 SEVERAL = "several"
 
 
@@ -37,7 +40,8 @@ def groups(
 
     Returns:
         subject_id, prediction_time, a column for each kind of code without a time (GENDER//F is F
-        of gender) with at most 30 values, one for each of `latest`, and age in bands.
+        of gender) with at most 30 values, one for each of `latest`, age in bands, and the column
+        modalities where the samples have it: which of them were there.
 
     Raises:
         ConfigError: ages do not rise.
@@ -57,6 +61,9 @@ def groups(
     table = chosen.to_pandas()
     for name, values in _columns(long, latest).items():
         table[name] = table["sample"].map(values).astype("string")
+    if samples is not None and PATTERN in samples:
+        pattern = samples.drop_duplicates(KEYS).set_index(KEYS)[PATTERN]
+        table[PATTERN] = pattern.reindex(pd.MultiIndex.from_frame(table[KEYS])).to_numpy()
     table["age"] = _bands(table["sample"].map(_ages(long)), age_years)
     table = table.drop(columns="sample")
     kept = [name for name in table if name in KEYS or table[name].notna().any()]
@@ -66,6 +73,22 @@ def groups(
             f"codes such as GENDER//F, nor codes like {', '.join(latest.values())}"
         )
     return table[kept]
+
+
+def read_groups(source: Path, predictions: Path) -> pd.DataFrame:
+    """Groups from a Parquet file of them, or from an extract for the samples of predictions.
+
+    Raises:
+        ConfigError: there is no such file or folder.
+        SchemaError: as for `groups`; or the file is no Parquet file.
+    """
+    if source.is_dir():
+        return groups(source, read_scores(predictions))
+    check_file(source, what="groups")
+    try:
+        return pd.read_parquet(source)
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"groups: {source} is not readable Parquet; write it again") from error
 
 
 def _samples(extract: Extract, samples: pd.DataFrame | None) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
     from clinical.cohort.counts import Recognised
     from clinical.evaluation import Evaluation
+    from clinical.evaluation.subgroups import Subgroups
     from clinical.leak_audit import Audit
 
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it ne
 
 IN_COSTS = 2  # metrics side by side in a table of costs
 IN_THRESHOLDS = 3  # thresholds side by side
+IN_GROUPS = 2  # metrics side by side in a table of groups
 
 
 def show(table: "Table") -> None:
@@ -180,6 +182,35 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         costs = evaluation.display_costs()
         for _, rows in costs.groupby(heads, sort=False, dropna=False):
             _show_costs(rows)
+
+
+def show_groups(found: "Subgroups") -> None:
+    """Size and the first metrics of each group of patients."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = found.display_table()
+    heads = [name for name in ("task", "class", "horizon_hours") if name in shown]
+    for _, rows in shown.groupby(heads, sort=False, dropna=False):
+        is_there = (rows != "–").any()
+        metrics = [c for c in rows.columns.drop([*heads, "column", "group", "note"]) if is_there[c]]
+        metrics = [name for name in metrics if name not in ("n", "subjects", "events")]
+        table = Table("by", "group", box=SIMPLE)
+        for name in ("rows", "events", *metrics[:IN_GROUPS]):
+            table.add_column(name, justify="right")
+        last = ""
+        for row in rows.to_dict("records"):
+            cells = (str(row[name]).replace(" (", "\n").rstrip(")") for name in metrics[:IN_GROUPS])
+            by = "" if row["column"] == last else row["column"]
+            table.add_row(escape(by), escape(row["group"]), row["n"], row["events"], *cells)
+            last = row["column"]
+        typer.echo(f"\n{_task_of(rows)}: groups of patients, 95 % intervals below the values")
+        show(table)
+    typer.echo(
+        f"not shown: fewer than {found.smallest} people, or with one of the outcomes, or what"
+    )
+    typer.echo("such a group could be computed from")
 
 
 def _show_metrics(rows: "pd.DataFrame") -> None:

@@ -90,6 +90,9 @@ def test_samples_may_be_predictions_with_many_rows_each(tmp_path):
     )
     found = clinical.groups(extract, predictions)
     assert list(found["gender"]) == ["M"]
+    assert "modalities" not in found
+    found = clinical.groups(extract, predictions.assign(modalities="events+notes"))
+    assert list(found["modalities"]) == ["events+notes"]
 
 
 def test_an_extract_without_groups_is_refused(tmp_path):

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError
 from clinical.evaluation.delong import delong_row
-from clinical.evaluation.figures import SIZES, check_figure, draw, figures_of, title_of
+from clinical.evaluation.figures import Pictures
 from clinical.evaluation.groups import SMALLEST, group_table, periods_of
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.net_benefit import decision_curve
-from clinical.evaluation.parts import format_costs
+from clinical.evaluation.parts import WITHOUT_COSTS, format_costs
 from clinical.evaluation.subgroups import Subgroups
 from clinical.evaluation.table import HEADS, format_table, records, tidy
 from clinical.evaluation.thresholds import format_thresholds
-from clinical.places import check_no_file
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 INTERVALS = "95 % percentile bootstrap by subject"
 
 
 @dataclass(frozen=True, repr=False)
-class Evaluation:
+class Evaluation(Pictures):
     """What `evaluate` found; shows itself as a table in a notebook.
 
     Attributes:
@@ -82,9 +77,7 @@ class Evaluation:
             ConfigError: the predictions have no column left_out.
         """
         if self.costs is None:
-            raise ConfigError(
-                "costs: the predictions have no column left_out; Predictor.leave_out makes some"
-            )
+            raise ConfigError(WITHOUT_COSTS)
         return format_costs(self.costs)
 
     def display_thresholds(self) -> pd.DataFrame:
@@ -227,47 +220,6 @@ class Evaluation:
                 content[name] = records(frame)
         return content
 
-    def plot_roc(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """ROC curve of a task; `task` may be left out where there is only one."""
-        return self._plot("roc", ax, task)
-
-    def plot_pr(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """Precision-recall curve of a task; its stepwise area is the average precision."""
-        return self._plot("pr", ax, task)
-
-    def plot_calibration(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """Observed frequency against predicted risk of a task, with the scores' histogram."""
-        return self._plot("calibration", ax, task)
-
-    def plot_net_benefit(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """Decision curve of a task: net benefit by the risk from which on one acts."""
-        return self._plot("net_benefit", ax, task)
-
-    def plot_values(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """True against predicted values of a regression task."""
-        return self._plot("values", ax, task)
-
-    def save_figures(self, folder: Path) -> list[Path]:
-        """Write `roc.png` and so on, as the kind of task has them.
-
-        The name holds the task where there are several, and the class.
-        """
-        check_no_file(folder, what="figures", remedy="name a folder for the pictures")
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for place, one in enumerate(self.judged):
-            suffix = ""
-            if len(self.judged) > 1:  # the number keeps two names apart that look alike as files
-                suffix = f"_{place}_{re.sub(r'[^A-Za-z0-9_.-]+', '-', one.name)}"
-            for kind in figures_of(one):
-                figure = Figure(figsize=SIZES[kind], layout="constrained")
-                axes = self._draw(kind, one, figure.subplots())
-                axes.set_title(title_of(one))
-                path = folder / f"{kind}{suffix}.png"
-                figure.savefig(path, dpi=150)
-                written.append(path)
-        return written
-
     @property
     def headlines(self) -> list[str]:
         """A line a task (and class): how many rows were judged, and how many could not be."""
@@ -299,35 +251,3 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)
-
-    def _plot(self, kind: str, ax: Axes | None, task: str | None) -> Axes:
-        one = self._pick(task)
-        check_figure(kind, one)
-        if ax is None:
-            import matplotlib.pyplot as plt  # here: only notebooks need it, and it picks a screen
-
-            _, ax = plt.subplots(figsize=SIZES[kind], layout="constrained")
-            ax.set_title(title_of(one))
-        return self._draw(kind, one, ax)
-
-    def _draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
-        rows = self._rows_of(one)
-        return draw(kind, one, rows, ax, resamples=self.resamples, seed=self.seed)
-
-    def _rows_of(self, one: Judged, table: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Of a table, by default that of the metrics."""
-        table = self.table if table is None else table
-        rows = table[table["task"] == one.task]
-        for head, value in (("class", one.label_class), ("horizon_hours", one.horizon_hours)):
-            if head in rows:
-                rows = rows[rows[head].isna() if value is None else rows[head] == value]
-        return rows
-
-    def _pick(self, task: str | None) -> Judged:
-        named = {one.name: one for one in self.judged}
-        if task is None and len(named) == 1:
-            return self.judged[0]
-        if task not in named:
-            problem = "say which" if task is None else f"there is no {task!r}"
-            raise ConfigError(f"task: {problem}; choose one of {', '.join(named)}")
-        return named[task]
