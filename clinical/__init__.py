@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         zero_shot,
     )
     from clinical.predictor import Predictor
+    from clinical.reporting import report
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "link",
     "prepare",
     "pretrain",
+    "report",
     "run",
     "score",
     "synthesize",
@@ -83,6 +85,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
+            "report": "clinical.reporting",
         }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)
         globals()[name] = value

@@ -316,6 +316,25 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    extract: Annotated[
+        Path | None, typer.Option(help="To group patients by, if not the run's own.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="YAML, {item of TRIPOD+AI: what you say}.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File; else report.html in the run.")] = None,
+    smallest: Annotated[int, typer.Option(help="People below which nothing is shown.", min=1)] = 10,
+) -> None:
+    """Write one HTML file about a run: performance, groups of patients, TRIPOD+AI."""
+    from clinical.reporting import report as write
+
+    path = write(run, extract=extract, about=about, out=out, smallest=smallest)
+    typer.echo(f"report: {path}")
+
+
+@app.command()
 def audit(
     bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
     extract: Annotated[Path, typer.Argument(help="A MEDS folder, labelled or not.")],

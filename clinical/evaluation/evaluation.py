@@ -66,9 +66,13 @@ class Evaluation(Pictures):
             rows.append(row)
         return tidy(pd.DataFrame(rows))
 
-    def display_table(self) -> pd.DataFrame:
-        """The table as text for a screen: intervals in brackets, a dash for what is not defined."""
-        return format_table(self.table)
+    def display_table(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The table as text for a screen: intervals in brackets, a dash for what is not defined.
+
+        Args:
+            rows: of the table; by default all.
+        """
+        return format_table(self.table if rows is None else rows)
 
     def display_costs(self) -> pd.DataFrame:
         """The costs as text for a screen, in the same way.
@@ -80,8 +84,11 @@ class Evaluation(Pictures):
             raise ConfigError(WITHOUT_COSTS)
         return format_costs(self.costs)
 
-    def display_thresholds(self) -> pd.DataFrame:
+    def display_thresholds(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
         """A row a threshold as text for a screen, with a column for each metric.
+
+        Args:
+            rows: of `at_thresholds`; by default all.
 
         Raises:
             ConfigError: no thresholds were given.
@@ -91,7 +98,7 @@ class Evaluation(Pictures):
                 "thresholds: evaluate was given none; choose_thresholds makes some on other "
                 "patients, and a bundle has those of its calibrate half in thresholds.json"
             )
-        return format_thresholds(self.at_thresholds)
+        return format_thresholds(self.at_thresholds if rows is None else rows)
 
     def net_benefit(
         self, *, task: str | None = None, risks: Sequence[float] | None = None
@@ -194,7 +201,7 @@ class Evaluation(Pictures):
         if self.at_thresholds is None:
             return found
         for one in self.judged:
-            rows = self._rows_of(one, self.at_thresholds).dropna(subset=["threshold"])
+            rows = self.rows_of(one, self.at_thresholds).dropna(subset=["threshold"])
             if len(rows):
                 found[one.name] = dict(zip(rows["at"], rows["threshold"], strict=True))
         return found
@@ -204,7 +211,7 @@ class Evaluation(Pictures):
         tasks = []
         for one, counts in zip(self.judged, records(self.counts), strict=True):
             metrics = {}
-            for row in records(self._rows_of(one)):
+            for row in records(self.rows_of(one)):
                 name = row.pop("metric")
                 ignored = (*HEADS, "n", "events")
                 metrics[name] = {key: cell for key, cell in row.items() if key not in ignored}

@@ -72,7 +72,7 @@ def draw(
         return plot_values(judged.scores, judged.labels, ax)
     if kind == "net_benefit":
         return plot_net_benefit(decision_curve(judged, None, resamples=resamples, seed=seed), ax)
-    return PLOTS[kind](_drawn(judged, rows), ax)
+    return PLOTS[kind](drawn_of(judged, rows), ax)
 
 
 def check_figure(kind: str, judged: Judged) -> None:
@@ -94,7 +94,8 @@ def title_of(judged: Judged) -> str:
     return title
 
 
-def _drawn(judged: Judged, rows: pd.DataFrame) -> list[Drawn]:
+def drawn_of(judged: Judged, rows: pd.DataFrame) -> list[Drawn]:
+    """Model and baseline of a yes-or-no task, with the figures of their legends."""
     sets = [("model", judged.scores, ("value", "low", "high"))]
     if judged.baseline is not None:
         sets.append(("baseline", judged.baseline, ("baseline", "baseline_low", "baseline_high")))
@@ -152,7 +153,7 @@ class Pictures:
         if self.costs is None:
             raise ConfigError(WITHOUT_COSTS)
         one = self._pick(task)
-        rows = self._rows_of(one, self.costs)
+        rows = self.rows_of(one, self.costs)
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -175,7 +176,7 @@ class Pictures:
                 suffix = f"_{place}_{re.sub(r'[^A-Za-z0-9_.-]+', '-', one.name)}"
             for kind in figures_of(one):
                 figure = Figure(figsize=SIZES[kind], layout="constrained")
-                axes = self._draw(kind, one, figure.subplots())
+                axes = self.draw(kind, one, figure.subplots())
                 axes.set_title(title_of(one))
                 path = folder / f"{kind}{suffix}.png"
                 figure.savefig(path, dpi=150)
@@ -190,13 +191,14 @@ class Pictures:
 
             _, ax = plt.subplots(figsize=SIZES[kind], layout="constrained")
             ax.set_title(title_of(one))
-        return self._draw(kind, one, ax)
+        return self.draw(kind, one, ax)
 
-    def _draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
-        rows = self._rows_of(one)
+    def draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
+        """One picture of one task; `figures_of` names those there are."""
+        rows = self.rows_of(one)
         return draw(kind, one, rows, ax, resamples=self.resamples, seed=self.seed)
 
-    def _rows_of(self, one: Judged, table: pd.DataFrame | None = None) -> pd.DataFrame:
+    def rows_of(self, one: Judged, table: pd.DataFrame | None = None) -> pd.DataFrame:
         """Of a table, by default that of the metrics."""
         table = self.table if table is None else table
         rows = table[table["task"] == one.task]

@@ -109,7 +109,8 @@ def periods_of(judged: Sequence[Judged], every: str) -> pd.DataFrame:
         }
     ).drop_duplicates(ignore_index=True)
     periods = samples["prediction_time"].dt.to_period(PERIODS[every])
-    return samples.assign(period=periods.astype(str))
+    is_week = every == "week"  # named by the day on which it begins
+    return samples.assign(period=(periods.dt.start_time if is_week else periods).astype(str))
 
 
 def group_table(
@@ -148,7 +149,7 @@ def group_table(
             seed=seed,
         )
         everyone = np.ones(len(one.subjects), dtype=bool)
-        if not _cells(one, [], smallest).is_small(everyone):
+        if not cells_of(one, [], smallest).is_small(everyone):
             rows += measure(ALL, {ALL: everyone})
         for grouping in groupings:
             levels = [each for each in grouping.levels if (grouping.name, each) not in hidden]
@@ -159,13 +160,14 @@ def group_table(
     return pd.DataFrame(rows).astype({"n": "Int64", "subjects": "Int64"})
 
 
-def _cells(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> Cells:
+def cells_of(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> Cells:
+    """What is counted of the rows of a task, whole and by group."""
     columns = [grouping.place for grouping in groupings]
     return Cells(columns, _outcome(judged), judged.subjects, smallest)
 
 
 def _hidden(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> set[tuple[str, str]]:
-    found = hidden_groups(_cells(judged, groupings, smallest))
+    found = hidden_groups(cells_of(judged, groupings, smallest))
     return {(groupings[c].name, groupings[c].levels[group]) for c, group in found}
 
 

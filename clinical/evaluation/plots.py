@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinical.evaluation.metrics import Ranking, Scored
+from clinical.evaluation.risk_groups import RiskGroups
 from clinical.evaluation.table import UNDEFINED
 
 from collections.abc import Sequence
@@ -103,11 +104,12 @@ def plot_pr(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     return ax
 
 
-def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
+def plot_calibration(drawn: Sequence[Drawn], ax: Axes, *, with_scores: bool = True) -> Axes:
     """Observed frequency against predicted risk in groups of equal size, scores shown below.
 
     Bars are 95 % Wilson intervals that count a subject once within a group, however many rows
-    they have there. Below zero stands the histogram of the scores, the baseline's upside down.
+    they have there. Below zero stands the histogram of the scores, the baseline's upside down,
+    unless `with_scores` is false.
     The legend has room of its own above the bars.
     """
     ax.set(xlabel="Predicted risk", ylabel="Observed frequency (95 % interval)")
@@ -134,7 +136,7 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
             capsize=2,
             label=_calibration_legend(one),
         )
-    depth = _draw_scores(drawn, ax, limit)
+    depth = _draw_scores(drawn, ax, limit) if with_scores else 0.02 * limit
     ax.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-depth, 1.02 * limit))
     ticks = [
         tick
@@ -196,6 +198,22 @@ def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
     ends = (min(scores.min(), labels.min()), max(scores.max(), labels.max()))
     ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="ideal")
     ax.plot(scores, labels, linestyle="", marker="o", markersize=3, alpha=0.5, color=BLUE)
+    ax.grid(alpha=0.25)
+    _legend(ax, "upper left")
+    return ax
+
+
+def plot_value_groups(scores: Array, labels: Array, ax: Axes) -> Axes:
+    """True against predicted values in groups of similar scores: mean, and middle half."""
+    ax.set(xlabel="Predicted value", ylabel="True value (mean, middle half)")
+    parts = RiskGroups.of(scores, labels).parts
+    if not parts:
+        return ax
+    predicted, true = (np.array([each[rows].mean() for rows in parts]) for each in (scores, labels))
+    halves = np.array([np.quantile(labels[rows], [0.25, 0.75]) for rows in parts]).T
+    ax.plot(predicted, predicted, color=GREY, linewidth=1, linestyle=":", label="ideal")
+    ax.vlines(predicted, *halves, color=BLUE, linewidth=1.5)
+    ax.plot(predicted, true, color=BLUE, marker="o", linewidth=1.5, label="model")
     ax.grid(alpha=0.25)
     _legend(ax, "upper left")
     return ax

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError
 from clinical.evaluation.groups import ALL, NOT_SHOWN, RATES
+from clinical.evaluation.judged import Judged
 from clinical.evaluation.plots import BLUE, GREY
 from clinical.evaluation.table import HEADS, UNDEFINED, format_value
 
@@ -64,8 +65,8 @@ class Subgroups:
         Raises:
             ConfigError: there is no such metric or task, or several tasks and none is named.
         """
-        rows = self._rows(metric, task)
-        lines = _lines(rows)
+        rows = self.rows(metric, task)
+        lines = lines_of(rows)
         if ax is None:
             import matplotlib.pyplot as plt  # here: only notebooks need it, and it picks a screen
 
@@ -83,7 +84,7 @@ class Subgroups:
         Raises:
             ConfigError: as for `plot`, or these are no periods.
         """
-        rows = self._rows(metric, task)
+        rows = self.rows(metric, task)
         if "period" not in set(rows["column"]):
             raise ConfigError("trend: these groups are no periods; ask Evaluation.trend for them")
         if ax is None:
@@ -93,15 +94,16 @@ class Subgroups:
         whole = rows[rows["column"] == ALL]
         each = rows[rows["column"] == "period"]
         gaps = np.abs(each[["low", "high"]].sub(each["value"], axis=0)).T
+        places = np.arange(len(each))
         ax.errorbar(
-            each["group"], each["value"], yerr=gaps, color=BLUE, fmt="o-", capsize=3, linewidth=1.5
+            places, each["value"], yerr=gaps, color=BLUE, fmt="o-", capsize=3, linewidth=1.5
         )
         if len(whole):
             value = float(whole["value"].iloc[0])
             ax.axhline(value, color=GREY, linestyle=":", linewidth=1, label="all periods")
             ax.legend(fontsize="small")
         ax.set(ylabel=f"{metric} (95 % interval)", title=str(rows["named"].iloc[0]))
-        ax.tick_params(axis="x", rotation=45 if len(each) > 6 else 0)
+        ax.set_xticks(places, list(each["group"]), rotation=45 if len(each) > 6 else 0)
         ax.grid(axis="y", alpha=0.25)
         return ax
 
@@ -112,7 +114,21 @@ class Subgroups:
             if (" at " in metric and metric.partition(" at ")[0] in RATES) == at_thresholds
         ]
 
-    def _rows(self, metric: str, task: str | None) -> pd.DataFrame:
+    @property
+    def metrics(self) -> list[str]:
+        """All but those at thresholds."""
+        return self._metrics(at_thresholds=False)
+
+    def of(self, judged: Judged) -> Subgroups:
+        """The rows of one task, class or horizon."""
+        rows = self.table[self.table["task"] == judged.task]
+        for head, value in (("class", judged.label_class), ("horizon_hours", judged.horizon_hours)):
+            if head in rows:
+                rows = rows[rows[head].isna() if value is None else rows[head] == value]
+        return Subgroups(rows, self.smallest)
+
+    def rows(self, metric: str, task: str | None) -> pd.DataFrame:
+        """Of one metric and task, with their task as `named` and column as `heading`."""
         heads = [name for name in HEADS if name in self.table]
         named = self.table[heads].apply(
             lambda row: "/".join(f"{each}" for each in row if pd.notna(each)), axis=1
@@ -154,7 +170,7 @@ class Subgroups:
 
 def draw_forest(rows: pd.DataFrame, ax: Axes) -> None:
     """Values with intervals, one below the other, under the name of each column."""
-    lines = _lines(rows)
+    lines = lines_of(rows)
     whole = rows[rows["column"] == ALL]
     if len(whole):
         ax.axvline(float(whole["value"].iloc[0]), color=GREY, linewidth=1, linestyle=":")
@@ -190,7 +206,7 @@ def draw_forest(rows: pd.DataFrame, ax: Axes) -> None:
     ax.grid(axis="x", alpha=0.25)
 
 
-def _lines(rows: pd.DataFrame) -> list[tuple[str, pd.Series | None]]:
+def lines_of(rows: pd.DataFrame) -> list[tuple[str, pd.Series | None]]:
     """A line a column (its name, no row) and group."""
     lines: list[tuple[str, pd.Series | None]] = []
     for heading, part in rows.groupby("heading", sort=False):

@@ -102,6 +102,11 @@ def format_value(
     return text.replace("-", "−")
 
 
+def counted(count: int, smallest: int) -> str:
+    """A count, unless it is of few: then only that."""
+    return f"{count:,}" if count == 0 or count >= smallest else f"fewer than {smallest}"
+
+
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """Without class and horizon where no row has one; events are whole numbers, null or not."""
     empty = [head for head in HEADS if table[head].isna().all()]

@@ -217,6 +217,8 @@ def test_a_trend_needs_a_calendar_and_has_a_period_a_group():
     found = evaluation.trend("quarter", consistent_calendar=True)
     periods = found.table.loc[found.table["column"] == "period", "group"].unique()
     assert list(periods) == ["2150Q1", "2150Q2", "2150Q3", "2150Q4", "2151Q1", "2151Q2", "2151Q3"]
+    weeks = evaluate(predictions(150), resamples=5).trend("week", consistent_calendar=True)
+    assert list(weeks.table["group"].unique()) == ["all", "not shown"]
     ax = found.plot_trend(Figure().subplots())
     assert [text.get_text() for text in ax.get_xticklabels()] == list(periods)
     with pytest.raises(ConfigError, match="these groups are no periods"):
