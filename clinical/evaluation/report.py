@@ -132,11 +132,11 @@ def _figure(name: str, row: Mapping[str, float]) -> str:
 
 def _patients(facts: Facts) -> str:
     parts = [page.table(flow(facts.metrics["counts"], facts.smallest), "Samples by use")]
-    lines = []
+    lines, shown = [], {one.name for one in _shown(facts)}
     for one in facts.evaluation.judged:
         row: dict[str, Any] = {"task": one.name, "rows": counted(len(one.labels), facts.smallest)}
         row["people"] = counted(len(np.unique(one.subjects)), facts.smallest)
-        is_shown = one in _shown(facts)
+        is_shown = one.name in shown
         row["with the event"] = "–" if one.events is None or not is_shown else f"{one.events:,}"
         row["without a score"] = counted(one.without_score, facts.smallest)
         row["without a label"] = counted(one.without_label, facts.smallest)
@@ -150,6 +150,8 @@ def _performance(facts: Facts, one: Judged) -> str:
     evaluation = facts.evaluation
     shown = evaluation.display_table(evaluation.rows_of(one))
     plain = [name for name in (*HEADS, "n", "events") if name in shown]
+    if (shown["note"] == "").all():
+        plain.append("note")
     parts = [page.table(shown.drop(columns=plain), "Performance on patients not learned from")]
     if (test := delong_row(one)) is not None and np.isfinite(test["p_value"]):
         p = "below 0.001" if test["p_value"] < 0.001 else f"{test['p_value']:.3f}"

@@ -25,6 +25,7 @@ NAMES = (ECE, RELIABILITY, RESOLUTION, UNCERTAINTY)
 TOP_ECE = "ECE of the top class (10 equal groups)"
 OVERSTATED = frozenset({ECE, TOP_ECE, RELIABILITY, RESOLUTION})
 """What holds the size of chance differences: each resample adds its own to those of the rows."""
+NEVER_NEGATIVE = frozenset({ECE, TOP_ECE, RELIABILITY})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clinical.evaluation.bootstrap import Interval, bootstrap, centred, percentile_interval
 from clinical.evaluation.judged import Judged, Marked
-from clinical.evaluation.risk_groups import OVERSTATED
+from clinical.evaluation.risk_groups import NEVER_NEGATIVE, OVERSTATED
 
 from collections.abc import Sequence
 from functools import partial
@@ -56,7 +56,7 @@ def metric_rows(
         if len(scored) > 1:
             other = float(points[1][name][0])
             around = around_value(other, draws[1][name])
-            gap = around_value(value - other, draws[0][name] - draws[1][name])
+            gap = around_value(value - other, draws[0][name] - draws[1][name], is_gap=True)
             row |= {"baseline": other, "baseline_low": around.low, "baseline_high": around.high}
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
@@ -148,11 +148,17 @@ def _values(
     return [one.compute(ones, metrics) for one in scored], draws
 
 
-def _interval(name: str, value: float, draws: Array, *, has_subjects: bool) -> Interval:
+def _interval(
+    name: str, value: float, draws: Array, *, has_subjects: bool, is_gap: bool = False
+) -> Interval:
     """No interval without a value, nor from one subject: each resample would be the same."""
     if np.isnan(value) or not has_subjects:
         return NO_INTERVAL
-    return percentile_interval(centred(draws, value) if name in OVERSTATED else draws)
+    if name in OVERSTATED:
+        draws = centred(draws, value)
+    if name in NEVER_NEGATIVE and not is_gap:
+        draws = np.maximum(draws, 0.0)
+    return percentile_interval(draws)
 
 
 def _notes(

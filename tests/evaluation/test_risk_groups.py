@@ -106,6 +106,26 @@ def test_the_interval_of_ece_lies_around_it_and_the_note_names_chance():
     assert "interval is moved to the value" in row["note"]
 
 
+def test_the_interval_of_what_is_never_negative_begins_at_zero_or_above():
+    scores = np.tile([0.2, 0.7], 20)
+    labels = np.concatenate([np.repeat([1.0, 0.0], [8, 12]) for _ in range(2)])
+    table = pd.DataFrame(
+        {
+            "subject_id": np.arange(40),
+            "prediction_time": pd.Timestamp("2150-01-01"),
+            "task": "death",
+            "score": scores,
+            "label": labels,
+        }
+    )
+    other = table.assign(score=np.tile([0.3, 0.5], 20))
+    rows = evaluate(table, baseline=other, resamples=100).table.set_index("metric")
+    for name in (ECE, RELIABILITY):
+        assert rows.loc[name, "low"] >= 0
+        assert rows.loc[name, "difference_low"] < rows.loc[name, "difference_high"]
+    assert rows.loc[RELIABILITY, "baseline_low"] == 0
+
+
 def test_few_rows_are_one_group():
     values = computed(np.array([0.2, 0.6]), np.array([0.0, 1.0]))
     assert values[ECE] == pytest.approx(0.1)
