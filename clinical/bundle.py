@@ -37,9 +37,9 @@ PRETRAINED_MEMORY = "pretrained_memory.safetensors"
 PRETRAINED_OBJECTIVES = "pretrained_objectives.safetensors"
 STACK = "stack.json"
 CALIBRATION = "calibration.json"
-THRESHOLDS = "thresholds.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
+THRESHOLDS = "thresholds.json"
 
 Experts = Mapping[str, Mapping[str, Expert]]
 

@@ -197,7 +197,8 @@ def _calibrate(bundle: Path, store: Store) -> None:
     """Fit each task's calibration on `calibrate`, scored by the draft; on nothing if learned."""
     predictor = Predictor(Bundle.read(bundle, draft=True))
     config = predictor.bundle.config
-    rows = _calibrate_rows(predictor, store)
+    is_spent = config.finetune.learn_tuning
+    rows = store.rows("calibrate")[: 0 if is_spent else None]
     fitted = {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
@@ -206,17 +207,12 @@ def _calibrate(bundle: Path, store: Store) -> None:
     write_json(bundle / CALIBRATION, fitted)
 
 
-def _calibrate_rows(predictor: Predictor, store: Store) -> np.ndarray:
-    """Of the half that nothing but calibration and thresholds look at; none if it was learned."""
-    is_spent = predictor.bundle.config.finetune.learn_tuning
-    return store.rows("calibrate")[: 0 if is_spent else None]
-
-
 def _thresholds(predictor: Predictor, store: Store) -> dict[str, dict[str, float | None]]:
     """By task, from the calibrated scores of `calibrate`; nothing where nobody there is judged."""
-    rules = {str(goal): at for goal, at in predictor.bundle.config.evaluate.thresholds.items()}
-    rows = _calibrate_rows(predictor, store)
-    if not len(rows) or not rules:
+    config = predictor.bundle.config
+    rules = {str(goal): at for goal, at in config.evaluate.thresholds.items()}
+    rows = store.rows("calibrate")
+    if not len(rows) or not rules or config.finetune.learn_tuning:
         return {}
     scored = predictor.score_store(store, rows).dropna(subset=["score", "label"])
     return choose_thresholds(scored, rules=rules) if len(scored) else {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation.bootstrap import bootstrap, percentile_interval
 from clinical.evaluation.gathering import SAMPLE
-from clinical.evaluation.judged import Judged, Marked
+from clinical.evaluation.judged import Judged, Marked, YesOrNo
 from clinical.evaluation.suppression import Cells, hidden_groups
 from clinical.evaluation.thresholds import UNDEFINED, rates
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -251,14 +251,17 @@ class Part:
         people = len(np.unique(self.judged.subjects))
         return {"n": len(self.judged.subjects), "subjects": people, "events": self.judged.events}
 
+    @cached_property
+    def _seen(self) -> YesOrNo | None:
+        return self.judged.yes_or_no(self.judged.scores) if self.thresholds else None
+
     def compute(self, weights: Array) -> dict[str, Array]:
         """Each metric [R] under weights [R, N]."""
         own = weights[:, self.rows]
         with np.errstate(invalid="ignore", divide="ignore"):  # nobody of it may be drawn
             found = self.marked.compute(own, self.metrics)
-        seen = self.judged.yes_or_no(self.judged.scores) if self.thresholds else None
-        if seen is not None:
-            at = rates(seen, np.array(list(self.thresholds.values())), own)
+        if self._seen is not None:
+            at = rates(self._seen, np.array(list(self.thresholds.values())), own)
             for place, name in enumerate(self.thresholds):
                 found |= {f"{rate} at {name}": at[rate][:, place] for rate in RATES}
         return found
