@@ -101,7 +101,9 @@ def _judged(
     folder: Path, predictions: pd.DataFrame, metrics: Mapping[str, dict[str, int]]
 ) -> Evaluation:
     thresholds = folder / "bundle" / THRESHOLDS
-    chosen = read_thresholds(thresholds) if thresholds.is_file() else None
+    # Without a held-out label the run was judged on the patients they were chosen on.
+    is_apart = "at_thresholds" in metrics["evaluation"]
+    chosen = read_thresholds(thresholds) if is_apart and thresholds.is_file() else None
     return evaluate(
         predictions,
         baseline=read_scores(folder / "predictions_baseline.parquet", "baseline"),

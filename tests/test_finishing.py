@@ -3,7 +3,9 @@
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.experiment import Run
-from clinical.finishing import NOT_HELD_OUT, Judged
+from clinical.finishing import NOT_HELD_OUT, Judged, _thresholds
+
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -51,3 +53,20 @@ def test_nothing_is_left_to_judge_by_where_tuning_is_learned_and_no_one_held_out
     assert Judged.of(learned, store).description == "held_out"
     with pytest.raises(ConfigError, match="add a held_out split"):
         Judged.of(learned, with_labels(store, "held_out", None))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"finetune": {"learn_tuning": True}},
+        {"evaluate": {"thresholds": {}}},
+    ],
+)
+def test_no_thresholds_are_chosen_on_learned_patients_or_where_none_are_asked_for(
+    config, store, changes
+):
+    sections = {
+        name: getattr(config, name).model_copy(update=values) for name, values in changes.items()
+    }
+    bundle = SimpleNamespace(config=config.model_copy(update=sections))
+    assert _thresholds(SimpleNamespace(bundle=bundle), store) == {}

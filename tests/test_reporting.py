@@ -84,6 +84,14 @@ def test_counts_of_few_are_withheld(run, tmp_path):
     assert "<td>train</td><td>90</td>" in text
 
 
+def test_thresholds_are_not_judged_where_they_were_chosen(run, tmp_path):
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["evaluation"]["at_thresholds"]  # as of a run without a held-out label
+    changed = Path(shutil.copytree(run, tmp_path / "run"))
+    (changed / "metrics.json").write_text(json.dumps(metrics))
+    assert "sensitivity 0.8" not in clinical.report(changed).read_text()
+
+
 def test_authors_say_what_a_run_cannot_know(run, tmp_path):
     said = tmp_path / "about.yaml"
     said.write_text("3b: Adults <in> intensive care\n17: Not needed\n")
