@@ -11,8 +11,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
+    from clinical.grouping import groups
     from clinical.pipeline import (
         audit,
         embed,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         zero_shot,
     )
     from clinical.predictor import Predictor
+    from clinical.reporting import report
     from clinical.score_file import score
 
 __version__ = "0.1.0"
@@ -42,15 +45,19 @@ __all__ = [
     "SchemaError",
     "__version__",
     "audit",
+    "choose_thresholds",
+    "compare",
     "embed",
     "evaluate",
     "explain_inputs",
     "explain_neighbours",
     "finetune",
+    "groups",
     "import_extract",
     "link",
     "prepare",
     "pretrain",
+    "report",
     "run",
     "score",
     "synthesize",
@@ -73,8 +80,12 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "choose_thresholds": "clinical.evaluation",
+            "compare": "clinical.evaluation",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
+            "groups": "clinical.grouping",
+            "report": "clinical.reporting",
             "score": "clinical.score_file",
         }
         value = getattr(importlib.import_module(home.get(name, "clinical.pipeline")), name)

@@ -42,6 +42,7 @@ CALIBRATION = "calibration.json"
 CONFORMAL = "conformal.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
+THRESHOLDS = "thresholds.json"
 
 Experts = Mapping[str, Mapping[str, Expert]]
 

@@ -271,17 +271,47 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Parquet file of predictions.")],
     labels: Annotated[Path | None, typer.Option(help="Folder or file of MEDS labels.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="Predictions to compare with.")] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Scores to act from: 0.1,0.2 or a bundle's thresholds.json.")
+    ] = None,
+    by: Annotated[
+        Path | None, typer.Option(help="Extract, or Parquet file of groups, to judge groups by.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder to draw pictures in.")] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.", min=1)] = 1000,
 ) -> None:
     """Judge predictions, from this toolkit or any other."""
+    from clinical.grouping import read_groups
     from clinical.pipeline import evaluate as judge
 
-    evaluation = judge(predictions, labels, baseline=baseline, resamples=resamples)
+    evaluation = judge(
+        predictions, labels, baseline=baseline, thresholds=thresholds, resamples=resamples
+    )
     screen.show_evaluation(evaluation)
+    if by is not None:
+        screen.show_groups(evaluation.by(read_groups(by, predictions)))
     if figures is not None:
         for path in evaluation.save_figures(figures):
             typer.echo(f"picture: {path}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    extract: Annotated[
+        Path | None, typer.Option(help="To group patients by, if not the run's own.")
+    ] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="YAML, {item of TRIPOD+AI: what you say}.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File; else report.html in the run.")] = None,
+    smallest: Annotated[int, typer.Option(help="People below which nothing is shown.", min=1)] = 10,
+) -> None:
+    """Write one HTML file about a run: performance, groups of patients, TRIPOD+AI."""
+    from clinical.reporting import report as write
+
+    path = write(run, extract=extract, about=about, out=out, smallest=smallest)
+    typer.echo(f"report: {path}")
 
 
 @app.command()

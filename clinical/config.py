@@ -26,6 +26,8 @@ LEAST_SUBJECTS = 5
 """Of a class whose name may travel."""
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression", "time_to_event"]
+_Goal = Literal["sensitivity", "specificity", "ppv", "alert_rate", "risk"]
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _without_null(value: Any) -> Any:
@@ -285,9 +287,10 @@ class FinetuneConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """How sure the figures are."""
+    """How sure the figures are, and the goals that thresholds reach on the calibrate half."""
 
     resamples: int = Field(default=1000, ge=1)
+    thresholds: dict[_Goal, list[_Share]] = {"sensitivity": [0.8, 0.9], "alert_rate": [0.1]}
 
 
 class TrainerConfig(Section):

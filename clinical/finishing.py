@@ -6,6 +6,7 @@ from clinical.bundle import (
     CONFORMAL,
     METRICS,
     STACK,
+    THRESHOLDS,
     Bundle,
     Network,
     calibration_name,
@@ -15,7 +16,13 @@ from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.errors import ConfigError
-from clinical.evaluation import Evaluation, evaluate, model_card, save_training_curves
+from clinical.evaluation import (
+    Evaluation,
+    choose_thresholds,
+    evaluate,
+    model_card,
+    save_training_curves,
+)
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
@@ -114,6 +121,8 @@ def finish(
     _stack(bundle, store)
     _calibrate(bundle, store)
     predictor = Predictor(Bundle.read(bundle, draft=True))
+    thresholds = _thresholds(predictor, store)
+    write_json(bundle / THRESHOLDS, thresholds)
     predictions = predictor.score_store(store, judged.rows)
     _write_parquet(predictions, out / "predictions.parquet")
     baseline = baseline_predictions(config, store, judged.rows, flat, experts)
@@ -121,6 +130,8 @@ def finish(
     evaluation = evaluate(
         predictions,
         baseline=baseline,
+        # Where they were chosen, they look better than they are.
+        thresholds=None if judged.description == NOT_HELD_OUT else thresholds or None,
         resamples=config.evaluate.resamples,
         seed=config.seed,
     )
@@ -217,6 +228,17 @@ def _chosen_by(config: RunConfig, store: Store) -> dict[str, str]:
             one_class = one_class or ("no negatives" if events == n_known else "")
             found[task] = f"loss: select has {one_class}" if one_class else "AUROC"
     return found
+
+
+def _thresholds(predictor: Predictor, store: Store) -> dict[str, dict[str, float | None]]:
+    """By task, from the calibrated scores of `calibrate`; nothing where nobody there is judged."""
+    config = predictor.bundle.config
+    rules = {str(goal): at for goal, at in config.evaluate.thresholds.items()}
+    rows = store.rows("calibrate")
+    if not len(rows) or not rules or config.finetune.learn_tuning:
+        return {}
+    scored = predictor.score_store(store, rows).dropna(subset=["score", "label"])
+    return choose_thresholds(scored, rules=rules) if len(scored) else {}
 
 
 def _members(predictor: Predictor, store: Store, rows: np.ndarray) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extract loads no torch
     from clinical.cohort.store import Store
     from clinical.evaluation import Evaluation
+    from clinical.evaluation.thresholds import Thresholds
     from clinical.extract.findings import Validation
     from clinical.extract.importers import ImportReport
     from clinical.leak_audit import Audit
@@ -250,6 +251,7 @@ def evaluate(
     labels: "str | Path | pd.DataFrame | None" = None,
     *,
     baseline: "str | Path | pd.DataFrame | None" = None,
+    thresholds: "str | Path | Thresholds | None" = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> "Evaluation":
@@ -260,16 +262,20 @@ def evaluate(
         labels: frame, Parquet file or folder in the MEDS label schema; not needed where the
             predictions have a label column.
         baseline: other predictions of the same samples, to compare with.
+        thresholds: scores from which on one would act, chosen on other patients: numbers, a
+            mapping (by task) of names to numbers, or a JSON file of that, such as a bundle's
+            thresholds.json.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
     from clinical.evaluation import evaluate as judge
-    from clinical.evaluation.files import read_labels, read_scores
+    from clinical.evaluation.files import read_labels, read_scores, read_thresholds
 
     return judge(
         read_scores(predictions),
         read_labels(labels),
         baseline=None if baseline is None else read_scores(baseline, "baseline"),
+        thresholds=read_thresholds(thresholds),
         resamples=resamples,
         seed=seed,
     )

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it needs
     from clinical.evaluation import Evaluation
+    from clinical.evaluation.subgroups import Subgroups
     from clinical.leak_audit import Audit
     from clinical.recognition import Recognised
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # rich and pandas take a while: each table imports what it ne
 INTERRUPTED = 130
 NAMED = 6  # missing variables that are named
 IN_COSTS = 2  # metrics side by side in a table of costs
+IN_THRESHOLDS = 3  # thresholds side by side
+IN_GROUPS = 2  # metrics side by side in a table of groups
 
 
 def show(table: "Table") -> None:
@@ -249,10 +252,42 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         for note, metrics in _by_note(rows).items():
             concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
             typer.echo(f"note: {note} [{concerned}]")
+    if evaluation.at_thresholds is not None:
+        for _, rows in evaluation.display_thresholds().groupby(heads, sort=False, dropna=False):
+            _show_thresholds(rows)
     if evaluation.costs is not None:
         costs = evaluation.display_costs()
         for _, rows in costs.groupby(heads, sort=False, dropna=False):
             _show_costs(rows)
+
+
+def show_groups(found: "Subgroups") -> None:
+    """Size and the first metrics of each group of patients."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = found.display_table()
+    heads = [name for name in ("task", "class", "horizon_hours") if name in shown]
+    for _, rows in shown.groupby(heads, sort=False, dropna=False):
+        is_there = (rows != "–").any()
+        metrics = [c for c in rows.columns.drop([*heads, "column", "group", "note"]) if is_there[c]]
+        metrics = [name for name in metrics if name not in ("n", "subjects", "events")]
+        table = Table("by", "group", box=SIMPLE)
+        for name in ("rows", "events", *metrics[:IN_GROUPS]):
+            table.add_column(name, justify="right")
+        last = ""
+        for row in rows.to_dict("records"):
+            cells = (str(row[name]).replace(" (", "\n").rstrip(")") for name in metrics[:IN_GROUPS])
+            by = "" if row["column"] == last else row["column"]
+            table.add_row(escape(by), escape(row["group"]), row["n"], row["events"], *cells)
+            last = row["column"]
+        typer.echo(f"\n{_task_of(rows)}: groups of patients, 95 % intervals below the values")
+        show(table)
+    typer.echo(
+        f"not shown: fewer than {found.smallest} people, or with one of the outcomes, or what"
+    )
+    typer.echo("such a group could be computed from")
 
 
 def _show_metrics(rows: "pd.DataFrame") -> None:
@@ -271,7 +306,6 @@ def _show_metrics(rows: "pd.DataFrame") -> None:
 
 def _show_costs(rows: "pd.DataFrame") -> None:
     """What each part of one task's model is worth, by the first of the metrics."""
-    import pandas as pd
     from rich.box import SIMPLE
     from rich.markup import escape
     from rich.table import Table
@@ -288,10 +322,37 @@ def _show_costs(rows: "pd.DataFrame") -> None:
         # Compared on its own rows: the difference is not to the first line's value.
         rest = "" if n == n_most else f"\n(of {n:,} rows)"
         table.add_row(escape(f"{part}{rest}"), *cells)
-    heads = [rows[name].iloc[0] for name in ("task", "class", "horizon_hours") if name in rows]
-    task = " ".join(str(head) for head in heads if pd.notna(head))
-    typer.echo(f"\n{task}: without each part\nbelow: whole − without, and its 95 % interval")
+    typer.echo(
+        f"\n{_task_of(rows)}: without each part\nbelow: whole − without, and its 95 % interval"
+    )
     show(table)
+
+
+def _show_thresholds(rows: "pd.DataFrame") -> None:
+    """What acting from each threshold of one task on would do, a column a threshold."""
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
+
+    heads = [name for name in ("task", "class", "horizon_hours") if name in rows]
+    typer.echo(f"\n{_task_of(rows)}: at thresholds that were chosen on other patients")
+    for first in range(0, len(rows), IN_THRESHOLDS):
+        part = rows.iloc[first : first + IN_THRESHOLDS]
+        table = Table("from", box=SIMPLE)
+        for name, threshold in zip(part["at"], part["threshold"], strict=True):
+            table.add_column(escape(f"{name}\n{threshold}"), justify="right")
+        for metric in part.columns.drop([*heads, "at", "threshold"]):
+            cells = (cell.replace(" (", "\n").rstrip(")") for cell in part[metric])
+            table.add_row(metric, *cells)
+        show(table)
+
+
+def _task_of(rows: "pd.DataFrame") -> str:
+    """The task, class and horizon of rows that have the same."""
+    import pandas as pd
+
+    heads = [rows[name].iloc[0] for name in ("task", "class", "horizon_hours") if name in rows]
+    return " ".join(str(head) for head in heads if pd.notna(head))
 
 
 def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:

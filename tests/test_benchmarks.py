@@ -19,7 +19,7 @@ def modules() -> dict[str, ModuleType]:
     found = {}
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        for name in ("comparing", "fusions", "links", "physionet2012"):
+        for name in ("bootstrap", "comparing", "fusions", "links", "physionet2012"):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             found[name] = importlib.util.module_from_spec(spec)
             sys.modules[name] = found[name]
@@ -295,3 +295,24 @@ def test_every_line_of_the_fusions_is_a_run(fusions):
     for own in (fusions.fusion_lines() | fusions.modality_lines()).values():
         for given in ([], ["pretrain=null"]):
             clinical.Run.read(fusions.CONFIG, fusions.overridden(own, given))
+
+
+# Coverage of the bootstrap
+
+
+def test_the_true_figures_are_those_of_very_many_rows(modules):
+    from clinical.evaluation.metrics import Scored, compute
+
+    for a, b in modules["bootstrap"].RISKS.values():
+        rows = modules["bootstrap"].drawn(400_000, a, b, np.random.default_rng(0))
+        found = compute(Scored.of(*rows), np.ones((1, 400_000)))
+        for name, value in modules["bootstrap"].truth(a, b).items():
+            assert found[name][0] == pytest.approx(value, abs=0.012), name
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say(modules):
+    repeats = 200
+    hits = list(modules["bootstrap"].hits(2000, 1.0, 9.0, repeats=repeats, resamples=200, seed=3))
+    for name in ("AUROC", "Brier"):
+        # Three standard errors of 200 repeats below and above 95 %.
+        assert 181 <= sum(one[name] for one in hits) <= 199, name

@@ -42,6 +42,7 @@ FILES = [
     "reference.safetensors",
     "stack.json",
     "statistics.json",
+    "thresholds.json",
 ]
 
 
@@ -193,7 +194,7 @@ def test_a_pickle_in_place_of_a_file_is_never_run(bundle, name):
     trace = bundle.parent / "was-run"
     (bundle / name).write_bytes(pickle.dumps(Harmful(trace)))
     reseal(bundle)
-    if name in ("MODEL_CARD.md", "metrics.json"):
+    if name in ("MODEL_CARD.md", "metrics.json", "thresholds.json"):
         Bundle.read(bundle)  # for people; loading does not read them
     elif name.startswith("pretrained"):
         opened = Bundle.read(bundle)

@@ -516,8 +516,12 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
         20,
         "--figures",
         "pictures",
+        "--thresholds",
+        "0.05,0.2,0.3,0.4",
     )
     assert code == cli.DONE, err
+    assert "at thresholds that were chosen on other patients" in out
+    assert out.count("alerts per true alert") == 2  # a table for each three thresholds
     assert max(len(line) for line in out.splitlines() if not line.startswith("note")) <= 80
     assert f"{TASK}: 30 rows of " in out
     assert "…" not in out
@@ -527,7 +531,38 @@ def test_evaluate_fits_into_80_columns_and_names_the_task(command, finished, mon
         "roc.png",
         "pr.png",
         "calibration.png",
+        "net_benefit.png",
     }
+
+
+def test_evaluate_judges_groups_of_an_extract_or_of_a_table(
+    command, finished, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    many = pd.concat(
+        [
+            finished.predictions.assign(subject_id=lambda t, k=k: t["subject_id"] + 1000 * k)
+            for k in range(9)
+        ]
+    )
+    many.to_parquet(tmp_path / "many.parquet")
+    groups = many[["subject_id"]].drop_duplicates()
+    groups = groups.assign(ward=np.where(groups["subject_id"] % 2 == 0, "[east]", "west"))
+    groups.to_parquet(tmp_path / "groups.parquet")
+    code, out, err = command(
+        "evaluate", tmp_path / "many.parquet", "--by", tmp_path / "groups.parquet", "--resamples", 5
+    )
+    assert code == cli.DONE, err
+    table = out.split("groups of patients")[1]
+    assert "[east]" in table
+    assert max(len(line) for line in table.splitlines()) <= 80
+    predictions = finished.out / "predictions.parquet"
+    code, out, err = command("evaluate", predictions, "--by", finished.extract, "--resamples", 5)
+    assert code == cli.DONE, err
+    assert "not shown" in out.split("groups of patients")[1]
+    code, _, err = command("evaluate", predictions, "--by", tmp_path / "none.parquet")
+    assert code == cli.USER_ERROR
+    assert "groups: there is no such file" in err
 
 
 def test_evaluate_shows_what_each_part_is_worth(command, finished, monkeypatch, tmp_path):

@@ -3,10 +3,11 @@
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.experiment import Run
-from clinical.finishing import NOT_HELD_OUT, Judged, _calibrate, _chosen_by
+from clinical.finishing import NOT_HELD_OUT, Judged, _calibrate, _chosen_by, _thresholds
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -90,3 +91,17 @@ def test_calibration_and_sets_are_fitted_on_calibrate_alone(config, store, finis
     assert calibration["reason"] == "not calibrated: no negatives to fit on"
     assert sets["no"]["n"] == 0
     assert sets["yes"]["n"] == len(store.rows("calibrate"))
+    "changes",
+    [
+        {"finetune": {"learn_tuning": True}},
+        {"evaluate": {"thresholds": {}}},
+    ],
+)
+def test_no_thresholds_are_chosen_on_learned_patients_or_where_none_are_asked_for(
+    config, store, changes
+):
+    sections = {
+        name: getattr(config, name).model_copy(update=values) for name, values in changes.items()
+    }
+    bundle = SimpleNamespace(config=config.model_copy(update=sections))
+    assert _thresholds(SimpleNamespace(bundle=bundle), store) == {}

@@ -5,6 +5,7 @@ from clinical.cohort.store import Store
 from clinical.config_file import load_yaml
 from clinical.errors import ConfigError, SchemaError
 from clinical.experiment import Run
+from clinical.predictor import Predictor
 from clinical.training.build import build_model
 from clinical.training.finetune import FinetuneStage
 
@@ -58,7 +59,7 @@ def test_a_run_leaves_the_documented_folder(finished):
         "figures",
     }
     figures = {path.name for path in (finished.out / "figures").iterdir()}
-    assert figures == {"roc.png", "pr.png", "calibration.png", "training.png"}
+    assert figures == {"roc.png", "pr.png", "calibration.png", "net_benefit.png", "training.png"}
 
 
 def test_the_resolved_run_reads_back_as_the_run_and_says_what_it_was_made_from(
@@ -82,11 +83,29 @@ def test_predictions_and_baseline_are_of_the_held_out_samples(finished):
         assert frame["label"].isin([0.0, 1.0]).all()
 
 
+def test_thresholds_are_chosen_on_the_calibrate_half_and_travel_in_the_bundle(finished):
+    store = Store.open(finished.out / "store")
+    scores = Predictor.load(finished.bundle).score_store(store, store.rows("calibrate"))
+    chosen = clinical.choose_thresholds(
+        scores.dropna(subset=["score", "label"]),
+        rules={"sensitivity": [0.8, 0.9], "alert_rate": [0.1]},
+    )
+    written = json.loads((finished.bundle / "thresholds.json").read_text())
+    for task, thresholds in chosen.items():
+        assert written[task] == pytest.approx(thresholds)
+
+
 def test_the_metrics_name_the_split_and_are_those_of_the_predictions(finished):
     metrics = json.loads((finished.out / "metrics.json").read_text())
     assert metrics["split"] == "held_out"
     baseline = pd.read_parquet(finished.out / "predictions_baseline.parquet")
-    again = clinical.evaluate(finished.predictions, baseline=baseline, resamples=20, seed=3)
+    again = clinical.evaluate(
+        finished.predictions,
+        baseline=baseline,
+        thresholds=finished.bundle / "thresholds.json",
+        resamples=20,
+        seed=3,
+    )
     assert metrics["evaluation"] == json.loads(json.dumps(again.to_json()))
     assert (finished.bundle / "metrics.json").read_text() == (
         finished.out / "metrics.json"

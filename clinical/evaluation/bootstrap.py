@@ -84,3 +84,9 @@ def percentile_interval(values: Array) -> Interval:
         return Interval(np.nan, np.nan, skipped)
     low, high = np.quantile(finite, TAILS)
     return Interval(float(low), float(high), skipped)
+
+
+def centred(draws: Array, value: float) -> Array:
+    """Draws moved so that their mean is the value: of a metric that resampling itself raises."""
+    finite = draws[np.isfinite(draws)]
+    return draws - (finite.mean() - value) if len(finite) else draws

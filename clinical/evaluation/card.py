@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from clinical.evaluation.table import format_value
+from clinical.evaluation.groups import SMALLEST
+from clinical.evaluation.table import counted, format_value
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,10 +87,24 @@ def _class_names(config: Mapping[str, Any]) -> list[str]:
     return [f"The names of the classes that train has travel in it and in predictions: {each}."]
 
 
+def _is_small(task: Mapping[str, Any]) -> bool:
+    """Whether too few people, or rows with or without the event, are behind the figures."""
+    cells = [task["subjects"]]
+    if task["events"] is not None:
+        cells += [task["events"], task["n"] - task["events"]]
+    return bool(min(cells) < SMALLEST)
+
+
 def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
     name = task["task"] if task.get("class") is None else f"{task['task']}/{task['class']}"
     if task.get("horizon_hours") is not None:
         name += f" by {task['horizon_hours']:g} h"
+    if _is_small(task):
+        return [
+            f"### {name}",
+            f"Fewer than {SMALLEST} people were judged, or rows with or without the event: their "
+            "figures are not shown here.",
+        ]
     rows = list(task["metrics"].items())
     beside = any("baseline" in row for _, row in rows)
     header = ["metric", "value (95 % interval)", *(["baseline", "difference"] * beside), "note"]
@@ -99,7 +115,7 @@ def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
             cells += [_cell(row, kind, f"{kind}_") for kind in ("baseline", "difference")]
         lines.append(_line([*cells, row["note"]]))
     left_out = [
-        f"{task[key]:,} {key.replace('_', ' ')}"
+        f"{counted(task[key], SMALLEST)} {key.replace('_', ' ')}"
         for key in ("without_score", "without_label", "without_baseline")
         if task.get(key)
     ]
@@ -171,8 +187,14 @@ def _calibration(
         if task["kind"] in UNCALIBRATED
     ]
     for task, fit in calibration.items():
-        events = "" if task in several else f"with {fit['events']:,} events "
-        text = f"- `{task}`: {fit['kind']}, fitted on {fit['n']:,} samples {events}"
+        events = "" if task in several else f"with {counted(fit['events'], SMALLEST)} events "
+        text = (
+            f"- `{task}`: {fit['kind']}, fitted on {counted(fit['n'], SMALLEST)} samples {events}"
+        )
         text += "of the calibrate half"
-        lines.append(text + (f" ({fit['reason']})" if fit["reason"] else ""))
+        # The reason counts either outcome.
+        is_few = task not in several and min(fit["events"], fit["n"] - fit["events"]) < SMALLEST
+        reason = re.sub(r"only [\d,]+ \w+ and [\d,]+ \w+", "few", fit["reason"] or "")
+        shown = reason if is_few else fit["reason"]
+        lines.append(text + (f" ({shown})" if shown else ""))
     return ["\n".join(lines)]

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from clinical.config import TaskKind
 from clinical.errors import ConfigError
+from clinical.evaluation.delong import delong_row
+from clinical.evaluation.figures import Pictures
+from clinical.evaluation.groups import SMALLEST, group_table, periods_of
 from clinical.evaluation.judged import Judged
-from clinical.evaluation.metrics import Scored
-from clinical.evaluation.parts import cost_table, format_costs, split_parts
-from clinical.evaluation.plots import Drawn, plot_calibration, plot_pr, plot_roc, plot_values
-from clinical.evaluation.predictions import read_judged
-from clinical.evaluation.table import HEADS, format_table, format_value, metric_rows
-from clinical.places import check_no_file
+from clinical.evaluation.net_benefit import decision_curve
+from clinical.evaluation.parts import WITHOUT_COSTS, format_costs
+from clinical.evaluation.subgroups import Subgroups
+from clinical.evaluation.table import HEADS, format_table, records, tidy
+from clinical.evaluation.thresholds import format_thresholds
 
 import html
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-PLOTS: dict[str, Callable[[Sequence[Drawn], Axes], Axes]] = {
-    "roc": plot_roc,
-    "pr": plot_pr,
-    "calibration": plot_calibration,
-}
-SIZES = {"roc": (5.0, 5.3), "pr": (5.0, 5.3), "calibration": (5.0, 7.0), "values": (5.0, 5.3)}
-FIGURES: dict[TaskKind, tuple[str, ...]] = {
-    "binary": ("roc", "pr", "calibration"),
-    "regression": ("values",),
-}
-"""Kind of what is judged -> its pictures."""
 INTERVALS = "95 % percentile bootstrap by subject"
 
 
 @dataclass(frozen=True, repr=False)
-class Evaluation:
+class Evaluation(Pictures):
     """What `evaluate` found; shows itself as a table in a notebook.
 
     Attributes:
@@ -53,6 +39,9 @@ class Evaluation:
         costs: where the predictions say in `left_out` what they lack, one row a task, part and
             metric: task, left_out, metric, whole, without, difference (whole − without, with a
             paired interval `_low` and `_high`), n, events, note; None otherwise.
+        at_thresholds: where thresholds were given, one row a task, threshold and metric: task,
+            at (its name), threshold, metric (sensitivity, specificity, PPV, NPV, alert rate,
+            alerts per true alert), value, low, high, n, events, note; None otherwise.
     """
 
     table: pd.DataFrame
@@ -60,6 +49,7 @@ class Evaluation:
     resamples: int
     seed: int
     costs: pd.DataFrame | None = None
+    at_thresholds: pd.DataFrame | None = None
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -74,11 +64,15 @@ class Evaluation:
             if one.baseline is not None:
                 row["without_baseline"] = one.without_baseline
             rows.append(row)
-        return _tidy(pd.DataFrame(rows))
+        return tidy(pd.DataFrame(rows))
 
-    def display_table(self) -> pd.DataFrame:
-        """The table as text for a screen: intervals in brackets, a dash for what is not defined."""
-        return format_table(self.table)
+    def display_table(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The table as text for a screen: intervals in brackets, a dash for what is not defined.
+
+        Args:
+            rows: of the table; by default all.
+        """
+        return format_table(self.table if rows is None else rows)
 
     def display_costs(self) -> pd.DataFrame:
         """The costs as text for a screen, in the same way.
@@ -87,65 +81,151 @@ class Evaluation:
             ConfigError: the predictions have no column left_out.
         """
         if self.costs is None:
-            raise ConfigError(
-                "costs: the predictions have no column left_out; Predictor.leave_out makes some"
-            )
+            raise ConfigError(WITHOUT_COSTS)
         return format_costs(self.costs)
+
+    def display_thresholds(self, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+        """A row a threshold as text for a screen, with a column for each metric.
+
+        Args:
+            rows: of `at_thresholds`; by default all.
+
+        Raises:
+            ConfigError: no thresholds were given.
+        """
+        if self.at_thresholds is None:
+            raise ConfigError(
+                "thresholds: evaluate was given none; choose_thresholds makes some on other "
+                "patients, and a bundle has those of its calibrate half in thresholds.json"
+            )
+        return format_thresholds(self.at_thresholds if rows is None else rows)
+
+    def net_benefit(
+        self, *, task: str | None = None, risks: Sequence[float] | None = None
+    ) -> pd.DataFrame:
+        """The decision curve of a task as a table, with bands by the bootstrap.
+
+        Args:
+            task: may be left out where there is only one.
+            risks: from which on one would act; by default every 1 % as far as it may matter.
+
+        Returns:
+            risk, model, model_low, model_high, with a baseline also baseline and difference with
+            their bands, and act_on_all. Of time-to-event it is about the event by the horizon.
+
+        Raises:
+            ConfigError: there is no such task, it has no yes or no, or a risk is not in 0 to 1.
+        """
+        one = self._pick(task)
+        if one.yes_or_no(one.scores) is None:
+            raise ConfigError(f"task: {one.name} has no yes or no to act on")
+        return decision_curve(one, risks, resamples=self.resamples, seed=self.seed)
+
+    def delong(self) -> pd.DataFrame:
+        """DeLong's test between model and baseline, one row a yes-or-no task (and class).
+
+        Returns:
+            task, class, model, baseline, difference (of AUROC), low, high, standard_error, z,
+            p_value, method; rows of one subject are clustered (Obuchowski, 1997).
+
+        Raises:
+            ConfigError: there is no baseline, or no task in which both have an AUROC.
+        """
+        rows = [row for one in self.judged if (row := delong_row(one)) is not None]
+        if not rows:
+            raise ConfigError("delong: there is no AUROC beside a baseline's; give baseline=")
+        table = pd.DataFrame(rows)
+        return table.drop(columns="class") if table["class"].isna().all() else table
+
+    def by(
+        self, groups: pd.DataFrame, *, smallest: int = SMALLEST, resamples: int | None = None
+    ) -> Subgroups:
+        """How the model does in groups of patients.
+
+        Args:
+            groups: subject_id, prediction_time (left out where a group is for life), and a column
+                for each way to group, of any type; null is a group of its own. Age bands and the
+                like are put in order by an ordered category.
+            smallest: number of people below which a group, or its people with one of the
+                outcomes, is not shown, nor what would give it away.
+            resamples: of the bootstrap; by default those of the evaluation.
+
+        Raises:
+            SchemaError: the groups are not as described, or are of other samples.
+            ConfigError: `smallest` or `resamples` is below 1.
+        """
+        for name, number in (("smallest", smallest), ("resamples", resamples)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{name}: {number} should be at least 1")
+        table = group_table(
+            self.judged,
+            groups,
+            self._thresholds,
+            smallest=smallest,
+            resamples=self.resamples if resamples is None else resamples,
+            seed=self.seed,
+        )
+        return Subgroups(tidy(table), smallest)
+
+    def trend(
+        self,
+        every: str = "quarter",
+        *,
+        consistent_calendar: bool,
+        smallest: int = SMALLEST,
+        resamples: int | None = None,
+    ) -> Subgroups:
+        """How the model does over time, by the prediction times.
+
+        Args:
+            every: "week", "month", "quarter" or "year".
+            consistent_calendar: what `dataset.json` of the extract says: that times of different
+                patients may be compared. Most de-identified extracts shift dates by patient.
+            smallest, resamples: as for `by`.
+
+        Raises:
+            ConfigError: the calendar is not consistent, or there is no such period.
+        """
+        if not consistent_calendar:
+            raise ConfigError(
+                "trend: dates that were shifted by patient have no common calendar; set "
+                "consistent_calendar=True only where dataset.json of the extract says so"
+            )
+        groups = periods_of(self.judged, every)
+        return self.by(groups, smallest=smallest, resamples=resamples)
+
+    @property
+    def _thresholds(self) -> dict[str, dict[str, float]]:
+        """By task and name, those that could be chosen."""
+        found: dict[str, dict[str, float]] = {}
+        if self.at_thresholds is None:
+            return found
+        for one in self.judged:
+            rows = self.rows_of(one, self.at_thresholds).dropna(subset=["threshold"])
+            if len(rows):
+                found[one.name] = dict(zip(rows["at"], rows["threshold"], strict=True))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
         tasks = []
-        for one, counts in zip(self.judged, _records(self.counts), strict=True):
+        for one, counts in zip(self.judged, records(self.counts), strict=True):
             metrics = {}
-            for row in _records(self._rows_of(one)):
+            for row in records(self.rows_of(one)):
                 name = row.pop("metric")
                 ignored = (*HEADS, "n", "events")
                 metrics[name] = {key: cell for key, cell in row.items() if key not in ignored}
             tasks.append({**counts, "metrics": metrics})
-        content = {
+        content: dict[str, Any] = {
             "interval": INTERVALS,
             "resamples": self.resamples,
             "seed": self.seed,
             "tasks": tasks,
         }
-        return content if self.costs is None else content | {"costs": _records(self.costs)}
-
-    def plot_roc(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """ROC curve of a task; `task` may be left out where there is only one."""
-        return self._plot("roc", ax, task)
-
-    def plot_pr(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """Precision-recall curve of a task; its stepwise area is the average precision."""
-        return self._plot("pr", ax, task)
-
-    def plot_calibration(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """Observed frequency against predicted risk of a task, with the scores' histogram."""
-        return self._plot("calibration", ax, task)
-
-    def plot_values(self, ax: Axes | None = None, *, task: str | None = None) -> Axes:
-        """True against predicted values of a regression task."""
-        return self._plot("values", ax, task)
-
-    def save_figures(self, folder: Path) -> list[Path]:
-        """Write `roc.png` and so on, as the kind of task has them.
-
-        The name holds the task where there are several, and the class.
-        """
-        check_no_file(folder, what="figures", remedy="name a folder for the pictures")
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for place, one in enumerate(self.judged):
-            suffix = ""
-            if len(self.judged) > 1:  # the number keeps two names apart that look alike as files
-                suffix = f"_{place}_{re.sub(r'[^A-Za-z0-9_.-]+', '-', one.name)}"
-            for kind in FIGURES.get(one.kind, ()):
-                figure = Figure(figsize=SIZES[kind], layout="constrained")
-                axes = self._draw(kind, one, figure.subplots())
-                axes.set_title(_title(one))
-                path = folder / f"{kind}{suffix}.png"
-                figure.savefig(path, dpi=150)
-                written.append(path)
-        return written
+        for name in ("costs", "at_thresholds"):
+            if (frame := getattr(self, name)) is not None:
+                content[name] = records(frame)
+        return content
 
     @property
     def headlines(self) -> list[str]:
@@ -156,7 +236,7 @@ class Evaluation:
             "without_baseline": "without a baseline score",
         }
         lines = []
-        for one, row in zip(self.judged, _records(self.counts), strict=True):
+        for one, row in zip(self.judged, records(self.counts), strict=True):
             text = f"{one.name}: {row['n']:,} rows of {row['subjects']:,} subjects"
             if row["events"] is not None:
                 text += f", {row['events']:,} events"
@@ -168,6 +248,9 @@ class Evaluation:
         lines = "<br>".join(html.escape(line) for line in self.headlines)
         caption = f"Intervals: {INTERVALS}, {self.resamples:,} resamples."
         tables = self.display_table().to_html(index=False)
+        if self.at_thresholds is not None:
+            tables += "<p>At thresholds chosen elsewhere:</p>"
+            tables += self.display_thresholds().to_html(index=False)
         if self.costs is not None:
             title = "<p>Without each part (difference: whole − without):</p>"
             tables += title + self.display_costs().to_html(index=False)
@@ -175,130 +258,3 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)
-
-    def _plot(self, kind: str, ax: Axes | None, task: str | None) -> Axes:
-        one = self._pick(task)
-        if kind not in (own := FIGURES.get(one.kind, ())):
-            remedy = f"plot_{' or plot_'.join(own)}" if own else "there is none for it"
-            raise ConfigError(f"task: {one.name} is {one.kind}, which has no such plot; {remedy}")
-        if ax is None:
-            import matplotlib.pyplot as plt  # here: only notebooks need it, and it picks a screen
-
-            _, ax = plt.subplots(figsize=SIZES[kind], layout="constrained")
-            ax.set_title(_title(one))
-        return self._draw(kind, one, ax)
-
-    def _draw(self, kind: str, one: Judged, ax: Axes) -> Axes:
-        if kind == "values":
-            return plot_values(one.scores, one.labels, ax)
-        return PLOTS[kind](self._drawn(one), ax)
-
-    def _rows_of(self, one: Judged) -> pd.DataFrame:
-        """Of the table."""
-        rows = self.table[self.table["task"] == one.task]
-        for head, value in (("class", one.label_class), ("horizon_hours", one.horizon_hours)):
-            if head in rows:
-                rows = rows[rows[head].isna() if value is None else rows[head] == value]
-        return rows
-
-    def _pick(self, task: str | None) -> Judged:
-        named = {one.name: one for one in self.judged}
-        if task is None and len(named) == 1:
-            return self.judged[0]
-        if task not in named:
-            problem = "say which" if task is None else f"there is no {task!r}"
-            raise ConfigError(f"task: {problem}; choose one of {', '.join(named)}")
-        return named[task]
-
-    def _drawn(self, one: Judged) -> list[Drawn]:
-        rows = self._rows_of(one)
-        sets = [("model", one.scores, ("value", "low", "high"))]
-        if one.baseline is not None:
-            sets.append(("baseline", one.baseline, ("baseline", "baseline_low", "baseline_high")))
-        return [
-            Drawn(
-                name=name,
-                scored=Scored.of(scores, one.labels),
-                subjects=one.subjects,
-                figures={
-                    str(row["metric"]): format_value(*(row[column] for column in columns), digits=2)
-                    for row in rows.to_dict("records")
-                },
-            )
-            for name, scores, columns in sets
-        ]
-
-
-def evaluate(
-    predictions: pd.DataFrame,
-    labels: pd.DataFrame | None = None,
-    *,
-    baseline: pd.DataFrame | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Evaluation:
-    """Judge scores against what happened, with 95 % bootstrap intervals resampled by subject.
-
-    Args:
-        predictions: columns subject_id, prediction_time, task, score, class where classes are
-            scored, kind (of the task, as in the configuration; without it rows with horizon_hours
-            are time_to_event and all others binary, each class against the rest), and label
-            unless `labels` is given: 0 or 1 for the row's class, the value, or hours, with
-            label_observed. Rows without a score or a label are left out and counted.
-            With a column left_out, as `Predictor.leave_out` writes it, the rows where it is null
-            are judged, and the others say in `Evaluation.costs` what each part is worth.
-        labels: a frame in MEDS' label schema (subject_id, prediction_time, and boolean_value or
-            what else the kind of task has) that takes the place of the column `label`; with a
-            column task where there are several.
-        baseline: other scores for the same samples, in the shape of `predictions`; both are then
-            judged on the rows that have both, and the difference gets a paired interval.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap; the same seed gives the same intervals, whatever the rows' order.
-
-    Raises:
-        SchemaError: a table is not as described; the message says which, where and how many.
-        ConfigError: `resamples` is below 1.
-    """
-    if resamples < 1:
-        raise ConfigError(f"resamples: {resamples} is too few; 1000 is usual")
-    whole, parts = split_parts(predictions)
-    other = None if baseline is None else split_parts(baseline, "baseline")[0]
-    judged = read_judged(whole, labels, other)
-    rows = [
-        row
-        for one in judged
-        for row in metric_rows(one, resamples=resamples, generator=np.random.default_rng(seed))
-    ]
-    costs = None
-    if parts:
-        found = cost_table(whole, parts, labels, resamples=resamples, seed=seed)
-        costs = _tidy(found)
-    table = _tidy(pd.DataFrame(rows))
-    return Evaluation(table, tuple(judged), resamples, seed, costs)
-
-
-def _title(one: Judged) -> str:
-    title = f"{one.name}\n{len(one.labels):,} rows"
-    if one.events is not None:
-        title += f", {one.events:,} event{'s' * (one.events != 1)}"
-    return title
-
-
-def _tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """Without class and horizon where no row has one; events are whole numbers, null or not."""
-    empty = [head for head in HEADS if table[head].isna().all()]
-    if table["events"].isna().any():
-        table = table.astype({"events": "Int64"})
-    return table.drop(columns=empty)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain Python values, None for NaN."""
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [
-        {
-            str(key): cell.item() if isinstance(cell, np.generic) else cell
-            for key, cell in row.items()
-        }
-        for row in rows
-    ]

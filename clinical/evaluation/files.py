@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from clinical.errors import ConfigError, SchemaError
+from clinical.evaluation.thresholds import Thresholds
 from clinical.places import check_file
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +52,35 @@ def read_labels(table: str | Path | pd.DataFrame | None) -> pd.DataFrame | None:
     else:
         _check_one_task(path)
     return _read(path, "labels")
+
+
+def read_thresholds(given: str | Path | Thresholds | None) -> Thresholds | None:
+    """Thresholds from a JSON file, or from numbers in a text, such as "0.1,0.2"; others pass.
+
+    Raises:
+        ConfigError: a text is neither, or the file does not hold numbers by name.
+    """
+    if not isinstance(given, str | Path):
+        return given
+    numbers = _numbers_in(str(given))
+    if numbers is not None:
+        return numbers
+    path = Path(given)
+    check_file(path, what="thresholds", usual=("thresholds.json",))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"thresholds: {path} is no JSON file; give {{name: number}}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"thresholds: {path} should hold {{name: number}}, by task or for all")
+    return content
+
+
+def _numbers_in(text: str) -> list[float] | None:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
 
 
 def _check_one_task(path: Path) -> None:

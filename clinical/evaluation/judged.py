@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from clinical.censoring import counts_by, status_by
 from clinical.config import TaskKind
 from clinical.evaluation.classes import Classes, Exclusive
+from clinical.evaluation.horizons import Horizons
 from clinical.evaluation.metrics import Scored
 from clinical.evaluation.survival import Survival
 from clinical.evaluation.values import Values
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +43,69 @@ class Marked(Protocol):
 
 
 @dataclass(frozen=True)
+class YesOrNo:
+    """Risks beside a yes or no, which may be known of some rows only.
+
+    Attributes:
+        known: [N] bool, the n rows.
+        scored: [n] scores and labels.
+        counts: [n] for how many rows each one of them stands (see `censoring`).
+    """
+
+    known: NDArray[np.bool_]
+    scored: Scored
+    counts: Array
+
+    @cached_property
+    def is_all(self) -> bool:
+        """Whether every row is known and stands for itself alone."""
+        return bool(self.known.all() and (self.counts == 1).all())
+
+    def alerts(self, thresholds: Array, weights: Array) -> Alerts:
+        """What alerting from each of `thresholds [T]` on gives, under weights [R, N] of all rows.
+
+        Rows are sorted once, so that it costs no more memory than the weights.
+        """
+        counted = weights if self.is_all else weights[:, self.known] * self.counts
+        order = self.scored.order
+        called = np.searchsorted(-self.scored.scores[order], -thresholds, side="right")
+        ends = np.append(called, len(order)) - 1
+        ordered = np.take(counted, order, axis=1)
+        alerts = _up_to(ordered, ends)
+        ordered *= self.scored.labels[order]
+        true = _up_to(ordered, ends)
+        return Alerts(true[:, :-1], alerts[:, :-1], true[:, -1:], alerts[:, -1:])
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """Weighted counts of rows: true alerts and all [R, T], positives and all rows [R, 1]."""
+
+    true: Array
+    all: Array
+    positives: Array
+    total: Array
+
+    @property
+    def false(self) -> Array:
+        """[R, T] alerts without the event."""
+        return self.all - self.true
+
+    @property
+    def negatives(self) -> Array:
+        """[R, 1]."""
+        return self.total - self.positives
+
+
+def _up_to(ordered: Array, ends: NDArray[np.int64]) -> Array:
+    """Sums [R, T] of the first columns of [R, n], up to and with each of `ends`; -1 is none."""
+    if not ordered.shape[1]:
+        return np.zeros((len(ordered), len(ends)))
+    summed = np.cumsum(ordered, axis=1)
+    return np.where(ends >= 0, summed[:, ends], 0.0)
+
+
+@dataclass(frozen=True)
 class Judged:
     """The rows of one task (and class) that have a score and a label, and how many have not.
 
@@ -47,19 +113,23 @@ class Judged:
         task, label_class: what is predicted; `label_class` is None unless it is one class against
             the rest.
         subjects: [N] whose row it is.
+        times: [N] the prediction time of each row.
         scores, labels: [N] risks in 0..1, and 0.0 or 1.0; values in a unit; risks and hours. Of
-            several classes together [N, C], NaN for a class that is not known.
+            several classes together [N, C], NaN for a class that is not known. Of several
+            horizons together the risks are [N, H].
         baseline: the baseline's scores for the same rows, None without a baseline.
         without_score, without_label, without_baseline: rows left out, each counted once, for the
             first reason in this order.
         kind: of the task; binary for one class against the rest.
         observed: [N] bool, the hours are those of the event; None unless time-to-event.
-        horizon_hours: by which the risks are; None unless time-to-event.
+        horizon_hours: by which the risks are; None unless time-to-event with one horizon.
+        horizons: [H] hours, rising, where several are judged together.
     """
 
     task: str
     label_class: str | None
     subjects: NDArray[np.int64]
+    times: NDArray[np.datetime64]
     scores: Array
     labels: Array
     baseline: Array | None
@@ -69,6 +139,7 @@ class Judged:
     kind: TaskKind = "binary"
     observed: NDArray[np.bool_] | None = None
     horizon_hours: float | None = None
+    horizons: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,13 +154,42 @@ class Judged:
             return int(self.observed.sum())
         return int(self.labels.sum()) if self.kind == "binary" else None
 
+    def part(self, rows: NDArray[np.bool_]) -> Judged:
+        """Some of the rows [N] alone."""
+        return replace(
+            self,
+            subjects=self.subjects[rows],
+            times=self.times[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            baseline=None if self.baseline is None else self.baseline[rows],
+            observed=None if self.observed is None else self.observed[rows],
+        )
+
     def marked(self, scores: Array) -> Marked:
         """Scores for these rows, the model's or the baseline's, with the metrics of the kind."""
         return MARKED[self.kind](self, scores)
 
+    def yes_or_no(self, scores: Array) -> YesOrNo | None:
+        """Scores for these rows as risks of a yes: of one class, or by one horizon.
+
+        None where there is no such thing: values, several classes or horizons together.
+        """
+        if self.kind == "binary":
+            known = np.ones(len(self.labels), dtype=bool)
+            return YesOrNo(known, Scored.of(scores, self.labels), known.astype(np.float64))
+        if self.horizon_hours is not None and self.observed is not None:
+            status = status_by(self.horizon_hours, self.labels, self.observed)
+            known = ~np.isnan(status)
+            counts = counts_by(self.horizon_hours, self.labels, self.observed)[known]
+            return YesOrNo(known, Scored.of(scores[known], status[known]), counts)
+        return None
+
 
 def _survival(judged: Judged, scores: Array) -> Marked:
     assert judged.observed is not None
+    if judged.horizons:
+        return Horizons(scores, judged.labels, judged.observed, judged.horizons)
     assert judged.horizon_hours is not None
     n_subjects = len(np.unique(judged.subjects))
     return Survival(scores, judged.labels, judged.observed, judged.horizon_hours, n_subjects)

@@ -7,7 +7,9 @@ the metric itself; a weighting under which a metric does not exist gives NaN.
 
 from __future__ import annotations
 
+from clinical.evaluation import risk_groups
 from clinical.evaluation.recalibration import Recalibration
+from clinical.evaluation.risk_groups import RiskGroups
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -72,6 +74,10 @@ class Scored:
         notes = []
         if metric.startswith("AUPRC"):
             notes.append(f"chance: {self.labels.mean():.3f}")
+        if metric == risk_groups.ECE:
+            if (n_groups := self.groups.n_groups) < risk_groups.MOST_GROUPS:
+                notes.append(f"{n_groups} groups: few rows or few distinct scores")
+            notes.append(f"true risks would have about {self.groups.expected_by_chance:.3f}")
         if events == 0 or others == 0:
             notes.append("no negatives" if events else "no positives")
         elif events < FEW:
@@ -88,6 +94,11 @@ class Scored:
         ends = np.flatnonzero(np.append(falls, True)) if len(scores) else np.zeros(0, np.int64)
         clipped = np.clip(scores, SMALLEST_RISK, 1 - SMALLEST_RISK)
         return cls(scores, labels, order, ends, np.log(clipped) - np.log1p(-clipped))
+
+    @cached_property
+    def groups(self) -> RiskGroups:
+        """The rows in groups of similar scores."""
+        return RiskGroups.of(self.scores, self.labels)
 
     @cached_property
     def intercept(self) -> Recalibration:
@@ -126,7 +137,7 @@ def auroc(ranking: Ranking) -> Array:
     # Trapezoids under the ROC curve; twice the area, so that the sum is one of whole numbers.
     doubled = np.einsum("rg,rg->r", width, true)
     doubled += np.einsum("rg,rg->r", width[:, 1:], true[:, :-1])
-    return _ratio(doubled, 2 * true[:, -1] * false[:, -1])
+    return ratio(doubled, 2 * true[:, -1] * false[:, -1])
 
 
 def average_precision(ranking: Ranking) -> Array:
@@ -134,26 +145,26 @@ def average_precision(ranking: Ranking) -> Array:
     true, false = ranking.true_positives, ranking.false_positives
     gained = np.diff(true, axis=1, prepend=0.0)
     area = np.einsum("rg,rg->r", gained, _precision(ranking))
-    return _both_classes(_ratio(area, true[:, -1]), true[:, -1], false[:, -1])
+    return _both_classes(ratio(area, true[:, -1]), true[:, -1], false[:, -1])
 
 
 def min_sensitivity_precision(ranking: Ranking) -> Array:
     """Largest min(sensitivity, positive predictive value) over all thresholds."""
     true, false = ranking.true_positives, ranking.false_positives
-    sensitivity = _ratio(true, true[:, -1:])
+    sensitivity = ratio(true, true[:, -1:])
     best = np.minimum(sensitivity, _precision(ranking)).max(axis=1)
     return _both_classes(best, true[:, -1], false[:, -1])
 
 
 def brier(scored: Scored, weights: Array) -> Array:
     """Mean squared difference between risk and label."""
-    return _ratio(weights @ (scored.scores - scored.labels) ** 2, weights.sum(axis=1))
+    return ratio(weights @ (scored.scores - scored.labels) ** 2, weights.sum(axis=1))
 
 
 def scaled_brier(scored: Scored, weights: Array) -> Array:
     """1 - Brier / Brier of the event rate: 1 is perfect, 0 is the event rate, below is worse."""
     events, total = weights @ scored.labels, weights.sum(axis=1)
-    return 1 - _ratio(
+    return 1 - ratio(
         total * (weights @ (scored.scores - scored.labels) ** 2), events * (total - events)
     )
 
@@ -163,12 +174,12 @@ def log_loss(scored: Scored, weights: Array) -> Array:
     edge = np.finfo(np.float64).eps
     risk = np.clip(scored.scores, edge, 1 - edge)
     losses = -np.where(scored.labels == 1, np.log(risk), np.log1p(-risk))
-    return _ratio(weights @ losses, weights.sum(axis=1))
+    return ratio(weights @ losses, weights.sum(axis=1))
 
 
 def observed_expected(scored: Scored, weights: Array) -> Array:
     """Observed events divided by expected ones (the sum of the risks)."""
-    return _ratio(weights @ scored.labels, weights @ scored.scores)
+    return ratio(weights @ scored.labels, weights @ scored.scores)
 
 
 def calibration_intercept(scored: Scored, weights: Array) -> Array:
@@ -203,19 +214,24 @@ RISK_METRICS: dict[str, Callable[[Scored, Array], Array]] = {
 }
 
 
-NAMES = (*RANKING_METRICS, *RISK_METRICS)
+NAMES = (*RANKING_METRICS, *RISK_METRICS, *risk_groups.NAMES)
 MAIN = ("AUROC", "AUPRC (average precision)", "scaled Brier", "log loss")
 
 
 def compute(scored: Scored, weights: Array, metrics: Collection[str] = NAMES) -> dict[str, Array]:
     """Some metrics [R] by name, for `weights [R, N]`; needs at least one row."""
-    ranking = Ranking.of(scored, weights)
-    ranked = {name: of(ranking) for name, of in RANKING_METRICS.items() if name in metrics}
-    risks = {name: of(scored, weights) for name, of in RISK_METRICS.items() if name in metrics}
-    return ranked | risks
+    found = {}
+    if not RANKING_METRICS.keys().isdisjoint(metrics):
+        ranking = Ranking.of(scored, weights)
+        found = {name: of(ranking) for name, of in RANKING_METRICS.items() if name in metrics}
+    found |= {name: of(scored, weights) for name, of in RISK_METRICS.items() if name in metrics}
+    if not set(risk_groups.NAMES).isdisjoint(metrics):
+        grouped = scored.groups.compute(weights, brier(scored, weights))
+        found |= {name: values for name, values in grouped.items() if name in metrics}
+    return found
 
 
-def _ratio(above: Array, below: Array) -> Array:
+def ratio(above: Array, below: Array) -> Array:
     """above / below, NaN where below is 0."""
     result: Array = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     np.divide(above, below, out=result, where=below > 0)

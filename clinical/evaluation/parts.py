@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from clinical.errors import SchemaError
+from clinical.errors import ConfigError, SchemaError
+from clinical.evaluation.plots import BLUE, GREY
 from clinical.evaluation.predictions import read_judged
 from clinical.evaluation.table import HEADS, UNDEFINED, format_value, metric_rows
 
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 LEFT_OUT = "left_out"
+WITHOUT_COSTS = "costs: the predictions have no column left_out; Predictor.leave_out makes some"
 
 
 def split_parts(
@@ -81,6 +84,34 @@ def format_costs(costs: pd.DataFrame) -> pd.DataFrame:
     shown["difference (95 % interval)"] = [format_value(*one, signed=True) for one in intervals]
     events = costs["events"].astype(object).where(costs["events"].notna(), UNDEFINED)
     return shown.assign(n=costs["n"], events=events, note=costs["note"])
+
+
+def plot_costs(costs: pd.DataFrame, metric: str, ax: Axes) -> Axes:
+    """What each part is worth in one metric, with its interval: what is lost without it.
+
+    Args:
+        costs: of one task, as `cost_table` gives them.
+        metric: one of theirs.
+        ax: to draw on.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    rows = costs[costs["metric"] == metric]
+    if not len(rows):
+        known = ", ".join(dict.fromkeys(costs["metric"]))
+        raise ConfigError(f"metric: there is no {metric!r}; choose one of {known}")
+    places = -np.arange(len(rows))
+    gaps = np.abs(rows[["difference_low", "difference_high"]].sub(rows["difference"], axis=0)).T
+    ax.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    ax.errorbar(
+        rows["difference"], places, xerr=gaps, color=BLUE, fmt="o", capsize=3, linewidth=1.5
+    )
+    ax.set_yticks(places, [f"without {part}" for part in rows[LEFT_OUT]])
+    ax.set_ylim(-len(rows) + 0.4, 0.6)
+    ax.set_xlabel(f"{metric}: whole − without (95 % interval)")
+    ax.grid(axis="x", alpha=0.25)
+    return ax
 
 
 def _as_cost(row: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""ROC, precision-recall and calibration pictures of one task, readable in print and in grey."""
+"""ROC, precision-recall, calibration and decision curves, readable in print and in grey."""
 
 from __future__ import annotations
 
 from clinical.evaluation.metrics import Ranking, Scored
+from clinical.evaluation.risk_groups import RiskGroups
 from clinical.evaluation.table import UNDEFINED
 
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -24,8 +26,6 @@ LOOKS = (
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": VERMILION, "linestyle": "--", "marker": "s"},
 )
-ROWS_PER_BIN = 20
-MOST_BINS = 10
 Z_95 = 1.959963984540054
 
 
@@ -104,11 +104,12 @@ def plot_pr(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     return ax
 
 
-def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
+def plot_calibration(drawn: Sequence[Drawn], ax: Axes, *, with_scores: bool = True) -> Axes:
     """Observed frequency against predicted risk in groups of equal size, scores shown below.
 
     Bars are 95 % Wilson intervals that count a subject once within a group, however many rows
-    they have there. Below zero stands the histogram of the scores, the baseline's upside down.
+    they have there. Below zero stands the histogram of the scores, the baseline's upside down,
+    unless `with_scores` is false.
     The legend has room of its own above the bars.
     """
     ax.set(xlabel="Predicted risk", ylabel="Observed frequency (95 % interval)")
@@ -135,7 +136,7 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
             capsize=2,
             label=_calibration_legend(one),
         )
-    depth = _draw_scores(drawn, ax, limit)
+    depth = _draw_scores(drawn, ax, limit) if with_scores else 0.02 * limit
     ax.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-depth, 1.02 * limit))
     ticks = [
         tick
@@ -145,6 +146,47 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     ax.set(xticks=ticks, yticks=ticks)
     ax.grid(alpha=0.25)
     _make_room(ax, _legend(ax, "upper left"))
+    return ax
+
+
+def plot_net_benefit(curve: pd.DataFrame, ax: Axes) -> Axes:
+    """Net benefit by the risk from which on one acts, beside acting on everybody or nobody.
+
+    Args:
+        curve: as `decision_curve` gives it.
+        ax: to draw on; what acting on everybody does far below 0 is cut off.
+    """
+    ax.set(xlabel="Risk from which on one acts", ylabel="Net benefit (true alerts a patient)")
+    if curve["model"].isna().all():
+        _say_undefined(ax, "net benefit", "no labelled scores")
+        return ax
+    ax.axhline(0, color="black", linewidth=1, label="act on nobody")
+    ax.plot(
+        curve["risk"],
+        curve["act_on_all"],
+        color=GREY,
+        linewidth=1.5,
+        linestyle=":",
+        label="act on everybody",
+    )
+    for name, look in zip(("model", "baseline"), LOOKS, strict=True):
+        if name in curve:
+            low, high = curve[f"{name}_low"], curve[f"{name}_high"]
+            ax.plot(
+                curve["risk"],
+                curve[name],
+                color=look["color"],
+                linestyle=look["linestyle"],
+                linewidth=2,
+                label=name,
+            )
+            ax.fill_between(curve["risk"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    names = [name for name in ("model", "baseline") if name in curve]
+    top = max(float(curve[[f"{name}_high" for name in names]].max().max()), 0.01)
+    ax.set(xlim=(0, float(curve["risk"].max())), ylim=(-0.25 * top, 1.1 * top))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.grid(alpha=0.25)
+    _legend(ax, "upper right")
     return ax
 
 
@@ -161,13 +203,25 @@ def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
     return ax
 
 
+def plot_value_groups(scores: Array, labels: Array, ax: Axes) -> Axes:
+    """True against predicted values in groups of similar scores: mean, and middle half."""
+    ax.set(xlabel="Predicted value", ylabel="True value (mean, middle half)")
+    parts = RiskGroups.of(scores, labels).parts
+    if not parts:
+        return ax
+    predicted, true = (np.array([each[rows].mean() for rows in parts]) for each in (scores, labels))
+    halves = np.array([np.quantile(labels[rows], [0.25, 0.75]) for rows in parts]).T
+    ax.plot(predicted, predicted, color=GREY, linewidth=1, linestyle=":", label="ideal")
+    ax.vlines(predicted, *halves, color=BLUE, linewidth=1.5)
+    ax.plot(predicted, true, color=BLUE, marker="o", linewidth=1.5, label="model")
+    ax.grid(alpha=0.25)
+    _legend(ax, "upper left")
+    return ax
+
+
 def bin_frequencies(scored: Scored, subjects: NDArray[np.int64]) -> Bins:
-    """Groups of about equal size by score: at most ten, of at least 20 rows where possible."""
-    scores, labels = scored.scores, scored.labels
-    n_bins = int(np.clip(len(scores) // ROWS_PER_BIN, 1, MOST_BINS))
-    inner = np.unique(np.quantile(scores, np.arange(1, n_bins) / n_bins))
-    place = np.searchsorted(inner, scores, side="right")  # equal scores stay together
-    parts = [np.flatnonzero(place == value) for value in np.unique(place)]
+    """The groups of the ECE, with Wilson's intervals."""
+    scores, labels, parts = scored.scores, scored.labels, scored.groups.parts
     observed = np.array([labels[rows].mean() for rows in parts])
     counted = np.array([len(np.unique(subjects[rows])) for rows in parts], dtype=np.float64)
     low, high = wilson_interval(observed, counted)
@@ -235,6 +289,11 @@ def _says_undefined(drawn: Sequence[Drawn], ax: Axes, what: str, *, one_class: b
         why = "no negatives" if labels[0] else "no positives"
     else:
         return False
+    _say_undefined(ax, what, why)
+    return True
+
+
+def _say_undefined(ax: Axes, what: str, why: str) -> None:
     ax.text(
         0.5,
         0.5,
@@ -244,4 +303,3 @@ def _says_undefined(drawn: Sequence[Drawn], ax: Axes, what: str, *, one_class: b
         va="center",
         fontsize="large",
     )
-    return True

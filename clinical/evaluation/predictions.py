@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinical.config import TaskKind
 from clinical.errors import SchemaError
+from clinical.evaluation.gathering import SAMPLE, judged_task
 from clinical.evaluation.judged import Judged
 
 from functools import partial
@@ -13,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-SAMPLE = ["subject_id", "prediction_time"]
 KEY = [*SAMPLE, "task", "class", "horizon_hours"]
 KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 TRUTH = {
@@ -23,8 +23,6 @@ TRUTH = {
     "time_to_event": ("float_value", "boolean_value"),
 }
 """Kind of task -> the columns of MEDS labels with its truth."""
-SHARES_APART = 1e-3
-"""How far the scores of exclusive classes may be from 1 together: they may be rounded."""
 
 
 def read_judged(
@@ -36,7 +34,7 @@ def read_judged(
 ) -> list[Judged]:
     """One `Judged` for each task, horizon and class, in the order of the predictions.
 
-    Of several classes there is one for all together, then one for each against the rest.
+    Of several classes, or horizons, there is one for all together, then one for each.
 
     Args:
         predictions, labels, baseline: as for `evaluate`.
@@ -59,8 +57,7 @@ def read_judged(
         )
     if baseline is not None:
         rows = _join_baseline(rows, _read_scores(baseline, beside))
-    tasks = rows.groupby(["task", "horizon_hours"], sort=False, dropna=False)
-    judged = [one for _, group in tasks for one in _judged_task(group)]
+    judged = [one for _, group in rows.groupby("task", sort=False) for one in judged_task(group)]
     if not sum(len(part.labels) for part in judged):
         all_of = "a score, a label" + ("" if baseline is None else f" and a score in the {beside}")
         raise SchemaError(
@@ -212,105 +209,6 @@ def _is_class(rows: pd.DataFrame, names: pd.Series) -> pd.Series:
 def _join_baseline(rows: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
     other = baseline.rename(columns={"score": "baseline"}).drop(columns="kind")
     return rows.merge(other, on=KEY, how="left", validate="one_to_one")
-
-
-def _judged_task(rows: pd.DataFrame) -> list[Judged]:
-    """Of one task and horizon."""
-    kind = rows["kind"].iloc[0]
-    together = [_judged_classes(rows, kind)] if kind in ("multiclass", "multilabel") else []
-    apart = rows.groupby("class", sort=False)
-    return together + [_judged(group, "binary" if together else kind) for _, group in apart]
-
-
-def _judged(rows: pd.DataFrame, kind: TaskKind) -> Judged:
-    """The rows of one task, horizon and class that can be judged."""
-    is_timed = kind == "time_to_event"
-    has_score, has_label = rows["score"].notna(), rows["label"].notna()
-    if is_timed:
-        has_label &= rows["observed"].notna()
-    has_baseline = rows["baseline"].notna() if "baseline" in rows else has_score
-    usable = rows[has_score & has_label & has_baseline]
-    _check_labels(rows.loc[has_label, "label"], kind, str(rows["task"].iloc[0]))
-    return Judged(
-        task=str(rows["task"].iloc[0]),
-        label_class=str(rows["class"].iloc[0]) or None,
-        subjects=usable["subject_id"].to_numpy(),
-        scores=usable["score"].to_numpy(),
-        labels=usable["label"].to_numpy(),
-        baseline=usable["baseline"].to_numpy() if "baseline" in rows else None,
-        without_score=int((~has_score).sum()),
-        without_label=int((has_score & ~has_label).sum()),
-        without_baseline=int((has_score & has_label & ~has_baseline).sum()),
-        kind=kind,
-        observed=usable["observed"].to_numpy() == 1 if is_timed else None,
-        horizon_hours=float(rows["horizon_hours"].iloc[0]) if is_timed else None,
-    )
-
-
-def _judged_classes(rows: pd.DataFrame, kind: TaskKind) -> Judged:
-    """The samples of one task that can be judged by all their classes together."""
-    task, names = str(rows["task"].iloc[0]), list(dict.fromkeys(rows["class"]))
-    # Of many samples at once: a row a sample, a column a class.
-    wide = {
-        column: rows.pivot(index=SAMPLE, columns="class", values=column)[names].to_numpy()
-        for column in ("score", "label", "baseline")
-        if column in rows
-    }
-    subjects = rows.pivot(index=SAMPLE, columns="class", values="score").index.get_level_values(0)
-    labels = wide["label"]
-    _check_labels(rows["label"].dropna(), kind, task)
-    known = ~np.isnan(labels)
-    has_label = known.any(axis=1) if kind == "multilabel" else known.all(axis=1)
-    if kind == "multiclass" and (wrong := int((labels[has_label].sum(axis=1) != 1).sum())):
-        raise SchemaError(
-            f"predictions: {wrong} samples of task {task!r} have none or several classes labelled "
-            "1; multiclass has exactly one, multilabel any number"
-        )
-    has_score = ~np.isnan(wide["score"]).any(axis=1)
-    has_baseline = has_score
-    if kind == "multiclass":
-        for column in ("score", "baseline"):
-            if column in wide:
-                _check_shares(wide[column], task, column)
-    if "baseline" in wide:
-        has_baseline = ~np.isnan(wide["baseline"]).any(axis=1)
-    usable = has_score & has_label & has_baseline
-    return Judged(
-        task=task,
-        label_class=None,
-        subjects=subjects.to_numpy()[usable],
-        scores=wide["score"][usable],
-        labels=labels[usable],
-        baseline=wide["baseline"][usable] if "baseline" in wide else None,
-        without_score=int((~has_score).sum()),
-        without_label=int((has_score & ~has_label).sum()),
-        without_baseline=int((has_score & has_label & ~has_baseline).sum()),
-        kind=kind,
-    )
-
-
-def _check_shares(scores: NDArray[np.float64], task: str, column: str) -> None:
-    """A log loss of scores that add up to more than 1 would be lower than any model's."""
-    total = scores.sum(axis=1)  # NaN where a class has no score: not judged
-    if wrong := int((np.abs(total - 1) > SHARES_APART).sum()):
-        raise SchemaError(
-            f"predictions: {wrong} samples of task {task!r} have a {column} of all classes that "
-            "does not add up to 1; give a score for every class and divide by their sum, or say "
-            "multilabel in the column kind if several classes may be true"
-        )
-
-
-def _check_labels(labels: pd.Series, kind: TaskKind, task: str) -> None:
-    if kind == "time_to_event" and (wrong := int((labels < 0).sum())):
-        raise SchemaError(
-            f"predictions: {wrong} labels of task {task!r} are negative hours; leave them out"
-        )
-    is_yes_or_no = kind not in ("time_to_event", "regression")
-    if is_yes_or_no and (wrong := int((~labels.isin([0.0, 1.0])).sum())):
-        raise SchemaError(
-            f"predictions: {wrong} labels of task {task!r} are neither 0 nor 1; evaluate judges "
-            "risks with a yes-or-no label, or values where a column kind says regression"
-        )
 
 
 def _require(table: pd.DataFrame, name: str, columns: list[str]) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from clinical.censoring import counts_by, status_by
-from clinical.evaluation.metrics import Ranking, Scored, auroc, brier
+from clinical.evaluation.metrics import (
+    Ranking,
+    Scored,
+    auroc,
+    brier,
+    observed_expected,
+    scaled_brier,
+)
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -37,8 +44,14 @@ class Survival:
     horizon_hours: float
     n_subjects: int = 0
 
-    names: ClassVar[tuple[str, ...]] = ("concordance", "AUROC at horizon", "Brier at horizon")
-    main: ClassVar[tuple[str, ...]] = names
+    names: ClassVar[tuple[str, ...]] = (
+        "concordance",
+        "AUROC at horizon",
+        "Brier at horizon",
+        "scaled Brier at horizon",
+        "observed / expected at horizon",
+    )
+    main: ClassVar[tuple[str, ...]] = ("concordance", "AUROC at horizon", "Brier at horizon")
 
     @cached_property
     def status(self) -> Array:
@@ -76,8 +89,9 @@ class Survival:
         if "AUROC at horizon" in metrics:
             is_any = bool(known.any())
             found["AUROC at horizon"] = auroc(Ranking.of(scored, weighted)) if is_any else nothing
-        if "Brier at horizon" in metrics:
-            found["Brier at horizon"] = brier(scored, weighted)
+        for name, of in AT_HORIZON.items():
+            if name in metrics:
+                found[name] = of(scored, weighted)
         return found
 
     def why_undefined(self, metric: str) -> str:
@@ -99,6 +113,14 @@ class Survival:
         known, events = int((~np.isnan(self.status)).sum()), int(np.nansum(self.status))
         said = [f"{events} events by then; status known of {known}"]
         return said if metric.startswith("AUROC") else []
+
+
+AT_HORIZON = {
+    "Brier at horizon": brier,
+    "scaled Brier at horizon": scaled_brier,
+    "observed / expected at horizon": observed_expected,
+}
+"""Metrics of a yes-or-no label, of the rows whose status is known, each for those it stands for."""
 
 
 @dataclass(frozen=True)

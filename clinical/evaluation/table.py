@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from clinical.evaluation.bootstrap import Interval, bootstrap, percentile_interval
+from clinical.evaluation.bootstrap import Interval, bootstrap, centred, percentile_interval
 from clinical.evaluation.judged import Judged, Marked
+from clinical.evaluation.risk_groups import NEVER_NEGATIVE, OVERSTATED
 
 from collections.abc import Sequence
 from functools import partial
@@ -46,15 +47,16 @@ def metric_rows(
     rows = []
     for name in metrics:
         value = float(points[0][name][0])
-        interval = _interval(value, draws[0][name], has_subjects)
+        around_value = partial(_interval, name, has_subjects=has_subjects)
+        interval = around_value(value, draws[0][name])
         notes = _notes(name, scored[0], value, interval, resamples)
         row: dict[str, Any] = {"task": judged.task, "class": judged.label_class}
         row |= {"horizon_hours": judged.horizon_hours, "metric": name}
         row |= {"value": value, "low": interval.low, "high": interval.high}
         if len(scored) > 1:
             other = float(points[1][name][0])
-            around = _interval(other, draws[1][name], has_subjects)
-            gap = _interval(value - other, draws[0][name] - draws[1][name], has_subjects)
+            around = around_value(other, draws[1][name])
+            gap = around_value(value - other, draws[0][name] - draws[1][name], is_gap=True)
             row |= {"baseline": other, "baseline_low": around.low, "baseline_high": around.high}
             row |= {"difference": value - other}
             row |= {"difference_low": gap.low, "difference_high": gap.high}
@@ -100,6 +102,31 @@ def format_value(
     return text.replace("-", "−")
 
 
+def counted(count: int, smallest: int) -> str:
+    """A count, unless it is of few: then only that."""
+    return f"{count:,}" if count == 0 or count >= smallest else f"fewer than {smallest}"
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Without class and horizon where no row has one; events are whole numbers, null or not."""
+    empty = [head for head in HEADS if table[head].isna().all()]
+    if table["events"].isna().any():
+        table = table.astype({"events": "Int64"})
+    return table.drop(columns=empty)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain Python values, None for NaN."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [
+        {
+            str(key): cell.item() if isinstance(cell, np.generic) else cell
+            for key, cell in row.items()
+        }
+        for row in rows
+    ]
+
+
 def _values(
     scored: list[Marked],
     subjects: NDArray[np.int64],
@@ -121,10 +148,16 @@ def _values(
     return [one.compute(ones, metrics) for one in scored], draws
 
 
-def _interval(value: float, draws: Array, has_subjects: bool) -> Interval:
+def _interval(
+    name: str, value: float, draws: Array, *, has_subjects: bool, is_gap: bool = False
+) -> Interval:
     """No interval without a value, nor from one subject: each resample would be the same."""
     if np.isnan(value) or not has_subjects:
         return NO_INTERVAL
+    if name in OVERSTATED:
+        draws = centred(draws, value)
+    if name in NEVER_NEGATIVE and not is_gap:
+        draws = np.maximum(draws, 0.0)
     return percentile_interval(draws)
 
 
@@ -134,6 +167,8 @@ def _notes(
     if np.isnan(value):
         return [f"not defined ({scored.why_undefined(name)})"]
     notes = scored.notes(name)
+    if name in OVERSTATED:
+        notes.append("resamples overstate it: their interval is moved to the value")
     if interval.low == interval.high:
         notes.append("every resample gives the same value")
     if interval == NO_INTERVAL:

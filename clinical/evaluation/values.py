@@ -57,8 +57,15 @@ class Values:
     scores: Array
     labels: Array
 
-    names: ClassVar[tuple[str, ...]] = ("MAE", "RMSE", "R2", "Spearman")
-    main: ClassVar[tuple[str, ...]] = names
+    names: ClassVar[tuple[str, ...]] = (
+        "MAE",
+        "RMSE",
+        "R2",
+        "Spearman",
+        "mean error",
+        "calibration slope",
+    )
+    main: ClassVar[tuple[str, ...]] = ("MAE", "RMSE", "R2", "Spearman")
 
     @cached_property
     def orders(self) -> tuple[Order, Order]:
@@ -73,7 +80,10 @@ class Values:
         """Why a metric has no value."""
         if not len(self.labels):
             return "no labelled scores"
-        return "all labels are equal" if np.ptp(self.labels) == 0 else "all scores are equal"
+        is_slope = metric == "calibration slope"
+        if np.ptp(self.labels) == 0 and not is_slope:
+            return "all labels are equal"
+        return "all scores are equal"
 
     def notes(self, metric: str) -> list[str]:
         """What to beware of."""
@@ -110,6 +120,20 @@ def spearman(values: Values, weights: Array) -> Array:
     return _over(_products(weights, a, b), np.sqrt(spread), 1e-9)
 
 
+def mean_error(values: Values, weights: Array) -> Array:
+    """Mean of score - label, in the unit: calibration in the large, 0 is ideal."""
+    return np.asarray(weights @ (values.scores - values.labels) / weights.sum(axis=1))
+
+
+def calibration_slope(values: Values, weights: Array) -> Array:
+    """Of the line that fits the labels to the scores best; below 1, scores are too far apart."""
+    x, y = (each - each.mean() for each in (values.scores, values.labels))
+    total = weights.sum(axis=1)
+    spread = weights @ x**2 - (weights @ x) ** 2 / total
+    shared = weights @ (x * y) - (weights @ x) * (weights @ y) / total
+    return _over(shared, spread, total * x.var() * 1e-12)
+
+
 def _products(weights: Array, a: Array, b: Array) -> Array:
     """[R] weighted sums of products of [R, N]."""
     return np.asarray(np.einsum("rn,rn,rn->r", weights, a, b))
@@ -120,6 +144,8 @@ METRICS: dict[str, Callable[[Values, Array], Array]] = {
     "RMSE": root_mean_squared_error,
     "R2": explained_variance,
     "Spearman": spearman,
+    "mean error": mean_error,
+    "calibration slope": calibration_slope,
 }
 
 

@@ -2,7 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.errors import ConfigError
-from clinical.evaluation.files import read_labels
+from clinical.evaluation.files import read_labels, read_thresholds
 
 import pandas as pd
 import pytest
@@ -30,3 +30,23 @@ def test_a_folder_of_several_tasks_is_not_taken_for_one(tmp_path, labels):
     write(tmp_path, labels, "death", "readmission")
     with pytest.raises(ConfigError, match=r"holds 2 folders .* such as .*/death"):
         read_labels(tmp_path)
+
+
+def test_thresholds_are_read_from_a_text_of_numbers_or_a_json_file(tmp_path):
+    assert read_thresholds("0.1, 0.25") == [0.1, 0.25]
+    file = tmp_path / "thresholds.json"
+    file.write_text('{"death": {"sensitivity 0.8": 0.12}}')
+    assert read_thresholds(file) == {"death": {"sensitivity 0.8": 0.12}}
+    assert read_thresholds({"ours": 0.2}) == {"ours": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("0.2 and more", "is no JSON file"), ("[0.2]", "should hold")]
+)
+def test_a_file_without_thresholds_is_refused(tmp_path, content, words):
+    file = tmp_path / "thresholds.json"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        read_thresholds(str(file))
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_thresholds("high")

@@ -5,6 +5,7 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate
 from clinical.evaluation.bootstrap import resample_weights
 from clinical.evaluation.classes import Classes, Exclusive
+from clinical.evaluation.risk_groups import TOP_ECE
 from clinical.evaluation.survival import (
     Survival,
     comparable_pairs,
@@ -22,7 +23,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    log_loss,
+    r2_score,
+    roc_auc_score,
+)
 
 START = pd.Timestamp("2150-03-01 06:00")
 ONE = np.ones((1, 300))
@@ -213,6 +221,44 @@ def test_accuracy_and_log_loss_of_exclusive_classes_by_hand():
     assert found["accuracy"][0] == 0.75
     assert found["log loss"][0] == pytest.approx(-(np.log(0.3) + 3 * np.log(0.7)) / 4)
     assert np.isnan(found["macro AUROC"][0])  # nobody is of the first class
+    assert np.isnan(found["balanced accuracy"][0])
+    of_rows = [0.25 + 0.49 + 0.04, 0.01 + 0.04 + 0.09]
+    assert found["Brier (sum over classes)"][0] == pytest.approx((of_rows[0] + 3 * of_rows[1]) / 4)
+    # One group: 0.65 sure on average of what is right in 3 of 4.
+    assert found[TOP_ECE][0] == pytest.approx(abs((0.5 + 3 * 0.7) / 4 - 0.75))
+
+
+def test_metrics_of_exclusive_classes_agree_with_scikit_learn():
+    table = classes(300)
+    scores, labels = (table[c].to_numpy().reshape(3, -1).T for c in ("score", "label"))
+    found = Exclusive(scores, labels).compute(ONE, Exclusive.names)
+    truth = labels.argmax(axis=1)
+    assert found["log loss"][0] == pytest.approx(log_loss(truth, scores), abs=1e-9)
+    right = balanced_accuracy_score(truth, scores.argmax(axis=1))
+    assert found["balanced accuracy"][0] == pytest.approx(right, abs=1e-9)
+    macro = roc_auc_score(truth, scores, multi_class="ovr", average="macro")
+    assert found["macro AUROC"][0] == pytest.approx(macro, abs=1e-9)
+    precision = average_precision_score(labels, scores, average="macro")
+    assert found["macro AUPRC"][0] == pytest.approx(precision, abs=1e-9)
+
+
+def test_metrics_of_several_labels_are_means_of_scikit_learn_s():
+    table = classes(300, kind="multilabel")
+    scores, labels = (table[c].to_numpy().reshape(3, -1).T for c in ("score", "label"))
+    found = Classes(scores, labels).compute(ONE, Classes.names)
+    for name, of in (("macro Brier", brier_score_loss), ("macro log loss", log_loss)):
+        expected = np.mean([of(labels[:, c], scores[:, c]) for c in range(3)])
+        assert found[name][0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_calibration_of_values_is_that_of_the_line_through_them():
+    table = regression(200)
+    found = Values(table["score"].to_numpy(), table["label"].to_numpy()).compute(
+        np.ones((1, 200)), Values.names
+    )
+    slope, _ = np.polyfit(table["score"], table["label"], 1)
+    assert found["calibration slope"][0] == pytest.approx(slope, abs=1e-9)
+    assert found["mean error"][0] == pytest.approx((table["score"] - table["label"]).mean())
 
 
 def everything():
@@ -226,14 +272,15 @@ def test_all_kinds_are_judged_in_one_table():
     groups = evaluation.table.groupby(["task", "class", "horizon_hours"], sort=False, dropna=False)
     found = [(*(None if pd.isna(k) else k for k in key), len(rows)) for key, rows in groups]
     assert found == [
-        ("days", None, None, 4),
-        ("which", None, None, 4),
-        ("which", "a", None, 9),
-        ("which", "b", None, 9),
-        ("which", "c", None, 9),
-        ("death", None, 24.0, 3),
-        ("death", None, 48.0, 3),
-        ("yes", None, None, 9),
+        ("days", None, None, 6),
+        ("which", None, None, 7),
+        ("which", "a", None, 13),
+        ("which", "b", None, 13),
+        ("which", "c", None, 13),
+        ("death", None, None, 2),
+        ("death", None, 24.0, 5),
+        ("death", None, 48.0, 5),
+        ("yes", None, None, 13),
     ]
     defined = evaluation.table.dropna(subset=["value"])
     assert (defined["low"] <= defined["value"]).mean() > 0.95
@@ -243,9 +290,9 @@ def test_all_kinds_are_judged_in_one_table():
     entries = json.loads(text)["tasks"]
     assert [len(entry["metrics"]) for entry in entries] == [n for *_, n in found]
     assert entries[0]["events"] is None
-    assert entries[5]["horizon_hours"] == 24
+    assert entries[6]["horizon_hours"] == 24
     assert evaluation.headlines[0] == "days: 100 rows of 50 subjects"
-    assert evaluation.headlines[5].startswith("death by 24 h: 150 rows of 75 subjects, ")
+    assert evaluation.headlines[6].startswith("death by 24 h: 150 rows of 75 subjects, ")
     assert "<table" in evaluation._repr_html_()
 
 
@@ -388,8 +435,11 @@ def test_a_regression_task_is_drawn_as_values_and_not_as_a_roc(tmp_path):
     assert evaluation.plot_values(task="days").get_xlabel() == "Predicted value"
     with pytest.raises(ConfigError, match=r"days is regression.*plot_values"):
         evaluation.plot_roc(task="days")
-    with pytest.raises(ConfigError, match=r"death by 24 h is time_to_event.*none for it"):
+    with pytest.raises(ConfigError, match=r"death by 24 h is time_to_event.*plot_net_benefit"):
         evaluation.plot_roc(task="death by 24 h")
+    with pytest.raises(ConfigError, match=r"death is time_to_event.*none for it"):
+        evaluation.plot_net_benefit(task="death")
     names = [path.name for path in evaluation.save_figures(tmp_path)]
     assert sum(name.startswith("values_") for name in names) == 1
     assert sum(name.startswith("roc_") for name in names) == 4
+    assert sum(name.startswith("net_benefit_") for name in names) == 6

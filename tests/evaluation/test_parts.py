@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 METRICS = ["AUROC", "AUPRC (average precision)", "scaled Brier", "log loss"]
 
@@ -94,7 +95,7 @@ def test_one_part_alone_is_judged_like_any_other_scores():
 
 def test_parts_without_the_whole_are_refused():
     with pytest.raises(SchemaError, match=r"left_out names 2 parts \(notes, images\), and in no"):
-        evaluate(leave_out().query("left_out == left_out"), resamples=20)
+        evaluate(leave_out().dropna(subset=["left_out"]), resamples=20)
 
 
 def test_an_error_in_the_rows_of_a_part_names_the_part():
@@ -128,3 +129,17 @@ def test_a_part_without_which_nothing_is_told_apart_says_so():
     assert costs["note"].str.contains("no negatives").all()
     found = evaluate(flat, resamples=20).costs.set_index(["left_out", "metric"])
     assert found.loc[("notes", "AUROC"), "without"] == 0.5
+
+
+def test_the_picture_has_a_line_a_part_with_its_cost():
+    evaluation = evaluate(leave_out(), resamples=50)
+    ax = evaluation.plot_costs(Figure().subplots())
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["without notes", "without images"]
+    costs = evaluation.costs
+    expected = costs[costs["metric"] == "AUROC"]["difference"]
+    drawn = ax.containers[0].lines[0]
+    np.testing.assert_allclose(drawn.get_xdata(orig=False), expected)
+    with pytest.raises(ConfigError, match="there is no 'Brier'; choose one of AUROC"):
+        evaluation.plot_costs(Figure().subplots(), metric="Brier")
+    with pytest.raises(ConfigError, match="no column left_out"):
+        evaluate(whole_of(leave_out()).drop(columns="left_out"), resamples=5).plot_costs()

@@ -1,6 +1,6 @@
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import evaluate, plot_training_curves, save_training_curves
-from clinical.evaluation.evaluation import SIZES
+from clinical.evaluation.figures import SIZES
 from clinical.evaluation.metrics import Scored
 from clinical.evaluation.plots import bin_frequencies, wilson_interval
 
@@ -135,7 +135,7 @@ def test_one_class_is_written_into_the_picture(tmp_path, n, label):
     for plot in (evaluation.plot_roc, evaluation.plot_pr):
         ax = plot(fresh_axes())
         assert any(words in text.get_text() for text in ax.texts)
-    assert len(evaluation.save_figures(tmp_path)) == 3
+    assert len(evaluation.save_figures(tmp_path)) == 4
 
 
 def test_a_task_without_labels_still_has_its_pictures(tmp_path):
@@ -143,13 +143,18 @@ def test_a_task_without_labels_still_has_its_pictures(tmp_path):
     evaluation = evaluate(table, resamples=10)
     ax = evaluation.plot_calibration(fresh_axes(), task="other")
     assert any("no labelled scores" in text.get_text() for text in ax.texts)
-    assert len(evaluation.save_figures(tmp_path)) == 6
+    assert len(evaluation.save_figures(tmp_path)) == 8
 
 
 def test_figures_are_written_without_touching_pyplot(tmp_path):
     evaluation = evaluate(predictions(), baseline=predictions(seed=1), resamples=10)
     paths = evaluation.save_figures(tmp_path / "figures")
-    assert [path.name for path in paths] == ["roc.png", "pr.png", "calibration.png"]
+    assert [path.name for path in paths] == [
+        "roc.png",
+        "pr.png",
+        "calibration.png",
+        "net_benefit.png",
+    ]
     assert not plt.get_fignums()
     for path in paths:
         with Image.open(path) as image:
@@ -160,7 +165,7 @@ def test_figures_are_written_without_touching_pyplot(tmp_path):
 def test_figures_of_several_tasks_have_names_of_their_own(tmp_path):
     table = pd.concat([predictions(task="a b"), predictions(task="a/b")])
     paths = evaluate(table, resamples=10).save_figures(tmp_path)
-    assert len({path.name for path in paths}) == 6
+    assert len({path.name for path in paths}) == 8
     assert all(path.parent == tmp_path and path.exists() for path in paths)
 
 

@@ -1,0 +1,170 @@
+"""Which groups may be shown: none that is small, nor any that gives a small one away.
+
+A group is small if fewer than `smallest` people are in it, or have one of the outcomes in it. Small
+groups are hidden, and with them as many others as it takes that what is shown, whole included,
+
+- does not give a hidden small group, or its people with one outcome, by sums and differences within
+  a column or across columns;
+- leaves no few people over: all hidden groups of a column together are not small either;
+- has no group that is another one but for a few people.
+
+What a reader knows from elsewhere, or from tables of the same patients at another time, is beyond
+this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+TINY = 1e-9
+WHOLE = -1
+"""The column of the set of all rows."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Groups and outcomes of the rows of one task.
+
+    Attributes:
+        columns: [C][N] the group of each row in each column, 0 to its number of groups - 1.
+        outcome: [N] an outcome's number; all 0 where there are none to tell apart.
+        subjects: [N] whose row it is.
+        smallest: number of people below which a cell is small.
+    """
+
+    columns: Sequence[NDArray[np.int64]]
+    outcome: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    smallest: int
+
+    @cached_property
+    def groups(self) -> list[tuple[int, int]]:
+        """(column, group) of each group."""
+        return [
+            (place, group)
+            for place, column in enumerate(self.columns)
+            for group in range(int(column.max(initial=-1)) + 1)
+        ]
+
+    @cached_property
+    def outcomes(self) -> list[int]:
+        """Those that are told apart."""
+        found = np.unique(self.outcome)
+        return [int(each) for each in found] if len(found) > 1 else []
+
+    def rows(self, column: int, group: int) -> Bools:
+        """[N] which rows are in a group; all of them for the column WHOLE."""
+        if column == WHOLE:
+            return np.ones(len(self.outcome), dtype=bool)
+        return np.asarray(self.columns[column] == group)
+
+    def parts(self, rows: Bools) -> Iterator[Bools]:
+        """What is published of a set of rows: it, and those with each outcome."""
+        yield rows
+        for outcome in self.outcomes:
+            yield rows & (self.outcome == outcome)
+
+    def people(self, rows: Bools) -> int:
+        """How many people the rows are of."""
+        return len(np.unique(self.subjects[rows]))
+
+    def is_small(self, rows: Bools) -> bool:
+        """Whether too few people are in a set of rows, or have one of the outcomes."""
+        return any(self.people(part) < self.smallest for part in self.parts(rows))
+
+
+def hidden_groups(cells: Cells) -> set[tuple[int, int]]:
+    """(column, group) of the groups not to be shown; all of them if the whole is small."""
+    if cells.is_small(cells.rows(WHOLE, 0)):
+        return set(cells.groups)
+    small = {key for key in cells.groups if cells.is_small(cells.rows(*key))}
+    hidden = set(small)
+    system = _System(cells)
+    while True:
+        also = _left_over(cells, hidden) or _nested(cells, hidden) or system.solved(small, hidden)
+        if also is None:
+            return hidden
+        hidden.add(also)
+
+
+def _left_over(cells: Cells, hidden: set[tuple[int, int]]) -> tuple[int, int] | None:
+    """Another group to hide where those hidden in a column are small together."""
+    for column in sorted({column for column, _ in hidden}):
+        own = [group for place, group in hidden if place == column]
+        together = np.isin(cells.columns[column], own)
+        if cells.is_small(together):
+            shown = [key for key in cells.groups if key[0] == column and key not in hidden]
+            if shown:
+                return _fewest(cells, shown)
+    return None
+
+
+def _nested(cells: Cells, hidden: set[tuple[int, int]]) -> tuple[int, int] | None:
+    """A shown group that is another one but for a few people."""
+    shown = [key for key in cells.groups if key not in hidden]
+    rows = {key: cells.rows(*key) for key in shown}
+    for inner in shown:
+        for outer in shown:
+            if inner[0] == outer[0]:
+                continue
+            pairs = zip(cells.parts(rows[inner]), cells.parts(rows[outer]), strict=True)
+            for one, other in pairs:
+                rest = other & ~one
+                if not (one & ~other).any() and 0 < cells.people(rest) < cells.smallest:
+                    return inner
+    return None
+
+
+def _fewest(cells: Cells, keys: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return min(keys, key=lambda key: (cells.people(cells.rows(*key)), key))
+
+
+class _System:
+    """The published counts as linear equations, of which a reader may take any combination.
+
+    Unknown are the counts of the atoms: rows alike in every column and in their outcome.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        stacked = np.stack([*cells.columns, cells.outcome])
+        _, first = np.unique(stacked, axis=1, return_index=True)
+        self.keys = [
+            (key, place)
+            for key in [(WHOLE, 0), *cells.groups]
+            for place in range(len(cells.outcomes) + 1)
+        ]
+        vectors = np.stack(
+            [part[first] for key, place in self.keys if place == 0 for part in self._parts(key)]
+        ).astype(np.float64)
+        self.products = vectors @ vectors.T
+
+    def _parts(self, key: tuple[int, int]) -> Iterator[Bools]:
+        return self.cells.parts(self.cells.rows(*key))
+
+    def solved(
+        self, small: set[tuple[int, int]], hidden: set[tuple[int, int]]
+    ) -> tuple[int, int] | None:
+        """A shown group to hide since a small one follows from what is shown; None if none does."""
+        shown = [i for i, (key, _) in enumerate(self.keys) if key not in hidden]
+        known = self.products[np.ix_(shown, shown)]
+        inverse = np.linalg.pinv(known, hermitian=True)
+        for i, (key, _) in enumerate(self.keys):
+            size = self.products[i, i]
+            if key not in small or size == 0:
+                continue
+            share = inverse @ self.products[shown, i]
+            if size - self.products[i, shown] @ share > TINY * size:
+                continue  # a part of it is in no combination of what is shown
+            used = {self.keys[j][0] for j, x in zip(shown, share, strict=True) if abs(x) > TINY}
+            used.discard((WHOLE, 0))
+            same_column = [each for each in used if each[0] == key[0]]
+            if candidates := same_column or sorted(used):
+                return _fewest(self.cells, candidates)
+        return None

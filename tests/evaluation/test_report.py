@@ -1,0 +1,127 @@
+"""The report of tasks of every kind; tests/test_reporting.py has that of a real run."""
+
+from clinical.evaluation import evaluate
+from clinical.evaluation.report import Facts, report_page
+
+import re
+
+import numpy as np
+import pandas as pd
+
+N = 240
+CONFIG = {
+    "modalities": {"events": {"encoder": "event_set"}},
+    "graph": {"relations": {}},
+    "window_hours": None,
+    "ensemble": 2,
+    "experts": ["lightgbm"],
+    "pretrain": None,
+}
+METRICS = {"split": "held_out", "baseline": "LightGBM", "counts": {"samples": {"train": 500}}}
+
+
+def rows(task, kind, score, label, **others):
+    return pd.DataFrame(
+        {
+            "subject_id": np.arange(N),
+            "prediction_time": pd.Timestamp("2150-01-01"),
+            "task": task,
+            "kind": kind,
+            "score": score,
+            "label": label,
+            **others,
+        }
+    )
+
+
+def of_every_kind(*, few=0):
+    """Predictions of five tasks; with `few`, that many are of class z."""
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet([2, 2, 2], N)
+    truth = np.array([generator.choice(3, p=p) for p in shares])
+    if few:
+        truth = np.where(truth == 2, 0, truth)
+        truth[:few] = 2
+    risk = generator.beta(1, 2, N)
+    yes = (generator.random(N) < risk).astype(float)
+    classes = [
+        rows("ward", "multiclass", shares[:, c], (truth == c) * 1.0, **{"class": name})
+        for c, name in enumerate("xyz")
+    ]
+    labels = [
+        rows("organs", "multilabel", risk, generator.permutation(yes), **{"class": name})
+        for name in ("renal", "liver")
+    ]
+    timed = [
+        rows(
+            "death",
+            "time_to_event",
+            risk,
+            np.where(yes == 1, 10.0, 90.0),
+            horizon_hours=hours,
+            label_observed=yes == 1,
+        )
+        for hours in (24.0, 48.0)
+    ]
+    value = rows("days", "regression", risk * 10, risk * 10 + generator.normal(0, 2, N))
+    table = pd.concat([rows("yes", "binary", risk, yes), *classes, *labels, *timed, value])
+    return table.reset_index(drop=True)
+
+
+def written(table, **others):
+    kinds = table.groupby("task", sort=False)["kind"].first()
+    tasks = {name: {"kind": kind} for name, kind in kinds.items()}
+    evaluation = evaluate(table, thresholds=[0.3], resamples=10)
+    sex = pd.DataFrame({"subject_id": np.arange(N), "sex": np.where(np.arange(N) % 2, "F", "M")})
+    facts = Facts(
+        config=CONFIG | {"tasks": tasks},
+        metrics=METRICS,
+        evaluation=evaluation,
+        groups=evaluation.by(sex),
+        trend=None,
+        about={},
+        smallest=10,
+        **others,
+    )
+    return report_page(facts)
+
+
+def headings(text):
+    return re.findall(r"<h2>Performance: (.*?)</h2>", text)
+
+
+def test_every_kind_of_task_has_its_figures_and_pictures():
+    text = written(of_every_kind())
+    assert headings(text) == [
+        "yes",
+        "ward",
+        "ward/x",
+        "ward/y",
+        "ward/z",
+        "organs",
+        "organs/renal",
+        "organs/liver",
+        "death",
+        "death by 24 h",
+        "death by 48 h",
+        "days",
+    ]
+    for words in ("integrated Brier", "macro AUROC", "concordance", "MAE", "Groups of patients"):
+        assert words in text
+    # Six yes-or-no pictures of four, two decision curves, one of values; groups of each.
+    pictures = re.findall(r'<img alt="(.*?) of ', text)
+    assert pictures.count("roc") == pictures.count("calibration") == 6
+    assert pictures.count("net benefit") == 8
+    assert pictures.count("values") == 1
+    cells = re.findall(r"<td>(.*?)</td>", text)
+    assert len(cells) > 500
+    assert not {"nan", "None", "&lt;NA&gt;"} & set(cells)
+
+
+def test_where_one_class_is_of_few_none_is_shown_by_itself():
+    text = written(of_every_kind(few=4))
+    found = headings(text)
+    assert "ward" in found
+    assert not any(name.startswith("ward/") for name in found)
+    patients = text.partition(">Patients</h2>")[2].partition("</section>")[0]
+    assert "<td>4</td>" not in patients
