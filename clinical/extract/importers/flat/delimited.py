@@ -1,0 +1,209 @@
+"""Delimited text files, read a block at a time, with the rows that are none counted apart."""
+
+from clinical.errors import SchemaError
+from clinical.extract.importers.flat.files import SourceFile
+from clinical.extract.importers.flat.mapping import FileRule
+from clinical.extract.importers.flat.streams import (
+    BLOCK_BYTES,
+    CountingQuotes,
+    not_encoded,
+    open_bytes,
+    reading,
+)
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+
+HEADER_BYTES = 2**20
+
+_SEPARATORS = {".psv": "|", ".tsv": "\t"}
+_OTHERS = {
+    b"\x1f\x8b": "it is gzipped; name it .gz",
+    b"PK\x03\x04": "it is a ZIP archive or an Excel workbook; unpack it, or save it as CSV",
+    b"PAR1": "it is Parquet; name it .parquet",
+    b"\xd0\xcf\x11\xe0": "it is an Excel workbook; save it as CSV",
+}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a file.
+
+    Attributes:
+        names: In order; a name that is there again has its position behind it, so that nothing
+            reads it.
+        n_lines: Lines to pass over before the first record.
+        repeated: Names that are there more than once.
+    """
+
+    names: tuple[str, ...]
+    n_lines: int
+    repeated: frozenset[str]
+
+    @classmethod
+    def of(cls, cells: Sequence[str], *, n_lines: int, ignore_case: bool) -> "Header":
+        """Of the cells of a first line."""
+        names = [cell.strip() for cell in cells]
+        names = [name.lower() for name in names] if ignore_case else names
+        repeated = frozenset(name for name in names if name and names.count(name) > 1)
+        unique = [
+            f"{name}\0{at}" if not name or name in repeated else name
+            for at, name in enumerate(names)
+        ]
+        return cls(tuple(unique), n_lines, repeated)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Records of a file.
+
+    Attributes:
+        frame: The columns asked for.
+        rows: [N] the number of each record, from 1; empty lines are none.
+        ragged: Numbers of the records that have more or fewer cells than the header.
+    """
+
+    frame: pl.DataFrame
+    rows: np.ndarray
+    ragged: tuple[int, ...]
+
+
+def read_header(file: SourceFile, rule: FileRule, *, ignore_case: bool = False) -> Header | None:
+    """The header, or None of an empty file.
+
+    Raises:
+        SchemaError: It is no text in the mapping's encoding, or something else by its first bytes.
+    """
+    with open_bytes(file) as stream:
+        start = reading(file, lambda: stream.read(HEADER_BYTES))
+    if not start.strip():
+        return None
+    if known := next((told for magic, told in _OTHERS.items() if start.startswith(magic)), None):
+        raise SchemaError(f"{file.where}: not delimited text; {known}")
+    if start.startswith(_UTF_16) and rule.encoding.lower() == "utf-8":
+        raise SchemaError(f"{file.where}: it is UTF-16; write encoding: utf-16 in its table")
+    text = _decode(start, file, rule)
+    reader = csv.reader(io.StringIO(text), delimiter=separator(file, rule))
+    cells = next((cells for cells in reader if cells), [])
+    if rule.header is None:
+        return Header.of(cells, n_lines=reader.line_num, ignore_case=ignore_case)
+    if len(cells) != len(rule.header):
+        raise SchemaError(
+            f"{file.where}: has {len(cells)} columns; header: names {len(rule.header)}"
+        )
+    return Header.of(rule.header, n_lines=0, ignore_case=ignore_case)
+
+
+def separator(file: SourceFile, rule: FileRule) -> str:
+    """What stands between the cells."""
+    if rule.separator is not None:
+        return rule.separator
+    name = file.path.name.lower().removesuffix(".gz")
+    return next((mark for end, mark in _SEPARATORS.items() if name.endswith(end)), ",")
+
+
+def read_blocks(
+    file: SourceFile, rule: FileRule, header: Header, columns: Sequence[str], missing: Sequence[str]
+) -> Iterator[Block]:
+    """The records of a file, every cell as text, null where it says nothing.
+
+    Raises:
+        SchemaError: The file is damaged or not in its encoding, unpacks to far too much, or a
+            record has no end.
+    """
+    ragged: list[int] = []
+
+    def pass_over(row: pa.csv.InvalidRow) -> str:
+        ragged.append(row.number - header.n_lines)
+        return "skip"
+
+    wanted = [name for name in columns if name in header.names]
+    with open_bytes(file) as stream:
+        counted = CountingQuotes(stream)
+        reader = reading(
+            file,
+            lambda: pa.csv.open_csv(
+                pa.PythonFile(counted, mode="r"),
+                read_options=pa.csv.ReadOptions(
+                    use_threads=False,
+                    block_size=BLOCK_BYTES,
+                    skip_rows=header.n_lines,
+                    column_names=header.names,
+                    encoding=rule.encoding,
+                ),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=separator(file, rule),
+                    newlines_in_values=True,
+                    invalid_row_handler=pass_over,
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    # Without a column arrow would take them all.
+                    include_columns=wanted or list(header.names[:1]),
+                    column_types=dict.fromkeys(header.names, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=["", *missing],
+                ),
+            ),
+        )
+        done, told = 0, 0
+        while (batch := reading(file, lambda: next(reader, None))) is not None:
+            frame = pl.from_arrow(pa.Table.from_batches([batch]))
+            assert isinstance(frame, pl.DataFrame)
+            rows, told_to = _numbers(done, frame.height, ragged[told:])
+            yield Block(frame.select(wanted), rows, tuple(ragged[told : told + told_to]))
+            done, told = done + frame.height + told_to, told + told_to
+        if rest := ragged[told:]:
+            empty = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+            yield Block(empty, np.empty(0, dtype=np.int64), tuple(rest))
+    if counted.n_quotes % 2 and _is_open_at_end(file, rule):
+        raise SchemaError(
+            f"{file.where}: a quotation mark is opened and never closed, so that the rows after it "
+            "are one cell; close or double it"
+        )
+
+
+def _numbers(done: int, n_good: int, ragged: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Numbers of the next good records after `done`, and how many ragged ones lie before the last.
+
+    Arrow may have told of ragged records that lie behind this block.
+    """
+    if not ragged:
+        return np.arange(done + 1, done + n_good + 1), 0
+    numbers = np.arange(done + 1, done + n_good + len(ragged) + 1)
+    good = numbers[~np.isin(numbers, ragged)][:n_good]
+    last = good[-1] if n_good else done
+    return good, int((np.asarray(ragged) <= last).sum())
+
+
+def _decode(start: bytes, file: SourceFile, rule: FileRule) -> str:
+    try:
+        text = start.decode(
+            rule.encoding, errors="replace" if len(start) == HEADER_BYTES else "strict"
+        )
+    except LookupError:
+        raise SchemaError(f"{file.where}: there is no encoding {rule.encoding}") from None
+    except UnicodeError:
+        raise not_encoded(file) from None
+    return text.removeprefix("\ufeff")
+
+
+def _is_open_at_end(file: SourceFile, rule: FileRule) -> bool:
+    """Whether the file ends within a quoted cell; a mark within a plain cell is only a mark."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with open_bytes(file) as raw, io.TextIOWrapper(raw, rule.encoding, newline="") as text:
+            for _ in csv.reader(text, delimiter=separator(file, rule), strict=True):
+                pass
+    except csv.Error as error:
+        return "unexpected end" in str(error)
+    finally:
+        csv.field_size_limit(limit)
+    return False

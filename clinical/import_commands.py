@@ -1,0 +1,75 @@
+"""The commands of `clinical import`: one for each source that is known, and one for any other."""
+
+from clinical import screen
+from clinical.errors import ConfigError
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from clinical.extract.importers import ImportReport
+
+# Those of the menu IMPORTERS, which is not imported to say so: help answers at once.
+KNOWN = {
+    "physionet2012": "PhysioNet/CinC Challenge 2012.",
+    "covid_chestxray": "Cohen's collection of COVID chest X-rays.",
+    "mimic3": "MIMIC-III, or its demo.",
+    "mimic4": "MIMIC-IV with notes, emergency department and chest X-rays, or its demo.",
+    "eicu": "eICU Collaborative Research Database, or its demo.",
+}
+
+Source = Annotated[Path, typer.Argument(help="Folder or archive of raw files.")]
+Out = Annotated[Path, typer.Argument(help="Folder of the extract to write.")]
+Outcomes = Annotated[Path | None, typer.Option(help="File of outcomes, where kept apart.")]
+
+
+class _Importers(TyperGroup):
+    """Says which importers there are where one is named that isn't."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            known = ", ".join(self.commands)
+            raise ConfigError(f"{args[0]}: there is no such importer; known are {known}")
+        return super().resolve_command(ctx, args)
+
+
+importers = typer.Typer(
+    cls=_Importers, no_args_is_help=True, help="Turn raw files into an extract."
+)
+
+
+def _known(name: str) -> Callable[..., None]:
+    def import_known(source: Source, out: Out, outcomes: Outcomes = None) -> None:
+        from clinical.pipeline import import_extract
+
+        _show(import_extract(name, source, out, outcomes=outcomes), out)
+
+    return import_known
+
+
+for _name, _help in KNOWN.items():
+    importers.command(_name, help=_help)(_known(_name))
+
+
+@importers.command()
+def flat(
+    mapping: Annotated[Path, typer.Argument(help="A YAML file; docs/bring_your_own.md.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the tables.")],
+    out: Out,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value pairs, such as tables.notes=null.")
+    ] = None,
+) -> None:
+    """Any relational extract, by a mapping of its tables."""
+    from clinical.pipeline import import_flat
+
+    _show(import_flat(mapping, source, out, overrides or []), out)
+
+
+def _show(report: "ImportReport", out: Path) -> None:
+    screen.show(screen.pairs("what", "count", dict(report.rows())))
+    typer.echo(f"extract: {out}")
