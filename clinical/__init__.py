@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
+    from clinical.extract.importers.flat import import_flat
+    from clinical.extract.importers.flat.draft import draft_mapping
     from clinical.pipeline import (
         audit,
         embed,
         evaluate,
         finetune,
         import_extract,
-        import_flat,
         link,
         prepare,
         pretrain,
@@ -43,6 +44,7 @@ __all__ = [
     "SchemaError",
     "__version__",
     "audit",
+    "draft_mapping",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -75,6 +77,8 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "draft_mapping": "clinical.extract.importers.flat.draft",
+            "import_flat": "clinical.extract.importers.flat",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
         }

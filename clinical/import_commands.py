@@ -57,17 +57,31 @@ for _name, _help in KNOWN.items():
 
 @importers.command()
 def flat(
-    mapping: Annotated[Path, typer.Argument(help="A YAML file; docs/bring_your_own.md.")],
-    source: Annotated[Path, typer.Argument(help="Folder of the tables.")],
-    out: Out,
+    mapping: Annotated[
+        Path | None, typer.Argument(help="A YAML file; docs/bring_your_own.md explains it.")
+    ] = None,
+    source: Annotated[Path | None, typer.Argument(help="Folder of the tables.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Folder of the extract to write.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value pairs, such as tables.notes=null.")
     ] = None,
+    draft: Annotated[
+        Path | None,
+        typer.Option(help="Look at this folder and write a first mapping to MAPPING instead."),
+    ] = None,
 ) -> None:
     """Any relational extract, by a mapping of its tables."""
-    from clinical.pipeline import import_flat
+    from clinical.extract.importers.flat import import_flat
+    from clinical.extract.importers.flat.draft import draft_mapping
 
-    _show(import_flat(mapping, source, out, overrides or []), out)
+    if draft is not None:
+        if source is not None or out is not None:
+            raise ConfigError("--draft FOLDER takes one more argument, the mapping to write")
+        typer.echo(f"mapping: {draft_mapping(draft, mapping)}")
+    elif mapping is None or source is None or out is None:
+        raise ConfigError("import flat: give MAPPING SOURCE OUT, or --draft SOURCE to begin")
+    else:
+        _show(import_flat(mapping, source, out, overrides or []), out)
 
 
 def _show(report: "ImportReport", out: Path) -> None:

@@ -13,7 +13,6 @@ from clinical.run_folder import (
 )
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,22 +47,6 @@ def import_extract(
     return IMPORTERS[name](
         Path(source), Path(out), outcomes=None if outcomes is None else Path(outcomes)
     )
-
-
-def import_flat(
-    mapping: str | Path, source: str | Path, out: str | Path, overrides: Sequence[str] = ()
-) -> "ImportReport":
-    """Turn the tables of any relational extract into MEDS, by a mapping.
-
-    Args:
-        mapping: YAML file; docs/bring_your_own.md explains it.
-        source: folder of the tables.
-        out: folder to write, which must not hold anything.
-        overrides: of the mapping, such as "tables.notes=null".
-    """
-    from clinical.extract.importers.flat import import_flat as import_tables
-
-    return import_tables(Path(mapping), Path(source), Path(out), overrides)
 
 
 def prepare(config: RunConfig) -> "Store":

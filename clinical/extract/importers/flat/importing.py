@@ -33,7 +33,7 @@ FOLDER = "import"
 
 
 def import_flat(
-    mapping: Path, source: Path, out: Path, overrides: Sequence[str] = ()
+    mapping: str | Path, source: str | Path, out: str | Path, overrides: Sequence[str] = ()
 ) -> ImportReport:
     """Write the extract that a mapping makes of the tables of a folder.
 
