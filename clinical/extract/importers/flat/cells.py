@@ -9,16 +9,23 @@ HASH_BITS = 52
 """So that an id survives a tool that reads integers as doubles."""
 
 
+def blank(cells: pl.Series, mask: pl.Series | np.ndarray) -> pl.Series:
+    """The cells, null where `mask` holds."""
+    gone = pl.lit(pl.Series(mask)).fill_null(False)
+    return pl.select(pl.when(~gone).then(pl.lit(cells)).alias(cells.name)).to_series()
+
+
 def as_text(cells: pl.Series) -> pl.Series:
     """Text without the spaces around it, null where none is left; 5.0 of a number is 5."""
     if cells.dtype == pl.String:
         stripped = cells.str.strip_chars()
-        return stripped.set(stripped == "", None) if (stripped == "").any() else stripped
+        is_empty = stripped == ""
+        return blank(stripped, is_empty) if is_empty.any() else stripped
     if cells.dtype.is_float():
         whole = cells.cast(pl.Int64, strict=False)
         is_whole = (whole.cast(cells.dtype) == cells).fill_null(False)
         text = cells.cast(pl.String).zip_with(~is_whole, whole.cast(pl.String))
-        return text.set(cells.is_nan().fill_null(False), None)
+        return blank(text, cells.is_nan())
     return cells.cast(pl.String)
 
 
@@ -30,8 +37,8 @@ def as_number(cells: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Se
     if cells.dtype == pl.String:
         text = as_text(cells) if decimal == "," else cells
         if decimal == ",":
-            text = text.set(text.str.contains(".", literal=True).fill_null(False), "?")
-            text = text.str.replace(",", ".", literal=True)
+            has_point = text.str.contains(".", literal=True).fill_null(False)
+            text = text.str.replace(",", ".", literal=True).zip_with(~has_point, text + "?")
         number = text.cast(pl.Float64, strict=False)
         if number.null_count() > cells.null_count():
             # Spaces around a number are rare, and looking for them takes time.
@@ -45,7 +52,7 @@ def as_number(cells: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Se
         is_given = cells.is_not_null()
     number = number.fill_nan(None) if number.is_nan().any() else number
     infinite = number.is_infinite().fill_null(False)
-    number = number.set(infinite, None) if infinite.any() else number
+    number = blank(number, infinite) if infinite.any() else number
     is_wrong = is_given & number.is_null()
     if is_wrong.any():
         is_nan = as_text(cells).str.to_lowercase().is_in(["nan"]).fill_null(True)

@@ -1,6 +1,6 @@
 """Events of rows: one for each row or melted cell, or the reason why there is none."""
 
-from clinical.extract.importers.flat.cells import as_number
+from clinical.extract.importers.flat.cells import as_number, blank
 from clinical.extract.importers.flat.codebook import Codebook, is_unfit
 from clinical.extract.importers.flat.images import ImageFolder
 from clinical.extract.importers.flat.mapping import (
@@ -119,7 +119,7 @@ def read_events(
     value = words.convert(value)
     code = words.code()
     if rule.category is not None:
-        category = rows.text(rule.category).set(value.is_not_null(), None)
+        category = blank(rows.text(rule.category), value.is_not_null())
         _set(why, is_unfit(category, MAX_CATEGORY), Reason.LONG_CATEGORY)
         code = code.zip_with(category.is_null(), code + SEPARATOR + category)
         is_wrong = is_wrong & category.is_null()
@@ -182,7 +182,9 @@ class _Words:
                 fits = fits & self.code().str.contains(pattern).fill_null(False)
             if fits.any():
                 value = value.zip_with(~fits, (value + rule.add) * rule.multiply / rule.divide)
-                self._unit = self._unit.set(fits, rule.to)
+                self._unit = self._unit.zip_with(
+                    ~fits, pl.Series([rule.to]).new_from_index(0, len(fits))
+                )
                 pending = pending & ~fits
         return value
 

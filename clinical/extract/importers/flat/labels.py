@@ -81,7 +81,7 @@ class Outcomes:
                     f"labels.{name}: {n_differing} labels differ from another of their subject and "
                     "time; say with where: which rows count"
                 )
-            known = frame.filter(pl.col("subject_id").is_in(subjects.implode()))
+            known = _of_subjects(frame, subjects)
             counts[f"{name}: labels"] = known.height
             if n_unknown := frame.height - known.height:
                 counts[f"{name}: labels of subjects without an event"] = n_unknown
@@ -93,4 +93,8 @@ class Outcomes:
         if not self.samples:
             return None
         frame = pl.concat(self.samples).unique(maintain_order=True)
-        return frame.filter(pl.col("subject_id").is_in(subjects.implode()))
+        return _of_subjects(frame, subjects)
+
+
+def _of_subjects(frame: pl.DataFrame, subjects: pl.Series) -> pl.DataFrame:
+    return frame.join(pl.DataFrame({"subject_id": subjects}), on="subject_id", how="semi")

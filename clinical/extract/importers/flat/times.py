@@ -1,6 +1,6 @@
 """Times of rows: written out, or counted from an anchor."""
 
-from clinical.extract.importers.flat.cells import as_number, as_text
+from clinical.extract.importers.flat.cells import as_number, as_text, blank
 from clinical.extract.importers.flat.keys import TimeRule
 from clinical.extract.importers.flat.reasons import Reason
 from clinical.extract.importers.flat.templates import Template
@@ -113,7 +113,7 @@ def _read(
         end = pl.Series([DAY_END_SECONDS * 1_000_000], dtype=pl.Duration("us"))
         values = values.zip_with(~is_date, values + end)
     why = _far(values, why)
-    return ReadTimes(values.set(pl.Series(why != 0), None), why, int(is_date.sum()))
+    return ReadTimes(blank(values, why != 0), why, int(is_date.sum()))
 
 
 def _none(n_rows: int) -> np.ndarray:
@@ -224,14 +224,14 @@ def _count(frame: pl.DataFrame, rule: TimeRule, settings: TimeSettings) -> ReadT
     sign = -1 if rule.before else 1
     days = numbers * (365.25 if unit == "years" else _SECONDS.get(unit, 1.0) / 86400)
     why[(days.abs() > MAX_SPAN_DAYS).fill_null(False).to_numpy() & (why == 0)] = Reason.FAR
-    numbers = numbers.set(pl.Series(why != 0), None)
+    numbers = blank(numbers, why != 0)
     if unit == "years":
         values = _years(anchor.values, numbers * sign)
     else:
         micros = (numbers * (_SECONDS.get(unit, 1.0) * 1e6 * sign)).round().cast(pl.Int64)
         values = anchor.values + micros.cast(pl.Duration("us"))
     why = _far(values, why)
-    return ReadTimes(values.set(pl.Series(why != 0), None).alias("time"), why, 0)
+    return ReadTimes(blank(values, why != 0), why, 0)
 
 
 def _span(cells: pl.Series, unit: str, decimal: str) -> tuple[pl.Series, pl.Series]:
@@ -247,7 +247,7 @@ def _span(cells: pl.Series, unit: str, decimal: str) -> tuple[pl.Series, pl.Seri
         minutes, rest = whole // 100 % 100, whole % 100
         fraction = text.str.extract(_HHMMSS, 2).cast(pl.Float64).fill_null(0.0)
         seconds = (whole // 10_000 * 3600 + minutes * 60 + rest).cast(pl.Float64) + fraction
-        seconds = seconds.set(((minutes > 59) | (rest > 59)).fill_null(False), None)
+        seconds = blank(seconds, (minutes > 59) | (rest > 59))
     return seconds, text.is_not_null() & seconds.is_null()
 
 

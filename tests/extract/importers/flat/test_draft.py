@@ -121,6 +121,7 @@ def test_a_folder_without_a_table_of_subjects_is_refused(source):
         draft_text(source / "absent")
 
 
+@pytest.mark.slow("drafts and imports a million rows")
 @pytest.mark.shared_data("mimic-iii-demo")
 def test_the_draft_of_mimic_iii_imports_most_rows_of_every_table(tmp_path):
     (tmp_path / "draft.yaml").write_text(draft_text(DEMO))

@@ -243,6 +243,8 @@ def _seen_formats(
     """Formats that fit nearly all cells, whether any or ISO 8601 does, and if they are days."""
     if len(given) == 0 or given.dtype.is_numeric():
         return (), False, False
+    if given.dtype == pl.String and given.str.contains(r"^\s*\d").sum() < _MOST * n_given:
+        return (), False, False  # the formats that are tried all begin with a digit
     frame = pl.DataFrame({"t": given})
 
     def share(rule: object) -> tuple[float, float]:
