@@ -50,13 +50,10 @@ def as_number(cells: pl.Series, *, decimal: str = ".") -> tuple[pl.Series, pl.Se
     else:
         number = pl.Series(cells.name, [None] * len(cells), dtype=pl.Float64)
         is_given = cells.is_not_null()
-    number = number.fill_nan(None) if number.is_nan().any() else number
     infinite = number.is_infinite().fill_null(False)
-    number = blank(number, infinite) if infinite.any() else number
-    is_wrong = is_given & number.is_null()
-    if is_wrong.any():
-        is_nan = as_text(cells).str.to_lowercase().is_in(["nan"]).fill_null(True)
-        is_wrong = is_wrong & ~is_nan
+    is_wrong = is_given & (number.is_null() | infinite)
+    if infinite.any() or number.is_nan().any():
+        number = blank(number.fill_nan(None), infinite)
     return number, is_wrong
 
 

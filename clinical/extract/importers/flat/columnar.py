@@ -45,7 +45,7 @@ def read_blocks(
             frame = frame.select(pl.col(own[places[n]]).alias(n) for n in wanted)
             rows = np.arange(done + 1, done + batch.num_rows + 1)
             done += batch.num_rows
-            yield Block(_empty_to_null(frame, missing), rows, ())
+            yield Block(_empty_to_null(frame, missing).to_arrow(), rows, ())
     except (pa.ArrowException, OSError):
         raise SchemaError(f"{file.where}: a damaged Parquet file; copy it again") from None
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 
@@ -66,12 +65,12 @@ class Block:
     """Records of a file.
 
     Attributes:
-        frame: The columns asked for.
+        table: The columns asked for, as far as the file has them.
         rows: [N] the number of each record, from 1; empty lines are none.
         ragged: Numbers of the records that have more or fewer cells than the header.
     """
 
-    frame: pl.DataFrame
+    table: pa.Table
     rows: np.ndarray
     ragged: tuple[int, ...]
 
@@ -155,14 +154,13 @@ def read_blocks(
         )
         done, told = 0, 0
         while (batch := reading(file, lambda: next(reader, None))) is not None:
-            frame = pl.from_arrow(pa.Table.from_batches([batch]))
-            assert isinstance(frame, pl.DataFrame)
-            rows, told_to = _numbers(done, frame.height, ragged[told:])
-            yield Block(frame.select(wanted), rows, tuple(ragged[told : told + told_to]))
-            done, told = done + frame.height + told_to, told + told_to
+            rows, n_before = _numbers(done, batch.num_rows, ragged[told:])
+            table = pa.Table.from_batches([batch]).select(wanted)
+            yield Block(table, rows, tuple(ragged[told : told + n_before]))
+            done, told = done + batch.num_rows + n_before, told + n_before
         if rest := ragged[told:]:
-            empty = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
-            yield Block(empty, np.empty(0, dtype=np.int64), tuple(rest))
+            schema = pa.schema([(name, pa.string()) for name in wanted])
+            yield Block(schema.empty_table(), np.empty(0, dtype=np.int64), tuple(rest))
     if counted.n_quotes % 2 and _is_open_at_end(file, rule):
         raise SchemaError(
             f"{file.where}: a quotation mark is opened and never closed, so that the rows after it "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 BATCH_ROWS = 250_000
 # Names that no column of a source has.
@@ -116,45 +117,54 @@ class Source:
 
         A column that a file lacks is null in its rows.
         """
-        waiting: list[pl.DataFrame] = []
-        ragged: list[tuple[int, int]] = []
+        waiting: list[tuple[int, Block]] = []
         n_waiting = 0
         for number, (file, header) in enumerate(zip(self.files, self.headers, strict=True)):
             for block in self._blocks(file, header, columns):
-                frame = self._placed(block, columns, file, number)
-                ragged += [(number, row) for row in block.ragged]
-                if waiting and waiting[0].schema != frame.schema:
-                    yield Batch(pl.concat(waiting), ())
+                if waiting and not _fit(waiting[-1][1].table, block.table):
+                    yield self._merged(waiting, columns)
                     waiting, n_waiting = [], 0
-                waiting.append(frame)
-                n_waiting += frame.height
+                waiting.append((number, block))
+                n_waiting += len(block.rows)
                 if n_waiting >= BATCH_ROWS:
-                    yield Batch(pl.concat(waiting), tuple(ragged))
-                    waiting, ragged, n_waiting = [], [], 0
+                    yield self._merged(waiting, columns)
+                    waiting, n_waiting = [], 0
         if waiting:
-            yield Batch(pl.concat(waiting), tuple(ragged))
+            yield self._merged(waiting, columns)
 
     def _blocks(self, file: SourceFile, header: Header, columns: Sequence[str]) -> Iterator[Block]:
         if file.is_parquet:
             return columnar.read_blocks(file, header, columns, self.missing)
         return delimited.read_blocks(file, self.rule, header, columns, self.missing)
 
-    def _placed(
-        self, block: Block, columns: Sequence[str], file: SourceFile, number: int
-    ) -> pl.DataFrame:
-        given = {
-            name: pl.col(name) if name in block.frame.columns else pl.lit(None, dtype=pl.String)
-            for name in columns
-        }
-        for name, text in file.captured.items():
-            if name in given and name not in block.frame.columns:
-                given[name] = pl.lit(text)
-        for name, replacements in self.rule.replace.items():
-            if name in given:
-                given[name] = _replaced(given[name], replacements)
-        rows = pl.Series(ROW, block.rows.astype(np.int64))
-        placed = block.frame.with_columns(rows, pl.lit(number, dtype=pl.UInt32).alias(FILE))
-        return placed.select(*(cell.alias(name) for name, cell in given.items()), FILE, ROW)
+    def _merged(self, blocks: Sequence[tuple[int, Block]], columns: Sequence[str]) -> Batch:
+        """One frame of many blocks, as there may be thousands of small files."""
+        table = pa.concat_tables([block.table for _, block in blocks], promote_options="default")
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        lengths = [len(block.rows) for _, block in blocks]
+        numbers = pl.Series(FILE, np.repeat([n for n, _ in blocks], lengths), dtype=pl.UInt32)
+        rows = pl.Series(ROW, np.concatenate([block.rows for _, block in blocks]), dtype=pl.Int64)
+        given = [self._cells(name, frame, numbers) for name in columns]
+        ragged = tuple((number, row) for number, block in blocks for row in block.ragged)
+        return Batch(pl.DataFrame([*given, numbers, rows]), ragged)
+
+    def _cells(self, name: str, frame: pl.DataFrame, numbers: pl.Series) -> pl.Series:
+        """A column of the files, or of their names, with its replacements."""
+        if name in frame.columns:
+            cells = frame[name]
+        else:
+            of_files = [file.captured.get(name) for file in self.files]
+            cells = pl.Series(name, of_files, dtype=pl.String).gather(numbers)
+        if (replacements := self.rule.replace.get(name)) is None:
+            return cells
+        return pl.select(_replaced(pl.lit(cells), replacements).alias(name)).to_series()
+
+
+def _fit(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables have the same types in the columns that both have."""
+    kinds = dict(zip(one.schema.names, one.schema.types, strict=True))
+    return all(kinds.get(field.name, field.type) == field.type for field in other.schema)
 
 
 def _replaced(cell: pl.Expr, replacements: dict[str, str | None]) -> pl.Expr:

@@ -22,7 +22,8 @@ def read(path, rule=RULE, columns=("a", "b", "c")):
     file = SourceFile(path, path.name, {})
     header = delimited.read_header(file, rule)
     blocks = list(delimited.read_blocks(file, rule, header, columns, ()))
-    frame = pl.concat([block.frame for block in blocks]) if blocks else pl.DataFrame()
+    frames = [pl.from_arrow(block.table) for block in blocks]
+    frame = pl.concat(frames) if frames else pl.DataFrame()
     rows = np.concatenate([block.rows for block in blocks]) if blocks else np.empty(0)
     return frame, rows.tolist(), [row for block in blocks for row in block.ragged]
 
