@@ -135,6 +135,7 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
         (HEADER + GOOD, "t.parquet", "not a complete Parquet file"),
         (parquet(subject_id=[1] * 999)[:-8], "t.parquet", "not a complete Parquet file"),
         (HEADER + GOOD + b'1,2020-01-01,"HR,80\n' + GOOD, "t.csv", "opened and never closed"),
+        (gzip.compress(HEADER + GOOD + b'1,2020-01-01,"HR,80\n'), "t.csv.gz", "never closed"),
         (b"subject_id;time;code;value\n", "t.csv", "t.csv has no column subject_id"),
         (b"subject_id,time,code,value,value\n1,2020-01-01,HR,80,81\n", "t.csv", "value twice"),
         (HEADER, "t.csv", "no row gives an event; the tables are empty"),
@@ -142,7 +143,14 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
     ids=[
         *("zero bytes", "blank", "not UTF-8", "not UTF-8 late", "UTF-16", "gzip by another name"),
         *("ZIP", "XLS", "Parquet by another name", "no gzip", "cut gzip", "no Parquet"),
-        *("cut Parquet", "open quote", "semicolons", "repeated column", "header alone"),
+        *(
+            "cut Parquet",
+            "open quote",
+            "open quote gzipped",
+            "semicolons",
+            "repeated column",
+            "header alone",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_the_remedy(load, content, name, words):

@@ -278,9 +278,9 @@ class MappingConfig(Section):
                     raise ValueError(f"tables.{name}.join.{lookup}: its key has other columns")
             if table.subject is None and self.subject is None:
                 raise ValueError(f"tables.{name}: has no subject, nor has the mapping; add one")
-        for name in self.split_together:
-            if name not in self.tables:
-                raise ValueError(f"split_together: there is no table {name}")
+        for name in self.split_together if self.splits is not None else ():
+            if name not in self.used_tables:
+                raise ValueError(f"split_together: there is no table {name}, or it is switched off")
         return self
 
     @model_validator(mode="after")

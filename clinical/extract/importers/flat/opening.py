@@ -60,13 +60,17 @@ def open_tables(source: Path, config: MappingConfig, *, where: str) -> list[Open
         uses = list(_uses(name, rule, config))
         if files.files:
             problems += files.problems(uses, others=added)
+            problems += files.problems(_uses_of_files(name, rule))
             problems += _literals(name, rule, [*files.columns, *added])
             problems += [
                 f"tables.{name}: column {column} is in the files and added too; rename it"
                 for column in dict.fromkeys(added)
                 if column in files.columns
             ]
-        used = {column for _, column in uses}
+        elif name in config.split_together and config.splits is not None:
+            # Without it a person could be in two splits, and nobody would notice.
+            problems.append(f"split_together.{name}: the source has no such table; set splits=null")
+        used = {column for _, column in (*uses, *_uses_of_files(name, rule))}
         cells = expand(rule, files.columns, used)
         wanted = used | {c.melted for c in cells if c.melted is not None}
         read = tuple(column for column in files.columns if column in wanted)
@@ -85,14 +89,19 @@ def _uses(name: str, table: Table, config: MappingConfig) -> Iterator[Use]:
     if name in config.split_together:
         yield f"split_together.{name}", config.split_together[name]
     yield from ((f"{path}.where", column) for column in table.where)
-    for key in ("parse", "split", "replace"):
-        yield from ((f"{path}.{key}", column) for column in getattr(table, key))
+    yield from ((f"{path}.split", column) for column in table.split)
     for lookup, keys in table.join.items():
         yield from ((f"{path}.join.{lookup}", key) for key in keys)
     for key, rule in _rules(table):
         yield from rule.uses(f"{path}.{key}")
         for time in table.time_of(rule) or ():
             yield from time.uses(f"{path}.{key}.time")
+
+
+def _uses_of_files(name: str, table: Table) -> Iterator[Use]:
+    """Columns that only the files can give, as they are read before any is added."""
+    for key in ("replace", "parse"):
+        yield from ((f"tables.{name}.{key}", column) for column in getattr(table, key))
 
 
 def _rules(table: Table) -> Iterator[tuple[str, Rule]]:

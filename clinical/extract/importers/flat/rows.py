@@ -63,7 +63,7 @@ class LookedUp:
             self.absent.append(name)
             self.frames[name] = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
             return
-        uses = [(f"lookups.{name}", column) for column in wanted]
+        uses = [(f"lookups.{name}", column) for column in (*wanted, *rule.replace)]
         if problems := source.problems(uses):
             raise SchemaError("\n".join(problems))
         batches = [batch.frame.select(wanted) for batch in source.batches(wanted)]

@@ -140,7 +140,7 @@ class Source:
     def _merged(self, blocks: Sequence[tuple[int, Block]], columns: Sequence[str]) -> Batch:
         """One frame of many blocks, as there may be thousands of small files."""
         table = pa.concat_tables([block.table for _, block in blocks], promote_options="default")
-        frame = pl.from_arrow(table)
+        frame = pl.from_arrow(table.combine_chunks())
         assert isinstance(frame, pl.DataFrame)
         lengths = [len(block.rows) for _, block in blocks]
         numbers = pl.Series(FILE, np.repeat([n for n, _ in blocks], lengths), dtype=pl.UInt32)

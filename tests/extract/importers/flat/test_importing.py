@@ -423,3 +423,76 @@ def test_many_parts_make_the_same_events_as_one(source, import_tables, tmp_path,
     assert several.events.sort("subject_id", "time", maintain_order=True).equals(alone)
     assert several.counts == one.counts
     assert [f.check for f in validate(several.path).findings] == ["splits"]
+
+
+def test_columns_that_are_replaced_or_parsed_have_to_be_in_the_files(source, import_tables):
+    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
+    (source / "items.csv").write_text("item,label\nHR,Heart rate\n")
+    lookups = {"items": {"files": "items.csv", "key": "item", "columns": "label"}}
+    rule = {**RULE, "join": {"items": "item"}, "replace": {"label": {"a": "b"}}}
+    with pytest.raises(ConfigError, match=r"tables\.t\.replace: t\.csv has no column label"):
+        import_tables({"t": rule}, lookups=lookups)
+    lookups["items"]["replace"] = {"lable": {"a": "b"}}
+    with pytest.raises(SchemaError, match=r"lookups\.items: items\.csv has no column lable"):
+        import_tables({"t": {**RULE, "join": {"items": "item"}}}, lookups=lookups)
+
+
+def test_a_column_that_a_join_would_hide_is_told(source, import_tables):
+    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
+    (source / "items.csv").write_text("item,value\nHR,1\n")
+    lookups = {"items": {"files": "items.csv", "key": "item", "columns": "value"}}
+    with pytest.raises(ConfigError, match="column value is in the files and added too"):
+        import_tables({"t": {**RULE, "join": {"items": "item"}}}, lookups=lookups)
+
+
+def test_subjects_that_should_stay_together_are_not_split_without_their_table(
+    source, import_tables
+):
+    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
+    tables = {"t": RULE, "people": {**RULE, "files": "people.csv"}}
+    options = {"split_together": {"people": "person"}}
+    with pytest.raises(ConfigError, match=r"split_together\.people: the source has no such table"):
+        import_tables(tables, splits={"train": 1.0}, **options)
+    with pytest.raises(ConfigError, match="or it is switched off"):
+        import_tables({"t": RULE, "people": None}, splits={"train": 1.0}, **options)
+    assert len(import_tables(tables, splits=None, **options).events) == 1
+
+
+def test_an_import_that_is_interrupted_leaves_nothing(source, import_tables, tmp_path, monkeypatch):
+    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clinical.extract.importers.flat.importing.write_extract", stop)
+    with pytest.raises(KeyboardInterrupt):
+        import_tables({"t": RULE})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mapping.yaml", "source"]
+
+
+def test_two_imports_of_one_source_are_the_same_to_the_byte(source, import_tables, tmp_path):
+    rows = "".join(f"{n % 7},2020-01-{n % 28 + 1:02},HR,{n % 90 + 30},\n" for n in range(500))
+    (source / "t.csv").write_text(LONG + rows)
+    first = {p.name: p.read_bytes() for p in import_tables({"t": RULE}).path.rglob("*.parquet")}
+    (tmp_path / "out").rename(tmp_path / "first")
+    again = {p.name: p.read_bytes() for p in import_tables({"t": RULE}).path.rglob("*.parquet")}
+    assert first == again
+
+
+def test_cells_are_imported_the_same_from_text_and_from_parquet(source, import_tables, tmp_path):
+    frame = pl.DataFrame(
+        {
+            "subject_id": [1, 1, 2],
+            "time": [at(1, 10), at(2), None],
+            "item": ["HR", "Temp", "HR"],
+            "value": [80.0, 36.5, 70.0],
+        }
+    )
+    frame.write_csv(source / "t.csv", datetime_format="%Y-%m-%d %H:%M:%S")
+    text = import_tables({"t": RULE})
+    (tmp_path / "out").rename(tmp_path / "text")
+    (source / "t.csv").unlink()
+    frame.write_parquet(source / "t.parquet")
+    typed = import_tables({"t": RULE})
+    assert typed.events.equals(pl.read_parquet(tmp_path / "text" / "data" / "0.parquet"))
+    assert typed.counts == text.counts
