@@ -92,12 +92,19 @@ def _cell_texts(value: Any) -> Any:
     return [_cell_text(item) for item in (value if isinstance(value, list) else [value])]
 
 
+def _as_names(value: Any) -> Any:
+    """Columns by the names they have; or, where that is a mapping, by the names they get."""
+    names = [value] if isinstance(value, str) else value
+    return {name: name for name in names} if isinstance(names, list) else names
+
+
 def _replacements(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {_cell_text(old): _cell_text(new) for old, new in value.items()}
 
 
+Names = Annotated[dict[str, str], BeforeValidator(_as_names), Field(min_length=1)]
 Replacements = Annotated[dict[str, str | None], BeforeValidator(_replacements)]
 Column = Annotated[str, BeforeValidator(_column)]
 Words = Annotated[str, AfterValidator(_template)]

@@ -13,6 +13,7 @@ from clinical.extract.importers.flat.keys import (
     Column,
     Encoding,
     Formats,
+    Names,
     Pattern,
     Replacements,
     Texts,
@@ -172,7 +173,8 @@ class Lookup(FileRule):
     """A table from which others take columns by a key, such as a dictionary of items."""
 
     key: Texts
-    columns: Texts
+    columns: Names
+    """Those that others take; `{label: item_label}` gives one another name."""
 
 
 class Table(FileRule):
@@ -199,6 +201,8 @@ class Table(FileRule):
             if not re.compile(pattern).groupindex:
                 raise ValueError(f"parse.{column}: name a group in it, (?P<name>...)")
         for name, label in self.labels.items():
+            if re.fullmatch(r"[\w-][\w.-]*", name) is None:
+                raise ValueError(f"labels.{name}: names a folder; use letters, digits, _ and -")
             if self.time_of(label) is None:
                 raise ValueError(f"labels.{name}: has no time, nor has the table; add time:")
         if self.samples is not None and self.time_of(self.samples) is None:

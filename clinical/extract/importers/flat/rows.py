@@ -59,23 +59,31 @@ class LookedUp:
         rule = mapping.lookups[name]
         source = Source.open(folder, rule, mapping)
         wanted = list(dict.fromkeys([*rule.key, *rule.columns]))
+        # The keys keep their places beside columns that may have their names.
+        keys = [f"//key{number}" for number in range(len(rule.key))]
+        schema = dict.fromkeys([*keys, *rule.columns.values()], pl.String)
         if not source.files:
             self.absent.append(name)
-            self.frames[name] = pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+            self.frames[name] = pl.DataFrame(schema=schema)
             return
         uses = [(f"lookups.{name}", column) for column in (*wanted, *rule.replace)]
         if problems := source.problems(uses):
             raise SchemaError("\n".join(problems))
-        batches = [batch.frame.select(wanted) for batch in source.batches(wanted)]
-        frame = pl.concat(batches, how="vertical_relaxed") if batches else pl.DataFrame()
-        keys = frame.with_columns(as_text(frame[key]) for key in rule.key)
-        keys = keys.drop_nulls(list(rule.key)).unique(maintain_order=True)
-        if n_again := keys.height - keys.select(rule.key).n_unique():
+        chosen = [pl.col(old).alias(new) for old, new in rule.columns.items()]
+        parts = [
+            pl.DataFrame(
+                [as_text(batch.frame[c]).alias(k) for c, k in zip(rule.key, keys, strict=True)]
+            ).hstack(batch.frame.select(chosen))
+            for batch in source.batches(wanted)
+        ]
+        frame = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame(schema=schema)
+        rows = frame.drop_nulls(keys).unique(maintain_order=True)
+        if n_again := rows.height - rows.select(keys).n_unique():
             raise SchemaError(
                 f"lookups.{name}: {n_again} rows have a {', '.join(rule.key)} that another row has "
                 "with other cells; choose a key that is there once"
             )
-        self.frames[name] = keys
+        self.frames[name] = rows
 
 
 def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups: LookedUp) -> Rows:
@@ -93,8 +101,7 @@ def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups
         is_left = frame[column].is_null() | stripped.is_not_null()
         frame = frame.with_columns(stripped.alias(column)).filter(is_left)
     for name, keys in table.join.items():
-        rule = mapping.lookups[name]
-        frame = _join(frame, lookups.frames[name], keys, rule.key, rule.columns)
+        frame = _join(frame, lookups.frames[name], keys)
     places = frame["//at"].to_numpy() if "//at" in frame.columns else at.to_numpy()
     holds = matches(frame, table.where)
     name = table.subject or mapping.subject or ""
@@ -116,7 +123,7 @@ def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups
 def added_columns(table: Table, mapping: MappingConfig) -> list[str]:
     """Columns that parsing and joins add to those of the files."""
     parsed = [name for pattern in table.parse.values() for name in re.compile(pattern).groupindex]
-    joined = [column for name in table.join for column in mapping.lookups[name].columns]
+    joined = [column for name in table.join for column in mapping.lookups[name].columns.values()]
     return [*parsed, *joined]
 
 
@@ -157,21 +164,12 @@ def _groups(frame: pl.DataFrame, column: str, pattern: str) -> list[pl.Series]:
     return [text.str.extract(pattern, group).alias(name) for name, group in groups.items()]
 
 
-def _join(
-    frame: pl.DataFrame,
-    lookup: pl.DataFrame,
-    keys: tuple[str, ...],
-    their_keys: tuple[str, ...],
-    columns: tuple[str, ...],
-) -> pl.DataFrame:
-    ours = {f"//key{n}": as_text(frame[key]) for n, key in enumerate(keys)}
-    left = pl.DataFrame([series.alias(name) for name, series in ours.items()])
-    left = left.with_row_index("//order")
-    right = lookup.select(
-        *(pl.col(key).alias(f"//key{n}") for n, key in enumerate(their_keys)), *columns
-    )
-    joined = left.join(right, on=list(ours), how="left").sort("//order")
-    return frame.with_columns(joined.get_columns()[-len(columns) :])
+def _join(frame: pl.DataFrame, lookup: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
+    """Add the columns of a lookup, null where it doesn't have the key."""
+    ours = [as_text(frame[key]).alias(f"//key{number}") for number, key in enumerate(keys)]
+    left = pl.DataFrame(ours).with_row_index("//order")
+    joined = left.join(lookup, on=[key.name for key in ours], how="left").sort("//order")
+    return frame.with_columns(joined.get_columns()[1 + len(ours) :])
 
 
 def _subjects(cells: pl.Series, mapping: MappingConfig) -> tuple[pl.Series, pl.Series]:

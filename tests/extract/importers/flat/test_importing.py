@@ -443,6 +443,23 @@ def test_a_column_that_a_join_would_hide_is_told(source, import_tables):
     lookups = {"items": {"files": "items.csv", "key": "item", "columns": "value"}}
     with pytest.raises(ConfigError, match="column value is in the files and added too"):
         import_tables({"t": {**RULE, "join": {"items": "item"}}}, lookups=lookups)
+    lookups["items"]["columns"] = {"value": "theirs", "item": "again"}
+    events = [{"code": "{again}//{theirs}", "value": "value"}]
+    made = import_tables(
+        {"t": {**RULE, "join": {"items": "item"}, "events": events}}, lookups=lookups
+    )
+    assert made.rows("code", "numeric_value") == [("HR//1", 80.0)]
+
+
+def test_a_lookup_without_a_row_knows_no_key(source, import_tables):
+    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
+    (source / "items.csv").write_text("item,label\n")
+    lookups = {"items": {"files": "items.csv", "key": "item", "columns": "label"}}
+    events = [{"code": "{item}//{label|}", "value": "value"}]
+    made = import_tables(
+        {"t": {**RULE, "join": {"items": "item"}, "events": events}}, lookups=lookups
+    )
+    assert made.rows("code") == [("HR",)]
 
 
 def test_subjects_that_should_stay_together_are_not_split_without_their_table(

@@ -67,6 +67,7 @@ def test_all_problems_are_told_at_once_with_the_likely_key(tmp_path):
         ("{join: {d: a}, events: [{code: a}]}", "tables.t.join: there is no lookup d"),
         ("labels: {died: {boolean: d}}", "labels.died: has no time, nor has the table"),
         ("labels: {died: {time: t}}", "give a column as boolean, integer, number or category"),
+        ("labels: {../x: {boolean: b, time: t}}", "labels.../x: names a folder"),
         ("samples: {}", "samples: has no time, nor has the table"),
         ("{separator: ';;', events: [{code: a}]}", "tables.t.separator"),
         ("{encoding: latin-99, events: [{code: a}]}", "tables.t.encoding: there is no encoding"),
