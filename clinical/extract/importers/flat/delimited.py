@@ -119,39 +119,10 @@ def read_blocks(
             record has no end.
     """
     ragged: list[int] = []
-
-    def pass_over(row: pa.csv.InvalidRow) -> str:
-        ragged.append(row.number - header.n_lines)
-        return "skip"
-
     wanted = [name for name in columns if name in header.names]
     with open_bytes(file) as stream:
         counted = CountingQuotes(stream)
-        reader = reading(
-            file,
-            lambda: pa.csv.open_csv(
-                pa.PythonFile(counted, mode="r"),
-                read_options=pa.csv.ReadOptions(
-                    use_threads=False,
-                    block_size=BLOCK_BYTES,
-                    skip_rows=header.n_lines,
-                    column_names=header.names,
-                    encoding=rule.encoding,
-                ),
-                parse_options=pa.csv.ParseOptions(
-                    delimiter=separator(file, rule),
-                    newlines_in_values=True,
-                    invalid_row_handler=pass_over,
-                ),
-                convert_options=pa.csv.ConvertOptions(
-                    # Without a column arrow would take them all.
-                    include_columns=wanted or list(header.names[:1]),
-                    column_types=dict.fromkeys(header.names, pa.string()),
-                    strings_can_be_null=True,
-                    null_values=["", *missing],
-                ),
-            ),
-        )
+        reader = _open(file, counted, rule, header, wanted, missing, ragged)
         done, told = 0, 0
         while (batch := reading(file, lambda: next(reader, None))) is not None:
             rows, n_before = _numbers(done, batch.num_rows, ragged[told:])
@@ -166,6 +137,46 @@ def read_blocks(
             f"{file.where}: a quotation mark is opened and never closed, so that the rows after it "
             "are one cell; close or double it"
         )
+
+
+def _open(
+    file: SourceFile,
+    stream: CountingQuotes,
+    rule: FileRule,
+    header: Header,
+    columns: Sequence[str],
+    missing: Sequence[str],
+    ragged: list[int],
+) -> pa.csv.CSVStreamingReader:
+    """Arrow's reader, which puts the numbers of records that are none into `ragged` as it goes."""
+
+    def pass_over(row: pa.csv.InvalidRow) -> str:
+        ragged.append(row.number - header.n_lines)
+        return "skip"
+
+    read = pa.csv.ReadOptions(
+        use_threads=False,
+        block_size=BLOCK_BYTES,
+        skip_rows=header.n_lines,
+        column_names=header.names,
+        encoding=rule.encoding,
+    )
+    parse = pa.csv.ParseOptions(
+        delimiter=separator(file, rule), newlines_in_values=True, invalid_row_handler=pass_over
+    )
+    convert = pa.csv.ConvertOptions(
+        include_columns=columns or list(header.names[:1]),  # of none arrow would make all
+        column_types=dict.fromkeys(header.names, pa.string()),
+        strings_can_be_null=True,
+        null_values=["", *missing],
+    )
+    source = pa.PythonFile(stream, mode="r")
+    return reading(
+        file,
+        lambda: pa.csv.open_csv(
+            source, read_options=read, parse_options=parse, convert_options=convert
+        ),
+    )
 
 
 def _numbers(done: int, n_good: int, ragged: Sequence[int]) -> tuple[np.ndarray, int]:

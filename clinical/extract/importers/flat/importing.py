@@ -3,7 +3,7 @@
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.importers.flat.accounts import Account, BatchAccount, Rejects, add_ragged
 from clinical.extract.importers.flat.codebook import Codebook
-from clinical.extract.importers.flat.events import read_events
+from clinical.extract.importers.flat.events import EventMaker
 from clinical.extract.importers.flat.images import ImageFolder
 from clinical.extract.importers.flat.keys import TimeRule
 from clinical.extract.importers.flat.labels import Outcomes, read_labels
@@ -140,17 +140,15 @@ class _Work:
             rules = table.rule.time_of(rule)
             return None if rules is None else _times(rows, rules, settings, known)
 
+        maker = EventMaker(
+            self.codebook,
+            self.images,
+            self.config.units,
+            table.rule.decimal,
+            self.config.keep_impossible,
+        )
         for cells in table.cells:
-            found = read_events(
-                rows,
-                cells,
-                times(cells.rule),
-                self.codebook,
-                self.images,
-                units=self.config.units,
-                decimal=table.rule.decimal,
-                keep_impossible=self.config.keep_impossible,
-            )
+            found = maker.make(rows, cells, times(cells.rule))
             of_batch.note(cells.path, rows.at, found.why)
             account.events += found.events.height
             self.parts.add(found.events)

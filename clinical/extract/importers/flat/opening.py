@@ -1,7 +1,7 @@
 """A mapping held against the files of a source, before any row is read."""
 
 from clinical.errors import ConfigError
-from clinical.extract.importers.flat.events import Cells, expand
+from clinical.extract.importers.flat.cell_rules import Cells, expand
 from clinical.extract.importers.flat.keys import Use
 from clinical.extract.importers.flat.mapping import (
     EventRule,
