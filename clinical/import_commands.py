@@ -85,5 +85,28 @@ def flat(
 
 
 def _show(report: "ImportReport", out: Path) -> None:
-    screen.show(screen.pairs("what", "count", dict(report.rows())))
+    screen.show(screen.pairs("what", "count", dict(report.general())))
+    if report.tables:
+        _show_tables(report)
     typer.echo(f"extract: {out}")
+
+
+def _show_tables(report: "ImportReport") -> None:
+    """What became of the rows of each table, and why some gave nothing."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    tables, reasons = Table("table"), Table("table", "beside that")
+    for name in ("rows read", "imported", "left out", "events"):
+        tables.add_column(name, justify="right")
+    reasons.add_column("count", justify="right")
+    for name in report.tables:
+        counts = report.table_counts(name)
+        read, imported, events = (counts.pop(w) for w in ("rows read", "rows imported", "events"))
+        numbers = (f"{number:,}" for number in (read, imported, read - imported, events))
+        tables.add_row(escape(name), *numbers)
+        for words, count in counts.items():
+            reasons.add_row(escape(name), escape(words), f"{count:,}")
+    screen.show(tables)
+    if reasons.row_count:
+        screen.show(reasons)

@@ -218,7 +218,7 @@ class _Work:
         for kind, names in (("tables", self.absent), ("lookups", self.lookups.absent)):
             if names:
                 counts[f"{kind} not in the source: {', '.join(names)}"] = len(names)
-        return ImportReport(self.config.name, counts)
+        return ImportReport(self.config.name, counts, tables=tuple(self.accounts))
 
 
 def _times(

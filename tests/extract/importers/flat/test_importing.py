@@ -513,3 +513,24 @@ def test_cells_are_imported_the_same_from_text_and_from_parquet(source, import_t
     typed = import_tables({"t": RULE})
     assert typed.events.equals(pl.read_parquet(tmp_path / "text" / "data" / "0.parquet"))
     assert typed.counts == text.counts
+
+
+def test_no_identifier_of_the_source_is_in_any_file_of_the_extract(source, import_tables):
+    for name in ("Planted-Anna", "Planted-Berta"):
+        (source / f"{name}.csv").write_text(
+            f"time,HR,who\n2020-01-01,80,{name}\n{name},81,{name}\n2020-01-02,{name},{name}\n"
+        )
+    rule = {
+        "files": "{who_file}.csv",
+        "subject": "who_file",
+        "time": "time",
+        "events": [{"melt": "HR"}],
+    }
+    made = import_tables({"t": rule}, subject_ids="hash")
+    assert made.events["subject_id"].n_unique() == 2
+    assert len(made.rejects) == 4
+    for path in made.path.rglob("*"):
+        assert path.is_dir() or b"Planted" not in path.read_bytes()
+        if path.suffix == ".parquet":
+            assert "Planted" not in str(pl.read_parquet(path).rows())
+    assert "Planted" not in str(made.counts)
