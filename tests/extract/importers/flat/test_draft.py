@@ -114,6 +114,27 @@ def test_what_cannot_be_read_or_used_is_switched_off_with_its_reason(source, dra
     assert "# ? 1 files with .jpg are not looked at" in text
 
 
+def test_odd_names_of_files_and_columns_leave_the_draft_valid(source, draft):
+    (source / "a").mkdir()
+    for name in ("a/x.csv", "a_x.csv", "2019.csv"):
+        (source / name).write_text("patient_id,day,HR,{sex},a|b,c//d\n1,2020-01-01,80,F,x,y\n")
+    text, raw = draft()
+    assert sorted(map(str, raw["tables"])) == ["2019", "a_x", "a_x_2"]
+    assert "# ? 3 columns have names with braces" in text
+
+
+def test_a_table_whose_subject_is_another_column_is_asked_about(source, draft):
+    (source / "stays.csv").write_text(
+        "subject_id,stay_id,intime,unit\n1,10,2020-01-01 10:00,MICU\n"
+    )
+    (source / "more.csv").write_text("subject_id,day,HR\n1,2020-01-01,80\n")
+    (source / "chart.csv").write_text("stay_id,charttime,HR\n10,2020-01-01 11:00,80\n")
+    text, raw = draft()
+    assert raw["subject"] == "subject_id"
+    assert raw["tables"]["chart"]["subject"] == "stay_id"
+    assert "# ? its subject is stay_id, that of other tables subject_id" in text
+
+
 def test_a_folder_without_a_table_of_subjects_is_refused(source):
     (source / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(ConfigError, match="no table with a subject was found"):

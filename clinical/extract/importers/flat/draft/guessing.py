@@ -119,6 +119,9 @@ def _fill(guess: Guess, subject: str) -> None:
     assert guess.rule is not None
     rest = [column for column in guess.table.columns if column.name not in (subject, FILE_NUMBER)]
     rest = [column for column in rest if not _is_key(column)]
+    if odd := [column.name for column in rest if re.search(r"[{}|]|//", column.name)]:
+        guess.questions.append(f"{len(odd)} columns have names with braces, | or //; rename them")
+        rest = [column for column in rest if column.name not in odd]
     time, used = _time(rest, guess)
     if time is not None:
         guess.rule["time"] = time

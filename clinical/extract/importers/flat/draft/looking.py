@@ -12,8 +12,9 @@ from clinical.extract.importers.flat.times import TimeSettings, is_day_format, r
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -108,8 +109,18 @@ def look(source: Path) -> tuple[list[SeenTable], dict[str, int]]:
             patterns[name] = patterns.get(name, 0) + 1
         else:
             others[ending or "no ending"] = others.get(ending or "no ending", 0) + 1
-    found = [_look_at(source, *group) for group in _groups(list(patterns))]
-    return found, others
+    return _named([_look_at(source, *group) for group in _groups(list(patterns))]), others
+
+
+def _named(tables: list[SeenTable]) -> list[SeenTable]:
+    """Tables with a name of their own each."""
+    seen: Counter[str] = Counter()
+    found = []
+    for table in tables:
+        seen[table.name] += 1
+        again = seen[table.name]
+        found.append(table if again == 1 else replace(table, name=f"{table.name}_{again}"))
+    return found
 
 
 def _names(source: Path) -> Iterator[str]:

@@ -90,8 +90,13 @@ def _lines(source: Path, guesses: list[Guess], others: dict[str, int]) -> Iterat
     for guess in guesses:
         if guess.key is not None:
             continue
-        if guess.rule is not None and guess.rule.get("subject") == subject:
+        if guess.rule is not None and guess.rule["subject"] == subject:
             del guess.rule["subject"]
+        elif guess.rule is not None:
+            guess.questions.append(
+                f"its subject is {guess.rule['subject']}, that of other tables {subject}: "
+                "is it the same, or does a lookup have both?"
+            )
         yield from _section(guess.table.name, guess)
 
 
