@@ -134,7 +134,16 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
         (gzip.compress((HEADER + GOOD) * 9000)[:-9], "t.csv.gz", "damaged or incomplete"),
         (HEADER + GOOD, "t.parquet", "not a complete Parquet file"),
         (parquet(subject_id=[1] * 999)[:-8], "t.parquet", "not a complete Parquet file"),
-        (HEADER + GOOD + b'1,2020-01-01,"HR,80\n' + GOOD, "t.csv", "opened and never closed"),
+        (
+            HEADER + GOOD + b'1,2020-01-01,"HR,80\n' + GOOD,
+            "t.csv",
+            "record 2 opens .* never closed",
+        ),
+        (
+            HEADER + GOOD + b'1,2020-01-01,"HR,80\n' + GOOD + b'1,2020-01-01,"HR,80\n',
+            "t.csv",
+            "record 2 has a quotation mark within a quoted cell",
+        ),
         (gzip.compress(HEADER + GOOD + b'1,2020-01-01,"HR,80\n'), "t.csv.gz", "never closed"),
         (b"subject_id;time;code;value\n", "t.csv", "t.csv has no column subject_id"),
         (b"subject_id,time,code,value,value\n1,2020-01-01,HR,80,81\n", "t.csv", "value twice"),
@@ -146,6 +155,7 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
         *(
             "cut Parquet",
             "open quote",
+            "two open quotes",
             "open quote gzipped",
             "semicolons",
             "repeated column",

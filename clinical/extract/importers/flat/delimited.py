@@ -5,7 +5,7 @@ from clinical.extract.importers.flat.files import SourceFile
 from clinical.extract.importers.flat.mapping import FileRule
 from clinical.extract.importers.flat.streams import (
     BLOCK_BYTES,
-    CountingQuotes,
+    WatchedQuotes,
     not_encoded,
     open_bytes,
     reading,
@@ -121,8 +121,8 @@ def read_blocks(
     ragged: list[int] = []
     wanted = [name for name in columns if name in header.names]
     with open_bytes(file) as stream:
-        counted = CountingQuotes(stream)
-        reader = _open(file, counted, rule, header, wanted, missing, ragged)
+        watched = WatchedQuotes(stream, separator(file, rule))
+        reader = _open(file, watched, rule, header, wanted, missing, ragged)
         done, told = 0, 0
         while (batch := reading(file, lambda: next(reader, None))) is not None:
             rows, n_before = _numbers(done, batch.num_rows, ragged[told:])
@@ -132,16 +132,13 @@ def read_blocks(
         if rest := ragged[told:]:
             schema = pa.schema([(name, pa.string()) for name in wanted])
             yield Block(schema.empty_table(), np.empty(0, dtype=np.int64), tuple(rest))
-    if counted.n_quotes % 2 and _is_open_at_end(file, rule):
-        raise SchemaError(
-            f"{file.where}: a quotation mark is opened and never closed, so that the rows after it "
-            "are one cell; close or double it"
-        )
+    if watched.is_suspicious:
+        _check_quotes(file, rule)
 
 
 def _open(
     file: SourceFile,
-    stream: CountingQuotes,
+    stream: WatchedQuotes,
     rule: FileRule,
     header: Header,
     columns: Sequence[str],
@@ -204,15 +201,30 @@ def _decode(start: bytes, file: SourceFile, rule: FileRule) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _is_open_at_end(file: SourceFile, rule: FileRule) -> bool:
-    """Whether the file ends within a quoted cell; a mark within a plain cell is only a mark."""
+def _check_quotes(file: SourceFile, rule: FileRule) -> None:
+    """Refuse a file that Python's reader, which is slow and strict, says is wrongly quoted.
+
+    A mark within a plain cell is only a mark.
+
+    Raises:
+        SchemaError: With the number of the record.
+    """
     limit = csv.field_size_limit(2**31 - 1)
+    record = 0
     try:
         with open_bytes(file) as raw, io.TextIOWrapper(raw, rule.encoding, newline="") as text:
-            for _ in csv.reader(text, delimiter=separator(file, rule), strict=True):
-                pass
+            for cells in csv.reader(text, delimiter=separator(file, rule), strict=True):
+                record += bool(cells)
     except csv.Error as error:
-        return "unexpected end" in str(error)
+        at = f"record {record + (rule.header is not None):,}"
+        if "unexpected end" in str(error):
+            raise SchemaError(
+                f"{file.where}: {at} opens a quotation mark that is never closed, so that the rows "
+                "after it are one cell; close or double it"
+            ) from None
+        raise SchemaError(
+            f"{file.where}: {at} has a quotation mark within a quoted cell, and nobody can say "
+            "where the cell ends; double it"
+        ) from None
     finally:
         csv.field_size_limit(limit)
-    return False

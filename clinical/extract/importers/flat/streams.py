@@ -9,9 +9,12 @@ import zlib
 from collections.abc import Callable
 from typing import IO, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 T = TypeVar("T")
+
+_MARK = ord('"')
 
 BLOCK_BYTES = 16 * 2**20
 """Of text at a time; a record is no longer."""
@@ -21,20 +24,55 @@ MAX_RATIO = 200
 FREE_BYTES = 256 * 2**20
 
 
-class CountingQuotes(io.RawIOBase):
-    """A stream that counts its quotation marks: with an odd number, one may never be closed."""
+class WatchedQuotes(io.RawIOBase):
+    """A stream that notices quotation marks where no cell begins or ends.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    Arrow takes what follows a mark into the cell, other lines as well, and says nothing. Marks come
+    in pairs: the first of a pair follows a separator, a line's end or a mark, and one of these
+    follows the second. Where that doesn't hold the file has to be looked at more closely.
+    """
+
+    def __init__(self, stream: IO[bytes], separator: str) -> None:
         self._stream = stream
-        self.n_quotes = 0
+        self._fits = np.zeros(256, dtype=bool)
+        self._fits[list(f'{separator}\r\n"'.encode())] = True
+        self._last = ord("\n")
+        self._n_marks = 0
+        self._is_odd = False
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether a mark of what was read so far may not be one of a pair around a cell."""
+        return self._is_odd or self._n_marks % 2 == 1
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
         content = self._stream.read(size)
-        self.n_quotes += content.count(b'"')
+        self._watch(content)
         return content
+
+    def _watch(self, content: bytes) -> None:
+        if self._last != _MARK and _MARK not in content:  # most tables have none
+            self._last = content[-1] if content else self._last
+            return
+        if not content:
+            return
+        codes = np.frombuffer(bytes([self._last]) + content, dtype=np.uint8)
+        # The mark at the end of what came before is looked at now, with what follows it.
+        marks = np.flatnonzero(codes[:-1] == _MARK)
+        n_before = self._n_marks - (self._last == _MARK)
+        is_second = (n_before + np.arange(len(marks))) % 2 == 1
+        begins = marks[~is_second & (marks > 0)]
+        if not (
+            self._fits[codes[begins - 1]].all() and self._fits[codes[marks[is_second] + 1]].all()
+        ):
+            self._is_odd = True
+        if codes[-1] == _MARK and (n_before + len(marks)) % 2 == 0:
+            self._is_odd |= not self._fits[codes[-2]]
+        self._n_marks = n_before + len(marks) + int(codes[-1] == _MARK)
+        self._last = int(codes[-1])
 
 
 class _Capped(io.RawIOBase):

@@ -1,11 +1,14 @@
 """Delimited text block by block, against Python's own reader."""
 
+from clinical.errors import SchemaError
 from clinical.extract.importers.flat import delimited
 from clinical.extract.importers.flat.files import SourceFile
 from clinical.extract.importers.flat.mapping import FileRule
+from clinical.extract.importers.flat.streams import WatchedQuotes
 
 import csv
 import io
+import itertools
 
 import numpy as np
 import polars as pl
@@ -65,6 +68,28 @@ def test_a_mark_within_a_plain_cell_is_only_a_mark(tmp_path):
     (tmp_path / "t.csv").write_text('a,b,c\n1,5" tube,3\n4,5,6\n')
     frame, _, _ = read(tmp_path / "t.csv")
     assert frame["b"].to_list() == ['5" tube', "5"]
+
+
+def test_a_mark_that_swallows_lines_in_a_column_nobody_reads_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text('a,b,c\n1,2,"x\n3,4,5\n6,7,"y\n')
+    with pytest.raises(SchemaError, match="record 1 has a quotation mark within a quoted cell"):
+        read(tmp_path / "t.csv", columns=("a",))
+
+
+@given(
+    text=st.text(st.sampled_from('",\nab'), max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+)
+def test_a_mark_is_suspicious_wherever_the_stream_is_cut(text, cuts):
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    whole = WatchedQuotes(io.BytesIO(text.encode()), ",")
+    whole.read()
+    pieces = WatchedQuotes(io.BytesIO(text.encode()), ",")
+    for begin, end in itertools.pairwise(edges):
+        pieces.read(end - begin)
+    assert pieces.is_suspicious == whole.is_suspicious
+    if not whole.is_suspicious:
+        list(csv.reader(io.StringIO(text, newline=""), strict=True))  # raises nothing
 
 
 def test_records_of_no_column_that_is_asked_for_are_still_counted(tmp_path):
