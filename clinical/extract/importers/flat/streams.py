@@ -3,6 +3,7 @@
 from clinical.errors import SchemaError
 from clinical.extract.importers.flat.files import SourceFile
 
+import codecs
 import gzip
 import io
 import zlib
@@ -39,6 +40,7 @@ class WatchedQuotes(io.RawIOBase):
         self._last = ord("\n")
         self._n_marks = 0
         self._is_odd = False
+        self._is_start = True
 
     @property
     def is_suspicious(self) -> bool:
@@ -50,7 +52,8 @@ class WatchedQuotes(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         content = self._stream.read(size)
-        self._watch(content)
+        self._watch(content.removeprefix(codecs.BOM_UTF8) if self._is_start else content)
+        self._is_start = False
         return content
 
     def _watch(self, content: bytes) -> None:

@@ -76,6 +76,23 @@ def test_a_mark_that_swallows_lines_in_a_column_nobody_reads_is_told(tmp_path):
         read(tmp_path / "t.csv", columns=("a",))
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'\xef\xbb\xbf"a","b"\n"1","2"\n', False),
+        (b'"a ""b"" c",d\n', False),
+        (b'a,"b\nc"\n', False),
+        (b'"a"b,c\n', True),
+        (b'a"b,c\n', True),
+        (b'"a\n', True),
+    ],
+)
+def test_marks_that_stand_around_cells_are_not_suspicious(content, expected):
+    watched = WatchedQuotes(io.BytesIO(content), ",")
+    watched.read()
+    assert watched.is_suspicious == expected
+
+
 @given(
     text=st.text(st.sampled_from('",\nab'), max_size=40),
     cuts=st.lists(st.integers(0, 40), max_size=4),
