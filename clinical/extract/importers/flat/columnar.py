@@ -1,6 +1,7 @@
 """Parquet files, read a block at a time."""
 
 from clinical.errors import SchemaError
+from clinical.extract.importers.flat.cells import as_text, blank
 from clinical.extract.importers.flat.delimited import Block, Header
 from clinical.extract.importers.flat.files import SourceFile
 
@@ -71,15 +72,14 @@ def _check_plain(kind: pa.DataType, name: str, file: SourceFile) -> None:
 
 
 def _empty_to_null(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
-    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    empty = ["", *missing]
-    categories = [
-        n for n, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)
-    ]
-    frame = frame.with_columns(pl.col(categories).cast(pl.String)) if categories else frame
-    texts += categories
-    if not texts:
-        return frame
-    return frame.with_columns(
-        pl.when(~pl.col(name).is_in(empty)).then(pl.col(name)).alias(name) for name in texts
-    )
+    """Cells that say nothing as nulls; a number is one of `missing` as text has it, -1 for -1.0."""
+    cells = []
+    for column in frame.get_columns():
+        if isinstance(column.dtype, pl.Categorical | pl.Enum):
+            column = column.cast(pl.String)
+        if column.dtype == pl.String:
+            column = blank(column, column.is_in(["", *missing]))
+        elif missing:
+            column = blank(column, as_text(column).is_in(list(missing)))
+        cells.append(column)
+    return pl.DataFrame(cells)

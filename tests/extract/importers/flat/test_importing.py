@@ -534,3 +534,24 @@ def test_no_identifier_of_the_source_is_in_any_file_of_the_extract(source, impor
         if path.suffix == ".parquet":
             assert "Planted" not in str(pl.read_parquet(path).rows())
     assert "Planted" not in str(made.counts)
+
+
+def test_cells_that_say_nothing_are_the_same_in_text_and_in_parquet(
+    source, import_tables, tmp_path
+):
+    frame = pl.DataFrame(
+        {
+            "subject_id": [1, 1, 1],
+            "time": ["2020-01-01", "NA", "2020-01-02"],
+            "item": ["Lactate"] * 3,
+            "value": [-1.0, 2.0, 3.0],
+        }
+    )
+    frame.with_columns(pl.col("value").cast(pl.Int64)).write_csv(source / "t.csv")
+    text = import_tables({"t": RULE}, missing=["NA", "-1"])
+    (tmp_path / "out").rename(tmp_path / "text")
+    (source / "t.csv").unlink()
+    frame.write_parquet(source / "t.parquet")
+    typed = import_tables({"t": RULE}, missing=["NA", "-1"])
+    assert typed.rows("numeric_value") == [(3.0,)]
+    assert typed.counts == text.counts
