@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
+    from clinical.extract.importers.flat import import_flat
+    from clinical.extract.importers.flat.draft import draft_mapping
     from clinical.grouping import groups
     from clinical.pipeline import (
         audit,
@@ -47,6 +49,7 @@ __all__ = [
     "audit",
     "choose_thresholds",
     "compare",
+    "draft_mapping",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -54,6 +57,7 @@ __all__ = [
     "finetune",
     "groups",
     "import_extract",
+    "import_flat",
     "link",
     "prepare",
     "pretrain",
@@ -82,9 +86,11 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "Run": "clinical.experiment",
             "choose_thresholds": "clinical.evaluation",
             "compare": "clinical.evaluation",
+            "draft_mapping": "clinical.extract.importers.flat.draft",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
+            "import_flat": "clinical.extract.importers.flat",
             "report": "clinical.reporting",
             "score": "clinical.score_file",
         }

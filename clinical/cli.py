@@ -2,6 +2,7 @@
 
 from clinical import asking, screen
 from clinical.errors import ClinicalError
+from clinical.import_commands import importers
 
 import logging
 import sys
@@ -43,21 +44,7 @@ def _start(
         raise typer.Exit(DONE)
 
 
-@app.command("import")
-def import_(
-    name: Annotated[str, typer.Argument(help="physionet2012 or covid_chestxray.")],
-    source: Annotated[Path, typer.Argument(help="Folder or archive of raw files.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the extract to write.")],
-    outcomes: Annotated[
-        Path | None, typer.Option(help="File of outcomes, where kept apart.")
-    ] = None,
-) -> None:
-    """Turn raw files into an extract."""
-    from clinical.pipeline import import_extract
-
-    report = import_extract(name, source, out, outcomes=outcomes)
-    screen.show(screen.pairs("what", "count", dict(report.rows())))
-    typer.echo(f"extract: {out}")
+app.add_typer(importers, name="import")
 
 
 @app.command()

@@ -4,8 +4,6 @@ from clinical.cohort.tasks import TASK_BUILDERS
 from clinical.config import (
     FusionConfig,
     ModalityConfig,
-    ObjectiveConfig,
-    OpenSection,
     RelationConfig,
     RunConfig,
     TaskConfig,
@@ -20,6 +18,7 @@ from clinical.modalities import MODALITIES
 from clinical.objectives import OBJECTIVES
 from clinical.predictor.panel import GRAPH
 from clinical.relations import RELATIONS
+from clinical.sections import ObjectiveConfig, OpenSection
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -91,6 +91,9 @@ def test_calibration_and_sets_are_fitted_on_calibrate_alone(config, store, finis
     assert calibration["reason"] == "not calibrated: no negatives to fit on"
     assert sets["no"]["n"] == 0
     assert sets["yes"]["n"] == len(store.rows("calibrate"))
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"finetune": {"learn_tuning": True}},

@@ -21,6 +21,7 @@ def levels(page: str) -> dict[str, int]:
 LEVEL = levels(PAGE.read_text())
 LEVEL["errors"] = -2  # of layer 0, and open to the rest of it
 LEVEL["places"] = -1  # the same; it imports the errors
+LEVEL["sections"] = -1  # the same; of them the configuration is made
 LEVEL["containers"] = -1  # of layer 0, and open to batch.py, which holds them
 LEVEL["_torchvision"] = 0  # for clinical/__init__.py alone
 

@@ -1,7 +1,7 @@
 """Self-supervised tasks: what the model learns from patients without labels."""
 
 from clinical.batch import ClinicalBatch
-from clinical.config import ObjectiveConfig, RunConfig, pick
+from clinical.config import RunConfig, pick
 from clinical.containers import CodeSet
 from clinical.objectives.alignment import Alignment
 from clinical.objectives.blocks import Forecast, Presence
@@ -18,6 +18,7 @@ from clinical.objectives.patches import MaskedPatches
 from clinical.objectives.shared_codes import without_codes
 from clinical.objectives.tokens import MaskedTokens
 from clinical.objectives.values import Values
+from clinical.sections import ObjectiveConfig
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace

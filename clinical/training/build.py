@@ -271,6 +271,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
             model,
             lambda rows: _loader(config, store, rows, encodings, size=START_BATCH, stage=None),
             train,
+            unlabelled=store.rows("train"),
             subject=store.samples["subject_id"].to_numpy(),
             target=stage.target,
             generator=np.random.default_rng(derive_seed(config.seed, "linear start")),

@@ -1,9 +1,9 @@
 """Running a stage so that it can be killed at any moment and resumed."""
 
 from clinical.batch import ClinicalBatch
-from clinical.config import TrainerConfig
 from clinical.errors import ConfigError
 from clinical.places import replacing
+from clinical.sections import TrainerConfig
 from clinical.training.averaging import ScoringWeights
 from clinical.training.stage import Stage
 

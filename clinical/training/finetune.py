@@ -1,8 +1,9 @@
 """Fine-tuning: learn the tasks from labels, and from teachers where there are any."""
 
 from clinical.batch import ClinicalBatch, Target
-from clinical.config import FinetuneConfig, TaskConfig
+from clinical.config import TaskConfig
 from clinical.model import ClinicalModel
+from clinical.sections import FinetuneConfig
 from clinical.training.stage import References, Stage
 
 from collections.abc import Mapping

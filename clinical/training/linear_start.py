@@ -6,10 +6,10 @@ counted phrases, what frozen weights say). So these weights are solved for first
 learns from there: a linear probe, then fine-tuning (LP-FT, Kumar et al., 2022, arXiv:2202.10054).
 
 The solution is written into the layers that are there, so that a network which began like this is
-like any other. It takes two looks at the train samples. After the first, each linear layer of an
-encoder writes its part of the solution into the encoder's summary, in a direction drawn for each
-logit. After the second, the readout is solved to say what the solution says, for the network as it
-then is; this needs no label, so nothing is fitted to labels twice.
+like any other. First each linear layer of an encoder writes its part of the solution into the
+encoder's summary, in a direction drawn for each logit. Then the readout is solved to say what the
+solution says, for the network as it is by then; this needs no label, so that nothing is fitted to
+labels twice, and unlabelled samples serve.
 """
 
 from clinical.batch import ClinicalBatch, Target
@@ -31,6 +31,8 @@ MOST_SAMPLES = 20_000
 MOST_READ = 4_000
 """Of which the readout is solved: it has some hundred unknowns, and no noise to average."""
 FEWEST_LABELS = 8
+LOUDNESS = 3.0
+"""Of what is written into a summary, in its own standard deviations: the readout hears it apart."""
 READ_RIDGE = 1e-4
 """Of each unknown's own variance; keeps the readout solvable where summaries are collinear."""
 
@@ -70,6 +72,7 @@ def start_linearly(
     read: Callable[[Rows], Iterable[ClinicalBatch]],
     rows: Rows,
     *,
+    unlabelled: Rows,
     subject: Rows,
     target: Callable[[str, ClinicalBatch], Target],
     generator: np.random.Generator,
@@ -82,7 +85,8 @@ def start_linearly(
     Args:
         model: changed in place: encoders' linear layers, the readout and the heads.
         read: batches of some rows of the store, in any order.
-        rows: that may be learned from.
+        rows: whose targets are learned.
+        unlabelled: further ones that may be looked at, so that few labels are not few samples.
         subject: [N] whose sample each row of the store is.
         target: what training compares a task's logits with.
         generator: draws the samples, and the directions in which encoders write.
@@ -93,13 +97,13 @@ def start_linearly(
     was_training = model.training
     model.eval()
     some = np.sort(generator.choice(rows, min(MOST_SAMPLES, len(rows)), replace=False))
-    first = _look(model, read(some), target)
-    lines = _fit(model, first, subject[first.row])
-    said = dict(zip(first.row.tolist(), lines(first.blocks), strict=True))
-    _write_encoders(model, first, lines, generator)
-    some = np.sort(generator.choice(some, min(MOST_READ, len(some)), replace=False))
-    second = _look(model, read(some), target)
-    _write_readout(model, second, np.stack([said[row] for row in second.row.tolist()]))
+    lines = _fit(model, _look(model, read(some), target), subject)
+    everyone = np.union1d(rows, unlabelled)
+    some = np.sort(generator.choice(everyone, min(MOST_READ, len(everyone)), replace=False))
+    before = _look(model, read(some), target)
+    _write_encoders(model, before, lines, generator)
+    after = _look(model, read(some), target)
+    _write_readout(model, after, lines(before.blocks))
     model.train(was_training)
 
 
@@ -154,6 +158,7 @@ def _layers(model: ClinicalModel) -> dict[Layer, nn.Linear]:
 
 def _fit(model: ClinicalModel, seen: Looked, subject: Rows) -> Lines:
     """A line a logit; those of which the same samples are known are fitted together."""
+    subject = subject[seen.row]
     is_logit = np.concatenate(
         [[head.says_logits] * head.linear.out_features for head in map(model.head, model.heads)]
     )
@@ -183,7 +188,7 @@ def _write_encoders(
 ) -> None:
     """Let each encoder's linear layers say together what the lines make of their inputs.
 
-    They say it in directions of their own, as loudly as the summary that they are added to.
+    They say it in directions of their own, louder than the summary that they are added to.
     """
     layers = _layers(model)
     found = dict(zip(layers, lines.weights[1 + len(seen.summaries) :], strict=True))
@@ -202,7 +207,7 @@ def _write_encoders(
         heard = (said @ mixtures.T) @ (project @ directions).T
         is_there = seen.present[:, number] > 0
         summary = np.linalg.norm(seen.summaries[number][is_there].std(0))
-        loudness = summary / np.maximum(np.linalg.norm(heard[is_there].std(0)), 1e-12)
+        loudness = LOUDNESS * summary / np.maximum(np.linalg.norm(heard[is_there].std(0)), 1e-12)
         for layer in own:
             added = loudness * directions @ mixtures @ found[layer].T
             layers[layer].weight.add_(torch.from_numpy(added).to(layers[layer].weight))

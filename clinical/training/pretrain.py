@@ -1,7 +1,6 @@
 """Masked pretraining: hide parts of unlabelled samples, predict them."""
 
 from clinical.batch import ClinicalBatch
-from clinical.config import PretrainConfig
 from clinical.model import ClinicalModel
 from clinical.objectives import (
     Loss,
@@ -9,6 +8,7 @@ from clinical.objectives import (
     drop_edges_by_hidden_codes,
     drop_fed_relations,
 )
+from clinical.sections import PretrainConfig
 from clinical.training.seeds import generator
 from clinical.training.stage import References, Stage
 

@@ -20,6 +20,8 @@ SHARES = tuple(np.geomspace(1e-4, 1.0, 7))
 than the target varies would fit a handful of labels by heart, which leaving out does not always
 see: of 68 transcriptions chosen for their labels, up to 30 cost 0.036 of average precision."""
 FIRST_SHARE = SHARES[4]
+FREE = 1e-9
+"""Penalty of the constant."""
 TURNS = 2
 """In which each block's share is chosen, beside those of the others."""
 JUDGED = 2000
@@ -69,6 +71,7 @@ def fit_lines(
         left_out, known = fit.left_out, targets[problem.judged]
         found = [_as_logit(left_out[:, c], known[:, c], mean[c]) for c in range(len(mean))]
         slope, constant = np.array(found).T
+    constant = constant + slope * fit.constant
     ends = np.cumsum([x.shape[1] for x in blocks])[:-1]
     own = [w * slope / size for w, size in zip(np.split(fit.weights, ends), sizes, strict=True)]
     shift = np.sum([c @ w for c, w in zip(centres, own, strict=True)], axis=0)
@@ -77,9 +80,11 @@ def fit_lines(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Weights [F, C], and [j, C] values of the judged samples by all other subjects' targets."""
+    """Weights [F, C] and constants [C], and [j, C] values of the judged samples by all other
+    subjects' targets."""
 
     weights: Array
+    constant: Array
     left_out: Array
 
 
@@ -92,7 +97,8 @@ class _LeastSquares:
 
     def __init__(self, blocks: Sequence[Array], targets: Array, subject: NDArray[np.int64]) -> None:
         self.widths = [x.shape[1] for x in blocks]
-        self.design = np.hstack(blocks)
+        # A constant is fitted with the rest: the mean of all would tell of who is left out.
+        self.design = np.hstack([np.ones((len(subject), 1)), *blocks])
         self.gram = self.design.T @ self.design
         self.product = self.design.T @ targets
         self.targets = targets
@@ -119,7 +125,7 @@ class _LeastSquares:
     def solve(self, shares: Sequence[float]) -> _Fit:
         """The fit on all samples, from which those without a subject follow (Allen, 1974): of the
         subject's residual r and its part H of the hat matrix, the error is (I - H)^-1 r."""
-        penalty = np.repeat(1.0 / np.asarray(shares), self.widths)
+        penalty = np.repeat([FREE, *(1.0 / np.asarray(shares))], [1, *self.widths])
         own, known = self.design[self.judged], self.targets[self.judged]
         solver = cho_factor(self.gram + np.diag(penalty), lower=True, check_finite=False)
         weights = cho_solve(solver, self.product, check_finite=False)
@@ -130,7 +136,7 @@ class _LeastSquares:
             if len(some) > 1:
                 hat = spread[some] @ own[some].T
                 error[some] = np.linalg.solve(np.eye(len(some)) - hat, residual[some])
-        return _Fit(weights, known - error)
+        return _Fit(weights[1:], weights[0], known - error)
 
 
 def _as_logit(value: Array, target: Array, mean: float) -> tuple[float, float]:

@@ -38,8 +38,26 @@ def test_shapes_and_types(case):
     assert encoding.token_mask.shape == encoding.tokens.shape[:2]
     assert encoding.token_mask.dtype == torch.bool
     assert encoding.states.shape[-1] == 16
-    assert all(getattr(encoding, f.name).isfinite().all() for f in fields(encoding))
+    parts = {f.name: getattr(encoding, f.name) for f in fields(encoding)}
+    read = parts.pop("read_linearly")
+    assert all(part.isfinite().all() for part in (*parts.values(), *read.values()))
     assert torch.equal(encoding.token_mask.any(1), container.present)
+
+
+def test_what_linear_layers_read_reaches_the_summary_as_it_is(case):
+    encoder, container = case.encoder(), case.container()
+    encoding = encoder(container)
+    absent = ~container.present
+    for name, layer in encoder.linear_layers().items():
+        read = encoding.read_linearly[name]
+        assert read.shape == (5, layer.in_features)
+        assert not read[absent].any()
+        change = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            layer.weight += change
+            after = encoder(container).summary
+            layer.weight -= change
+        assert_same(after - encoding.summary, read @ change.T, atol=1e-4)
 
 
 def test_padding_does_not_change_the_summary(case):

@@ -1,7 +1,8 @@
 """The experts' weight: exact where it can be worked out, even where nothing is known."""
 
-from clinical.config import FinetuneConfig, RunConfig
+from clinical.config import RunConfig
 from clinical.experts.stack import EVEN, fit_weight, prior_weight, stacked
+from clinical.sections import FinetuneConfig
 
 import numpy as np
 import pytest

@@ -86,3 +86,22 @@ def test_without_relations_no_parameter_belongs_to_them(readout):
 def test_gradients_reach_every_parameter(readout):
     torch.stack(list(readout(*sources()).values())).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in readout.parameters())
+
+
+def test_what_summaries_add_linearly_is_told_apart_from_the_rest(readout):
+    fused, summaries, present, messages = sources()
+    told = readout.of_summaries(summaries, present)
+    before = readout(fused, summaries, present, messages)
+    with torch.no_grad():
+        for number in range(3):
+            readout.linear_map(number).weight.zero_()
+    after = readout(fused, summaries, present, messages)
+    for aspect in readout.aspects:
+        torch.testing.assert_close(before[aspect] - after[aspect], told[aspect])
+
+
+def test_the_scale_of_an_aspect_is_its_own(readout):
+    with torch.no_grad():
+        readout.share[1, 2] = 7.0
+    assert readout.scale("mortality").tolist() == pytest.approx([5**-0.5] * 3)
+    assert readout.scale("similar")[1].item() == pytest.approx(7 * 5**-0.5)

@@ -3,7 +3,6 @@
 import clinical
 from clinical.bundle import Bundle, Network, write_draft
 from clinical.cohort.fitted import REFERENCE_FILE
-from clinical.config import PretrainConfig
 from clinical.datamodule import StoreDataset
 from clinical.errors import BundleError, ConfigError
 from clinical.objectives import OBJECTIVES
@@ -11,6 +10,7 @@ from clinical.preparation import prepare, prepare_for_scoring
 from clinical.relations import linking
 from clinical.relations.shares_code import SharesCode
 from clinical.relations.similar import Similar
+from clinical.sections import PretrainConfig
 from clinical.training.build import _key_codes, build_model, scoring_memory
 from clinical.training.pretrain import PretrainStage
 

@@ -1,8 +1,8 @@
 """Small random batches and narrow models, and stages of training on them."""
 
 import clinical  # noqa: F401
-from clinical.config import FinetuneConfig, PretrainConfig
 from clinical.objectives import OBJECTIVES
+from clinical.sections import FinetuneConfig, PretrainConfig
 from clinical.training.finetune import FinetuneStage
 from clinical.training.pretrain import PretrainStage
 from clinical.training.stage import References

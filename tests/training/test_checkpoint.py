@@ -1,7 +1,7 @@
 """A stage may be killed at any step: resumed, it ends as if undisturbed."""
 
-from clinical.config import TrainerConfig
 from clinical.errors import ConfigError
+from clinical.sections import TrainerConfig
 from clinical.training.checkpoint import fit, load_weights, thread_limit
 from clinical.training.finetune import FinetuneStage
 

@@ -21,7 +21,8 @@ def test_a_subject_is_left_out_as_if_the_rest_were_fitted_again() -> None:
     targets, subject = rng.normal(size=(40, 2)), rng.integers(0, 15, 40)
     problem, shares = _LeastSquares(blocks, targets, subject), [0.3, 0.01]
     fit = problem.solve(shares)
-    design, penalty = np.hstack(blocks), np.diag(np.repeat([1 / 0.3, 1 / 0.01], [3, 6]))
+    design = np.hstack([np.ones((40, 1)), *blocks])
+    penalty = np.diag(np.repeat([0.0, 1 / 0.3, 1 / 0.01], [1, 3, 6]))
     assert sorted(problem.judged) == list(range(40))
     for place, row in enumerate(problem.judged):
         others = subject != subject[row]

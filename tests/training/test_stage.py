@@ -1,8 +1,8 @@
 """The embedding memory in training, and what the two stages make of a batch."""
 
 from clinical.batch import Target
-from clinical.config import PretrainConfig
 from clinical.objectives import OBJECTIVES, Loss, Objective
+from clinical.sections import PretrainConfig
 from clinical.training.pretrain import PretrainStage
 
 from dataclasses import replace

@@ -3,11 +3,11 @@
 from clinical.batch import Target
 from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
-from clinical.config import FinetuneConfig
 from clinical.datamodule import make_loader
 from clinical.errors import SchemaError
 from clinical.experiment import Run
 from clinical.experts import EXPERTS
+from clinical.sections import FinetuneConfig
 from clinical.training import build, teaching
 from clinical.training.build import build_model
 from clinical.training.members import members
@@ -159,7 +159,7 @@ def test_a_stage_learns_label_and_teacher_in_their_shares(workshop):
     batch = workshop.train[0]
     observed = torch.tensor([True, True, True, False, False, False])
     target = Target(torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0]), observed)
-    mixed = stage._target(TASK, replace(batch, targets={TASK: target}))
+    mixed = stage.target(TASK, replace(batch, targets={TASK: target}))
     assert mixed.observed.tolist() == [True, True, True, True, False, True]
     torch.testing.assert_close(mixed.value[:4], torch.tensor([1.0, 0.6, 0.1, 0.2]))
     assert mixed.value[5] == pytest.approx(0.9)
@@ -167,7 +167,7 @@ def test_a_stage_learns_label_and_teacher_in_their_shares(workshop):
 
 def test_a_task_nobody_teaches_keeps_its_labels(workshop):
     stage, batch = workshop.finetune(), workshop.train[0]
-    assert stage._target(TASK, batch) is batch.targets[TASK]
+    assert stage.target(TASK, batch) is batch.targets[TASK]
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ def test_validation_asks_the_labels_alone(workshop):
     (logits, targets), (same_logits, same_targets) = *plain._tuning, *taught._tuning
     assert torch.equal(logits[TASK], same_logits[TASK])
     assert targets[TASK] is same_targets[TASK] is batch.targets[TASK]
-    assert not torch.equal(taught._target(TASK, batch).value, batch.targets[TASK].value)
+    assert not torch.equal(taught.target(TASK, batch).value, batch.targets[TASK].value)
 
 
 HOSPITAL_TASK = "in_hospital_mortality"

@@ -13,15 +13,27 @@ class ImportReport:
         dataset_name: As written to `dataset.json`.
         counts: What was read, written and left out, in words, in the order to print.
         rejected: Impossible values by code, with the range that they broke.
+        tables: Those whose counts begin with their name and a colon, shown as a table.
     """
 
     dataset_name: str
     counts: dict[str, int]
     rejected: dict[str, int] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, int]]:
         """Every count with its words, ready to print."""
         return [*self.counts.items(), *(("impossible: " + k, n) for k, n in self.rejected.items())]
+
+    def table_counts(self, table: str) -> dict[str, int]:
+        """The counts of one table by their words, without its name."""
+        begin = f"{table}: "
+        return {k.removeprefix(begin): n for k, n in self.counts.items() if k.startswith(begin)}
+
+    def general(self) -> list[tuple[str, int]]:
+        """The counts that are of no single table, ready to print."""
+        begins = tuple(f"{table}: " for table in self.tables)
+        return [(words, count) for words, count in self.rows() if not words.startswith(begins)]
 
 
 class Importer(Protocol):

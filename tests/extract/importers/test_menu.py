@@ -2,6 +2,7 @@
 
 from clinical.errors import ConfigError
 from clinical.extract.importers import IMPORTERS
+from clinical.import_commands import KNOWN
 
 import inspect
 from pathlib import Path
@@ -31,3 +32,7 @@ def test_a_folder_with_files_is_not_overwritten(name, tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(ConfigError, match="exists and is not empty"):
         IMPORTERS[name](Path("source"), tmp_path)
+
+
+def test_the_command_line_knows_every_importer_of_the_menu():
+    assert list(KNOWN) == list(IMPORTERS)

@@ -1,0 +1,55 @@
+"""Images of a source, copied into the extract by the paths that its rows name."""
+
+from clinical.extract.importers.flat.reasons import Reason
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+FOLDER = "images"
+
+
+class ImageFolder:
+    """Copies each image once; never anything from outside the source."""
+
+    def __init__(self, source: Path, root: Path) -> None:
+        self._source = Path(os.path.realpath(source))
+        self._root = root
+        self._seen: dict[str, Reason | None] = {}
+        self.n_copied = 0
+
+    def take(self, paths: pl.Series, why: np.ndarray) -> pl.Series:
+        """Copy the images of the rows without a reason against them.
+
+        Args:
+            paths: [N] relative to the source, null where a row has none.
+            why: [N] gets the reason where an image cannot be taken.
+
+        Returns:
+            [N] the paths relative to the extract.
+        """
+        for path in paths.filter(pl.Series(why == 0)).drop_nulls().unique(maintain_order=True):
+            if path not in self._seen:
+                self._seen[path] = self._copy(path)
+        for reason in (Reason.OUTSIDE, Reason.NO_IMAGE):
+            bad = [path for path, found in self._seen.items() if found is reason]
+            why[(paths.is_in(bad).fill_null(False).to_numpy()) & (why == 0)] = reason
+        return f"{FOLDER}/" + paths
+
+    def _copy(self, path: str) -> Reason | None:
+        if "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts:
+            return Reason.OUTSIDE
+        # realpath, as Path.resolve raises on a loop of links in Python 3.11.
+        origin = Path(os.path.realpath(self._source / path))
+        if not origin.is_relative_to(self._source):
+            return Reason.OUTSIDE
+        if not origin.is_file():
+            return Reason.NO_IMAGE
+        target = self._root / FOLDER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(origin, target)
+        self.n_copied += 1
+        return None

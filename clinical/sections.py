@@ -1,0 +1,156 @@
+"""Sections of the configuration: what all of them are, and those that are about training.
+
+A menu entry brings keys of its own, which an open section keeps as a mapping; `config.py` puts the
+sections together.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+_Goal = Literal["sensitivity", "specificity", "ppv", "alert_rate", "risk"]
+_Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _without_null(value: Any) -> Any:
+    """An entry that is null is switched off, as `modalities.notes=null` does."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: entry for name, entry in value.items() if entry is not None}
+
+
+SWITCHABLE = BeforeValidator(_without_null)
+
+
+def _once_each(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("names an expert twice")
+    return names
+
+
+def _one_device(count: int) -> int:
+    if count != 1:
+        raise ValueError("a network is trained on one device; set 1")
+    return count
+
+
+Experts = Annotated[list[str], AfterValidator(_once_each)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OpenSection(Section):
+    """A part that names a menu entry: keys it does not know itself belong to the entry."""
+
+    options: dict[str, Any] = Field(default_factory=dict, exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        own = {key: value for key, value in raw.items() if key in cls.model_fields}
+        rest = {key: value for key, value in raw.items() if key not in cls.model_fields}
+        return {**own, "options": {**own.get("options", {}), **rest}}
+
+
+class ObjectiveConfig(OpenSection):
+    """The weight of a self-supervised task in the pretraining loss."""
+
+    weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_weight(cls, raw: Any) -> Any:
+        return {"weight": raw} if isinstance(raw, int | float | str) else raw
+
+
+class PretrainConfig(Section):
+    """Learning from the train split without labels."""
+
+    epochs: int = Field(default=10, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    patience: int | None = Field(default=None, ge=1)
+    objectives: Annotated[dict[str, ObjectiveConfig], SWITCHABLE] = Field(min_length=1)
+
+
+class FinetuneConfig(Section):
+    """Learning the tasks from labels."""
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    start: Literal["linear", "pretrained"] = "linear"
+    """Where ridge regression on what the network adds up linearly ends, or as the weights are."""
+    patience: int | None = Field(default=5, ge=1)
+    """Epochs without a better one on tuning before it stops; null = never."""
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose weights score: the best on tuning, or the last, where the schedule deserves
+    more trust than a few tuning labels; then training does not stop early."""
+    learn_tuning: bool = False
+    """Learn the labels of tuning too, where they are too few to choose anything by. It needs
+    keep: last, no experts and a held-out split; scores are uncalibrated, and the curves that are
+    called tuning are of patients who are learned from."""
+    average: float | None = Field(default=0.99, gt=0, lt=1)
+    """Decay of the exponential moving average of weights that scores; null = none."""
+    teachers: Experts = Field(default_factory=list)
+    """Experts, by name, whose out-of-fold risks are learned beside the labels. Where the network
+    was pretrained, a linear probe of its embedding teaches with them."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """Of a labelled sample's target; the rest is the label's."""
+    try_relations: bool = True
+    """Where the network was pretrained, try each relation on train patients first, and close those
+    whose neighbours tell nothing of a task that the patients themselves don't tell, and those for
+    which there are too few labels to say."""
+    teach_unlabelled: bool = False
+    """Learn the teachers' risks of train samples without a label too; for labels that are missing,
+    not for those that are null because there was nothing to predict."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_has_no_patience(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or raw.get("keep") != "last":
+            return raw
+        if raw.get("patience") is not None:
+            raise ValueError("keep: last goes on to the last epoch; take patience out")
+        return {**raw, "patience": None}
+
+    @model_validator(mode="after")
+    def _chooses_nothing(self) -> Self:
+        if self.learn_tuning and self.keep != "last":
+            raise ValueError("learn_tuning leaves nothing to choose the epoch by; set keep: last")
+        return self
+
+
+class EvaluateConfig(Section):
+    """How sure the figures are, and the goals that thresholds reach on the calibrate half."""
+
+    resamples: int = Field(default=1000, ge=1)
+    thresholds: dict[_Goal, list[_Share]] = {"sensitivity": [0.8, 0.9], "alert_rate": [0.1]}
+
+
+class TrainerConfig(Section):
+    """The machine."""
+
+    accelerator: str = "auto"
+    devices: Annotated[int, AfterValidator(_one_device)] = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of torch; null leaves torch's own choice."""
+    compile: bool = False
