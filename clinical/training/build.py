@@ -258,15 +258,18 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
+    beside = references(config, store, encodings)
     stage = FinetuneStage(
         model,
-        references(config, store, encodings),
+        beside,
         config=settings,
         tasks=config.tasks,
         teacher_risks=risks,
         seed=config.seed,
     )
     if not finished and settings.start == "linear":
+        if beside is not None and not config.is_pretrained:
+            beside.refresh(model, device=torch.device("cpu"))
         start_linearly(
             model,
             lambda rows: _loader(config, store, rows, encodings, size=START_BATCH, stage=None),
