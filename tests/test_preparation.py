@@ -76,7 +76,7 @@ def test_a_store_says_what_it_holds(store, config):
 
 def test_nothing_that_leaves_the_run_names_a_subject(store):
     for path in (store.folder / "store.json", *sorted((store.folder / "fitted").iterdir())):
-        assert str(hospital.FIRST)[:4].encode() not in path.read_bytes()
+        assert str(hospital.FIRST)[:5].encode() not in path.read_bytes()
     subjects = store.samples["subject_id"].to_numpy()
     assert not np.isin(store.fitted.reference_subject, subjects).any()
 

@@ -43,7 +43,7 @@ __all__ = [
     "write_table",
 ]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "store.json"
 SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"

@@ -11,9 +11,8 @@ that a sample hears of all of the text that it reads and of none that was left o
 from clinical.modalities.agreement import Agreement
 from clinical.modalities.contract import Statistics
 from clinical.modalities.tokenizer import plain
-from clinical.modalities.topics import Topics
+from clinical.modalities.topics import Topics, pack, unpack
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -169,8 +168,8 @@ class Phrases:
     def to_json(self) -> dict[str, Any]:
         """Plain values; the vectors at half precision."""
         return {
-            "hashes": _pack(self.hashes),
-            "vectors": _pack(self.vectors.astype(np.float16)),
+            "hashes": pack(self.hashes),
+            "vectors": pack(self.vectors.astype(np.float16)),
             "center": self.center.tolist(),
             "spelling": asdict(self.spelling),
             "topics": self.topics.to_json(),
@@ -179,9 +178,9 @@ class Phrases:
     @classmethod
     def from_json(cls, plain: Statistics) -> Self:
         """What `to_json` gave."""
-        hashes = _unpack(plain["hashes"], np.int64)
+        hashes = unpack(plain["hashes"], np.int64)
         center = np.array(plain["center"], dtype=np.float32)
-        vectors = _unpack(plain["vectors"], np.float16).reshape(len(hashes), len(center))
+        vectors = unpack(plain["vectors"], np.float16).reshape(len(hashes), len(center))
         spelling, topics = Spelling(**plain["spelling"]), Topics.from_json(plain["topics"])
         return cls(hashes, vectors.astype(np.float32), center, spelling, topics)
 
@@ -288,11 +287,3 @@ def _without_copies(
     rows = pl.DataFrame({"record": record, "wording": wording}).with_row_index("row")
     first = rows.unique(["record", "wording"], keep="first", maintain_order=True)
     return first["row"].to_numpy().astype(np.int64)
-
-
-def _pack(array: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-
-
-def _unpack(text: str, dtype: Any) -> NDArray[Any]:
-    return np.frombuffer(base64.b64decode(text), dtype=dtype)

@@ -84,21 +84,28 @@ class Topics:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the directions at half precision."""
-        packed = base64.b64encode(self.directions.astype(np.float16).tobytes()).decode("ascii")
         return {
-            "weight": self.weight.tolist(),
-            "directions": packed,
+            "weight": pack(self.weight),
+            "directions": pack(self.directions.astype(np.float16)),
             "center": self.center.tolist(),
         }
 
     @classmethod
     def from_json(cls, plain: Statistics) -> Self:
         """What `to_json` gave."""
-        weight = np.array(plain["weight"], dtype=np.float32)
-        center = np.array(plain["center"], dtype=np.float32)
-        packed = np.frombuffer(base64.b64decode(plain["directions"]), dtype=np.float16)
-        directions = packed.reshape(len(weight), len(center)).astype(np.float32)
-        return cls(weight, directions, center)
+        weight, center = unpack(plain["weight"], np.float32), np.array(plain["center"], np.float32)
+        directions = unpack(plain["directions"], np.float16).reshape(len(weight), len(center))
+        return cls(weight, directions.astype(np.float32), center)
+
+
+def pack(array: NDArray[Any]) -> str:
+    """An array as text; its type and shape are not said."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def unpack(text: str, dtype: Any) -> NDArray[Any]:
+    """The flat array that `pack` was given."""
+    return np.frombuffer(base64.b64decode(text), dtype=dtype)
 
 
 def weigh(counts: csr_matrix, weight: NDArray[np.float32]) -> csr_matrix:

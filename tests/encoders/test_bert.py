@@ -40,7 +40,7 @@ def test_phrases_are_added_to_the_summary_as_the_mean_over_notes() -> None:
     said = torch.tensor([[1.0, 0.0], [3.0, 2.0], [0.0, 4.0]])
     silent, spoken = (encoder(n) for n in (notes, notes.replace(phrases=said)))
     means = torch.tensor([[2.0, 1.0], [0.0, 0.0], [0.0, 4.0]])
-    expected = silent.summary + encoder.phrases(means)
+    expected = silent.summary + encoder.counted["phrases"](means)
     torch.testing.assert_close(spoken.summary, expected)
     assert torch.equal(spoken.states, silent.states)
 

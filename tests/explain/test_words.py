@@ -3,10 +3,12 @@
 from clinical.explain.words import REST, Pieces, by_word, word_spans
 from clinical.modalities.notes import Notes, ReadChunk
 from clinical.modalities.phrases import Phrases, Spelling
+from clinical.modalities.topics import Topics
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.sparse import csr_matrix
 
 TEXT = "Café: no  fever,\nT 38.1 unbelievablelongword. The end"
 
@@ -89,6 +91,7 @@ def test_words_and_the_rest_add_up(statistics):
         np.empty((0, 2), np.float32),
         np.array([0.5, 0.25], np.float32),
         Spelling([], [], statistics["special_pieces"]),
+        Topics.fit(csr_matrix((0, 0)), width=0, seed=0),
     )
     told = nothing.apply([pieces.ids])[0].astype(np.float64)
     found = by_word(pieces, values, phrases=nothing, told=told, slope=slope)

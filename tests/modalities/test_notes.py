@@ -67,7 +67,8 @@ def test_sizes_name_the_pieces_that_objectives_must_know(wards) -> None:
     sizes = modality.sizes(statistics)
     vocabulary = parse(statistics["tokenizer"], where="x").get_vocab_size()
     roles = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4, "special": 5}
-    assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, "phrases": 0, "kinds": 2, **roles}
+    counted = {"phrases": 0, "topics": 0}
+    assert sizes == {"vocabulary": vocabulary, "max_tokens": 32, "kinds": 2, **counted, **roles}
     assert statistics["special_pieces"] == [0, 1, 2, 3, 4]
     assert "config" not in statistics
 
