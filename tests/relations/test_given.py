@@ -372,7 +372,7 @@ def test_edges_to_nobody_who_may_be_looked_at_are_counted_and_nobody_is_named(
         == f"{TABLE}: {known.filter(own).height} edges of a subject to itself are passed over"
     )
     assert told[1].startswith(f"{TABLE}: {lost} of {known.height} edges known at the prediction")
-    assert str(hospital.FIRST)[:4] not in "".join(told)
+    assert str(hospital.FIRST)[:5] not in "".join(told)
 
 
 def test_what_comes_after_the_prediction_times_changes_no_edge(store, tmp_path):
@@ -425,7 +425,7 @@ def test_what_travels_gives_the_edges_that_the_run_had_and_names_nobody(
 ):
     store.fitted.write(tmp_path)
     for path in tmp_path.iterdir():
-        assert str(hospital.FIRST)[:4].encode() not in path.read_bytes()
+        assert str(hospital.FIRST)[:5].encode() not in path.read_bytes()
     scored = prepare_for_scoring(config, Fitted.read(tmp_path), extract, tmp_path / "store")
     for name, array in edges_of(store).items():
         assert np.array_equal(edges_of(scored)[name], array)
