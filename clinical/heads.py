@@ -92,6 +92,8 @@ class Head(nn.Module):
     """
 
     says_logits: ClassVar[bool] = True
+    chooses_one: ClassVar[bool] = False
+    """Its logits are weighed against each other, and not each by itself."""
 
     def __init__(self, width: int, answer: Answer) -> None:
         super().__init__()
@@ -146,6 +148,8 @@ class MultilabelHead(Head):
 class MulticlassHead(Head):
     """One logit a class, of which one is true."""
 
+    chooses_one = True
+
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return multiclass_loss(logits, target)
 
@@ -169,6 +173,7 @@ class RegressionHead(Head):
 
     def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
         value = (target.value - self.scale.mean) / self.scale.sd
+        value = value.clamp(-HUBER_SD, HUBER_SD)
         return value[:, None], target.observed[:, None]
 
 

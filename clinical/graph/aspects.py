@@ -1,11 +1,14 @@
 """One representation of a patient for each thing that is asked: aspect queries."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+DEAF = 0.1
+"""Of a share that is 1 at first."""
 
 
 class AspectReadout(nn.Module):
@@ -71,6 +74,13 @@ class AspectReadout(nn.Module):
         """[M] how far the linear map of each modality's summary counts in an aspect."""
         share = self.share[self.aspects.index(aspect), 1 : 1 + self.n_modalities]
         return share / math.sqrt(len(self.linear))
+
+    @torch.no_grad()
+    def listen(self, aspects: Iterable[str]) -> None:
+        """Let aspects read the summaries' linear maps again that they all but stopped reading."""
+        for aspect in aspects:
+            share = self.share[self.aspects.index(aspect), 1 : 1 + self.n_modalities]
+            share.copy_(torch.where(share.abs() < DEAF, 1.0, share))
 
     def linear_map(self, modality: int) -> nn.Linear:
         """Of a modality's summary, by its number; shared by the aspects."""

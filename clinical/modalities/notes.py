@@ -86,8 +86,8 @@ class Notes:
         min_subjects: Train subjects who must use a word before the tokenizer learns from it, a
             phrase before it is counted, or a code before it is a kind of note.
         phrases: Directions at most on which the sentences of a record agree (`phrases.py`).
-        topics: Directions at most of what phrases say of a note as a whole (`topics.py`). Where
-            both are 0, nothing is counted.
+        topics: Directions at most of what phrases say of a note as a whole (`topics.py`), and at
+            most one for each `min_subjects` train subjects. Where both are 0, nothing is counted.
         weights: Local folder of a model of the BERT family (WordPiece or byte-level BPE), whose
             tokenizer and architecture are used.
     """

@@ -107,7 +107,7 @@ class Phrases:
             record: [R] which notes belong together.
             subject: [R] whose they are.
             width: K at most; directions that don't hold on other subjects are dropped.
-            topics: at most.
+            topics: at most, and at most one for each `min_subjects` subjects.
             min_subjects: who must use a phrase before it is counted.
             spelling: of the tokenizer.
             seed: of the folds and the decomposition.
@@ -119,6 +119,8 @@ class Phrases:
         once = _without_copies(hashes, sentence, record[note])
         record, subject = record[note][once], subject[note][once]
         vectors, center = Agreement.of(counts[once], record, subject, seed=seed).directions(width)
+        # As many directions as notes would tell each train note from all others.
+        topics = min(topics, len(np.unique(subject)) // min_subjects)
         found = Topics.fit(by_note[np.diff(by_note.indptr) > 0], width=topics, seed=seed)
         return cls(known, vectors, center, spelling, found)
 

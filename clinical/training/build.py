@@ -15,8 +15,8 @@ from clinical.model import ClinicalModel
 from clinical.objectives import Objective, ReferenceEdges, build_objectives, travelling
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
-from clinical.training.checkpoint import BESIDE, DONE, fit, is_finished, load_weights
-from clinical.training.encodings import keep_encodings
+from clinical.training.checkpoint import BESIDE, DONE, LAST, fit, is_finished, load_weights
+from clinical.training.encodings import fastest_device, keep_encodings
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.linear_start import start_linearly
@@ -43,7 +43,6 @@ from torch.utils.data import DataLoader
 logger = logging.getLogger(__name__)
 
 REFERENCE_BATCH = 128
-START_BATCH = 128
 
 Encodings = Mapping[str, str]
 """Frozen modality -> digest by which a loader finds what its weights made of the rows."""
@@ -267,17 +266,21 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         teacher_risks=risks,
         seed=config.seed,
     )
-    if not finished and settings.start == "linear":
+    has_begun = config.resume and (folder / LAST).exists()
+    if not finished and not has_begun and settings.start == "linear":
         if beside is not None and not config.is_pretrained:
             beside.refresh(model, device=torch.device("cpu"))
         start_linearly(
             model,
-            lambda rows: _loader(config, store, rows, encodings, size=START_BATCH, stage=None),
+            lambda rows: _loader(
+                config, store, rows, encodings, size=settings.batch_size, stage=None
+            ),
             train,
             unlabelled=store.rows("train"),
             subject=store.samples["subject_id"].to_numpy(),
             target=stage.target,
             generator=np.random.default_rng(derive_seed(config.seed, "linear start")),
+            device=fastest_device(config),
         )
     fit(
         stage,

@@ -56,7 +56,7 @@ def _keep(config: RunConfig, store: Store, name: str, digest: str, encoder: Enco
     if missing:
         logger.info("modalities.%s: encoding once with frozen weights", name)
     was_training = encoder.training
-    encoder.eval().to(_fastest(config))
+    encoder.eval().to(fastest_device(config))
     for shard in missing:
         reader = cast(RowReader, modality.open([shard], statistics))
         with replacing(encodings_path(shard, name, digest)) as draft, _full_precision():
@@ -101,7 +101,7 @@ def _full_precision() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def _fastest(config: RunConfig) -> torch.device:
+def fastest_device(config: RunConfig) -> torch.device:
     """The accelerator that the run may use."""
     name = config.trainer.accelerator
     if name in ("auto", "gpu", "cuda") and torch.cuda.is_available():

@@ -17,6 +17,7 @@ from clinical.encoders.encoding import Encoder
 from clinical.model import ClinicalModel
 from clinical.training.ridge import Array, Lines, fit_lines
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -25,6 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 MOST_SAMPLES = 20_000
 """That the regression learns from."""
@@ -76,6 +79,7 @@ def start_linearly(
     subject: Rows,
     target: Callable[[str, ClinicalBatch], Target],
     generator: np.random.Generator,
+    device: torch.device,
 ) -> None:
     """Write into a model what ridge regressions find for its tasks.
 
@@ -84,18 +88,22 @@ def start_linearly(
 
     Args:
         model: changed in place: encoders' linear layers, the readout and the heads.
-        read: batches of some rows of the store, in any order.
+        read: batches of some rows of the store, in any order, but always the same.
         rows: whose targets are learned.
         unlabelled: further ones that may be looked at, so that few labels are not few samples.
         subject: [N] whose sample each row of the store is.
         target: what training compares a task's logits with.
         generator: draws the samples, and the directions in which encoders write.
+        device: to encode on.
     """
     n_logits = sum(model.head(task).linear.out_features for task in model.heads)
     if n_logits > model.width // 2 or not len(rows):
+        logger.info("finetune: %d logits are too many to begin linearly", n_logits)
         return
-    was_training = model.training
-    model.eval()
+    logger.info("finetune: beginning where a linear reading ends")
+    was_training, home = model.training, model.memory.device
+    model.eval().to(device)
+    model.readout.listen(model.heads)
     some = np.sort(generator.choice(rows, min(MOST_SAMPLES, len(rows)), replace=False))
     lines = _fit(model, _look(model, read(some), target), subject)
     everyone = np.union1d(rows, unlabelled)
@@ -104,7 +112,7 @@ def start_linearly(
     _write_encoders(model, before, lines, generator)
     after = _look(model, read(some), target)
     _write_readout(model, after, lines(before.blocks))
-    model.train(was_training)
+    model.train(was_training).to(home)
 
 
 @torch.no_grad()
@@ -119,8 +127,9 @@ def _look(
         found.setdefault(name, []).append(value.cpu())
 
     for batch in batches:
-        encoded = model.encode(batch)
-        outputs = model.answer(encoded, batch.neighbours)
+        there = batch.to(model.memory.device)
+        encoded = model.encode(there)
+        outputs = model.answer(encoded, there.neighbours)
         add("row", batch.row)
         add("present", encoded.present)
         add("summaries", encoded.summaries * encoded.present[..., None])
@@ -131,7 +140,7 @@ def _look(
         for task in model.heads:
             head = model.head(task)
             linear = told[task] @ head.linear.weight.T
-            logits.append(outputs.logits[task].view(linear.shape) - linear)
+            logits.append((outputs.logits[task].view(linear.shape) - linear).cpu())
             value, known = head.wanted(target(task, batch))
             wanted.append(value.masked_fill(~known, torch.nan))
         add("rest", torch.cat(logits, 1))
@@ -158,28 +167,41 @@ def _layers(model: ClinicalModel) -> dict[Layer, nn.Linear]:
 
 def _fit(model: ClinicalModel, seen: Looked, subject: Rows) -> Lines:
     """A line a logit; those of which the same samples are known are fitted together."""
-    subject = subject[seen.row]
-    is_logit = np.concatenate(
-        [[head.says_logits] * head.linear.out_features for head in map(model.head, model.heads)]
-    )
+    subject, blocks = subject[seen.row], seen.blocks
+    heads = [model.head(task) for task in model.heads]
+    task = np.repeat(np.arange(len(heads)), [head.linear.out_features for head in heads])
     known = ~np.isnan(seen.wanted)
-    kinds = np.vstack([known, is_logit])
-    weights = [np.zeros((x.shape[1], len(is_logit))) for x in seen.blocks]
-    constant = np.zeros(len(is_logit))
-    for kind in np.unique(kinds, axis=1).T:
-        own, rows = (kinds == kind[:, None]).all(0), kind[:-1]
-        if rows.sum() < FEWEST_LABELS:
-            continue
-        fitted = fit_lines(
-            [x[rows] for x in seen.blocks],
-            seen.wanted[rows][:, own],
-            subject[rows],
-            are_probabilities=bool(kind[-1]),
-        )
-        constant[own] = fitted.constant
-        for all_of, found in zip(weights, fitted.weights, strict=True):
-            all_of[:, own] = found
+    weights, constant = [np.zeros((x.shape[1], len(task))) for x in blocks], np.zeros(len(task))
+    for number, head in enumerate(heads):
+        kinds, of_kind = np.unique(known[:, task == number], axis=1, return_inverse=True)
+        shares: Sequence[float] = ()
+        for kind in np.argsort(-kinds.sum(0), kind="stable"):
+            own, rows = np.flatnonzero(task == number)[of_kind.reshape(-1) == kind], kinds[:, kind]
+            if rows.sum() < FEWEST_LABELS:
+                continue
+            wanted, read = seen.wanted[rows][:, own], [x[rows] for x in blocks]
+            found = fit_lines(
+                read, wanted, subject[rows], are_probabilities=head.says_logits, shares=shares
+            )
+            shares = found.shares
+            if head.chooses_one:
+                found = _weighed_against_each_other(found, wanted)
+            constant[own] = found.constant
+            for all_of, some in zip(weights, found.weights, strict=True):
+                all_of[:, own] = some
     return Lines(weights, constant)
+
+
+def _weighed_against_each_other(lines: Lines, wanted: Array) -> Lines:
+    """From log odds of each of some classes to logits of which a softmax is taken.
+
+    These are the logarithms of the probabilities, about the share of each class: exact for two
+    classes, whose log odds would count twice.
+    """
+    half = 0.5 / (len(wanted) + 1)
+    mean = wanted.mean(0).clip(half, 1 - half)
+    constant = np.log(mean) + (1 - mean) * (lines.constant - np.log(mean / (1 - mean)))
+    return Lines([w * (1 - mean) for w in lines.weights], constant)
 
 
 @torch.no_grad()
@@ -192,6 +214,7 @@ def _write_encoders(
     """
     layers = _layers(model)
     found = dict(zip(layers, lines.weights[1 + len(seen.summaries) :], strict=True))
+    whole = float(np.linalg.norm(lines(seen.blocks).std(0)))
     for number, modality in enumerate(model.modalities):
         own = [layer for layer in layers if layer[0] == modality]
         if not own or not any(found[layer].any() for layer in own):
@@ -206,8 +229,12 @@ def _write_encoders(
         directions, _ = np.linalg.qr(drawn)
         heard = (said @ mixtures.T) @ (project @ directions).T
         is_there = seen.present[:, number] > 0
+        if is_there.sum() < 2:
+            continue
         summary = np.linalg.norm(seen.summaries[number][is_there].std(0))
         loudness = LOUDNESS * summary / np.maximum(np.linalg.norm(heard[is_there].std(0)), 1e-12)
+        # What tells little is not to drown the summary.
+        loudness *= min(1.0, np.linalg.norm(said.std(0)) / max(whole, 1e-12))
         for layer in own:
             added = loudness * directions @ mixtures @ found[layer].T
             layers[layer].weight.add_(torch.from_numpy(added).to(layers[layer].weight))
@@ -219,7 +246,8 @@ def _write_readout(model: ClinicalModel, seen: Looked, said: Array) -> None:
     n_modalities, width = len(seen.summaries), model.width
     design = np.hstack([*seen.summaries, seen.present, np.ones((len(said), 1))])
     gram = design.T @ design / len(said)
-    gram += READ_RIDGE * np.diag(np.diag(gram)) + 1e-9 * np.eye(len(gram))
+    ridge = READ_RIDGE * max(1.0, 3 * len(gram) / len(said)) ** 2
+    gram += ridge * np.diag(np.diag(gram)) + 1e-9 * np.eye(len(gram))
     found = np.linalg.solve(gram, design.T @ (said - seen.rest) / len(said))
     maps = found[: n_modalities * width].reshape(n_modalities, width, -1)
     of_presence, constant = found[n_modalities * width : -1], found[-1]
@@ -234,10 +262,17 @@ def _write_readout(model: ClinicalModel, seen: Looked, said: Array) -> None:
         # Only what the heads read of the map is replaced: the rest is other aspects' too.
         after = before + own @ (maps[number].T / scale[:, None] - weight @ before)
         linear.weight.copy_(torch.from_numpy(after))
-        if (seen.present[:, number] < 1).any():
-            silent = -of_presence[number] - maps[number].T @ absent.double().cpu().numpy()
-            change = np.linalg.pinv(maps[number].T, rcond=1e-2) @ silent
-            absent.add_(torch.from_numpy(change).to(absent))
+        is_there = seen.present[:, number] > 0
+        silent = -of_presence[number]
+        if is_there.all():  # what is never missing here may be elsewhere, and is average then
+            silent = maps[number].T @ seen.summaries[number].mean(0)
+        short = silent - maps[number].T @ absent.double().cpu().numpy()
+        change = np.linalg.pinv(maps[number].T, rcond=1e-2) @ short
+        usual = (
+            np.sqrt((seen.summaries[number][is_there] ** 2).sum(1).mean()) if any(is_there) else 0
+        )
+        change *= min(1.0, usual / max(float(np.linalg.norm(change)), 1e-12))
+        absent.add_(torch.from_numpy(change).to(absent))
     shift = np.split(constant + of_presence.sum(0), np.cumsum(sizes)[:-1])
     for head, own_shift in zip(heads, shift, strict=True):
         head.linear.bias.add_(torch.from_numpy(own_shift).to(head.linear.bias))

@@ -8,6 +8,7 @@ from clinical.calibration import fit_logistic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ TURNS = 2
 """In which each block's share is chosen, beside those of the others."""
 JUDGED = 2000
 """Samples left out to choose by, about; all are fitted on."""
+FEWEST_JUDGED = 100
+"""Subjects left out at least, however many samples each has."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Lines:
     Attributes:
         weights: [F, C] of each block.
         constant: [C], added.
+        shares: of the blocks, by which they were shrunk.
     """
 
     weights: Sequence[Array]
     constant: Array
+    shares: Sequence[float] = ()
 
     def __call__(self, blocks: Sequence[Array]) -> Array:
         """[n, C] of blocks [n, F]."""
@@ -48,7 +53,12 @@ class Lines:
 
 
 def fit_lines(
-    blocks: Sequence[Array], targets: Array, subject: NDArray[np.int64], *, are_probabilities: bool
+    blocks: Sequence[Array],
+    targets: Array,
+    subject: NDArray[np.int64],
+    *,
+    are_probabilities: bool,
+    shares: Sequence[float] = (),
 ) -> Lines:
     """The lines that should err least on new subjects.
 
@@ -57,6 +67,7 @@ def fit_lines(
         targets: [n, C], in 0..1 where they are probabilities; nothing is unknown.
         subject: [n] whose sample it is; subjects are left out whole.
         are_probabilities: the lines are their logits.
+        shares: of the blocks, where they were chosen for targets like these; else they are now.
     """
     mean, spread = targets.mean(0), targets.std(0)
     centres = [x.mean(0) for x in blocks]
@@ -65,7 +76,8 @@ def fit_lines(
     scaled = [x / size for x, size in zip(centred, sizes, strict=True)]
     varied = np.where(spread > 0, spread, 1.0)
     problem = _LeastSquares(scaled, (targets - mean) / varied, subject)
-    fit = problem.solve(problem.choose())
+    shares = shares or problem.choose()
+    fit = problem.solve(shares)
     slope, constant = spread, mean
     if are_probabilities:
         left_out, known = fit.left_out, targets[problem.judged]
@@ -75,7 +87,7 @@ def fit_lines(
     ends = np.cumsum([x.shape[1] for x in blocks])[:-1]
     own = [w * slope / size for w, size in zip(np.split(fit.weights, ends), sizes, strict=True)]
     shift = np.sum([c @ w for c, w in zip(centres, own, strict=True)], axis=0)
-    return Lines(own, constant - shift)
+    return Lines(own, constant - shift, shares)
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,8 @@ class _LeastSquares:
         self.product = self.design.T @ targets
         self.targets = targets
         names, place = np.unique(subject, return_inverse=True)
-        every = int(np.ceil(len(subject) / JUDGED))
+        every = min(np.ceil(len(subject) / JUDGED), len(names) // FEWEST_JUDGED)
+        every = max(1, int(every))
         chosen = np.flatnonzero(np.isin(place, np.arange(0, len(names), every)))
         self.judged = chosen[np.argsort(place[chosen], kind="stable")]
         ends = np.flatnonzero(np.diff(place[self.judged])) + 1
@@ -111,12 +124,15 @@ class _LeastSquares:
 
     def choose(self) -> list[float]:
         """The share of each block, one after the other."""
-        shares = [FIRST_SHARE] * len(self.widths)
+        ends = np.cumsum([1, *self.widths])
+        varied = [self.design[:, a:b].any() for a, b in pairwise(ends)]
+        shares, known = (FIRST_SHARE,) * len(self.widths), dict[tuple[float, ...], float]()
         for _ in range(TURNS):
-            for block in range(len(shares)):
-                tried = [[*shares[:block], share, *shares[block + 1 :]] for share in SHARES]
-                shares = min(tried, key=self._error)
-        return shares
+            for block in np.flatnonzero(varied):
+                tried = [(*shares[:block], share, *shares[block + 1 :]) for share in SHARES]
+                known |= {each: self._error(each) for each in tried if each not in known}
+                shares = min(tried, key=lambda each: known[each])
+        return list(shares)
 
     def _error(self, shares: Sequence[float]) -> float:
         error = self.solve(shares).left_out - self.targets[self.judged]

@@ -1,7 +1,8 @@
 """Where fine-tuning begins: what a regression finds is written into the network, exactly enough."""
 
 from clinical.batch import Target
-from clinical.training.linear_start import start_linearly
+from clinical.training.linear_start import _weighed_against_each_other, start_linearly
+from clinical.training.ridge import fit_lines
 
 from dataclasses import replace
 
@@ -69,6 +70,7 @@ def start(synthetic, model, batches, *, rows=None, unlabelled=None, seed=0) -> N
         subject=np.arange(N),
         target=lambda task, batch: batch.targets[task],
         generator=np.random.default_rng(seed),
+        device=torch.device("cpu"),
     )
 
 
@@ -192,3 +194,46 @@ def test_more_logits_than_the_readout_tells_apart_begin_as_they_are(synthetic, s
     start(synthetic, model, samples)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_what_nobody_has_among_those_that_are_read_leaves_everything_finite(
+    synthetic, samples
+) -> None:
+    def rarely(batch):
+        nobody = batch.row >= 20
+        images = batch.inputs["images"]
+        return batch.replace(images=images.drop(nobody))
+
+    model = synthetic.make_model()
+    start(synthetic, model, [rarely(batch) for batch in samples], unlabelled=np.arange(200, 240))
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+def test_the_state_of_an_absent_modality_stays_within_what_summaries_are(
+    synthetic, samples
+) -> None:
+    model = synthetic.make_model()
+    start(synthetic, model, samples)
+    summaries = model.encode(samples[0]).summaries.detach()
+    usual = summaries.norm(dim=-1).max()
+    assert (model.readout.absent.norm(dim=-1) < 2 * usual).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_log_odds_of_classes_become_logits_of_a_choice(n_classes) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4000, 3))
+    truth = features @ rng.normal(size=(3, n_classes))
+    shares = np.exp(truth) / np.exp(truth).sum(1, keepdims=True)
+    drawn = (shares.cumsum(1) < rng.random((4000, 1))).sum(1)
+    wanted = np.eye(n_classes)[drawn]
+    lines = fit_lines([features], wanted, np.arange(4000), are_probabilities=True)
+
+    def loss(logits: np.ndarray) -> float:
+        chosen = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return float(-(shares * np.log(chosen)).sum(1).mean())
+
+    weighed = _weighed_against_each_other(lines, wanted)([features])
+    assert loss(weighed) <= loss(lines([features])) + 1e-9
+    said = np.exp(weighed) / np.exp(weighed).sum(1, keepdims=True)
+    assert np.abs(said - shares).mean() < 0.05

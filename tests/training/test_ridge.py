@@ -87,3 +87,20 @@ def test_features_that_never_vary_change_nothing() -> None:
     alone = fit_lines(blocks, labels, np.arange(200), are_probabilities=True)
     beside = fit_lines([*blocks, np.ones((200, 2))], labels, np.arange(200), are_probabilities=True)
     np.testing.assert_allclose(alone(blocks), beside([*blocks, np.ones((200, 2))]), atol=1e-6)
+
+
+def test_many_subjects_choose_however_many_samples_each_has() -> None:
+    blocks, logit = draw(6000)
+    subject = np.arange(6000) // 100
+    judged = _LeastSquares(blocks, logit[:, None], subject).judged
+    assert len(np.unique(subject[judged])) == 60
+
+
+def test_shares_that_were_chosen_before_are_used_again() -> None:
+    blocks, logit = draw(300)
+    targets, subject = logit[:, None], np.arange(300)
+    first = fit_lines(blocks, targets, subject, are_probabilities=False)
+    again = fit_lines(blocks, targets, subject, are_probabilities=False, shares=first.shares)
+    other = fit_lines(blocks, targets, subject, are_probabilities=False, shares=[1e-3, 1e-3])
+    np.testing.assert_array_equal(first(blocks), again(blocks))
+    assert np.abs(first(blocks) - other(blocks)).max() > 0.01
