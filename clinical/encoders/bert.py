@@ -106,6 +106,9 @@ class BertEncoder(Encoder):
         self.counted = nn.ModuleDict(
             {name: nn.Linear(size, width, bias=False) for name, size in counted.items() if size}
         )
+        if self.n_topics:  # many and mostly of no use: at first they are next to silent
+            topics = cast(nn.Linear, self.counted["topics"])
+            nn.init.normal_(topics.weight, std=0.1 / self.n_topics**0.5)
 
     @classmethod
     def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:

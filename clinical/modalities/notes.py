@@ -87,7 +87,8 @@ class Notes:
             phrase before it is counted, or a code before it is a kind of note.
         phrases: Directions at most on which the sentences of a record agree (`phrases.py`).
         topics: Directions at most of what phrases say of a note as a whole (`topics.py`), and at
-            most one for each `min_subjects` train subjects. Where both are 0, nothing is counted.
+            most one for each `min_subjects` train subjects; some 100 or more pay where a word
+            states what is asked for, and cost where it is the order of words that tells.
         weights: Local folder of a model of the BERT family (WordPiece or byte-level BPE), whose
             tokenizer and architecture are used.
     """
@@ -104,7 +105,7 @@ class Notes:
         vocabulary: int = 4000,
         min_subjects: int = 10,
         phrases: int = 32,
-        topics: int = 128,
+        topics: int = 0,
         weights: Path | None = None,
     ) -> None:
         numbers = (max_notes, max_chunks, vocabulary, min_subjects)

@@ -110,7 +110,7 @@ def unpack(text: str, dtype: Any) -> NDArray[Any]:
 
 def weigh(counts: csr_matrix, weight: NDArray[np.float32]) -> csr_matrix:
     """[R, P] logarithms of counts times the phrases' weights, of length 1 a row."""
-    grown = counts.astype(np.float32)
+    grown = counts.astype(np.float32).sorted_indices()  # a sum's order shows in its last digits
     grown.data = 1 + np.log(grown.data)
     weighed = grown @ diags(weight)
     length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(1)).reshape(-1))

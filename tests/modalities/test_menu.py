@@ -103,7 +103,9 @@ def contents(container, sample: int) -> list[list[float]]:
         if not isinstance(tensor, Tensor) or field.name in ("sample", "mask"):
             continue
         values = tensor[here]
-        if mask is not None and values.shape[: mask.dim()] == mask.shape:
+        # What phrases say of a row is as wide as its mask by chance at most.
+        is_padded = mask is not None and field.name != "phrases"
+        if is_padded and values.shape[: mask.dim()] == mask.shape:
             values = values[mask]
         found.append(values.flatten().tolist())
     return found

@@ -338,3 +338,11 @@ def test_real_language_is_encoded_almost_without_unknown_pieces(make_frame) -> N
     assert ids.count(1) / len(ids) < 1e-4
     n_words = sum(len(text.split()) for text in chosen[:50])
     assert len(ids) / n_words < 2
+
+
+def test_there_are_fewer_topics_where_more_subjects_must_use_a_phrase(wards) -> None:
+    modality, statistics = fitted(wards, max_tokens=32, topics=40, min_subjects=2)
+    sizes = modality.sizes(statistics)
+    assert 0 < sizes["topics"] <= sizes["phrases"]
+    few, alone = fitted(wards, max_tokens=32, topics=40, min_subjects=10)
+    assert few.sizes(alone)["topics"] < sizes["topics"]
