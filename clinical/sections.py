@@ -91,7 +91,8 @@ class PretrainConfig(Section):
 class FinetuneConfig(Section):
     """Learning the tasks from labels."""
 
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=0)
+    """0 = a linear probe: the linear start itself scores."""
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -100,8 +101,8 @@ class FinetuneConfig(Section):
     patience: int | None = Field(default=5, ge=1)
     """Epochs without a better one on tuning before it stops; null = never."""
     keep: Literal["best", "last"] = "best"
-    """The epoch whose weights score: the best on tuning, or the last, where the schedule deserves
-    more trust than a few tuning labels; then training does not stop early."""
+    """The epoch whose weights score: the best on tuning, the start among them, or the last, where
+    the schedule deserves more trust than a few tuning labels; then training does not stop early."""
     learn_tuning: bool = False
     """Learn the labels of tuning too, where they are too few to choose anything by. It needs
     keep: last, no experts and a held-out split; scores are uncalibrated, and the curves that are
@@ -129,6 +130,12 @@ class FinetuneConfig(Section):
         if raw.get("patience") is not None:
             raise ValueError("keep: last goes on to the last epoch; take patience out")
         return {**raw, "patience": None}
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if not self.epochs and self.start != "linear":
+            raise ValueError("epochs: 0 learns nothing from labels but by start: linear")
+        return self
 
     @model_validator(mode="after")
     def _chooses_nothing(self) -> Self:

@@ -201,6 +201,7 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ({"finetune": {"teachers": ["additiv"]}}, "finetune.teachers.0: there is no additiv"),
         ({"finetune": {"teachers": ["additive"] * 2}}, "finetune.teachers: names an expert twice"),
         ({"finetune": {"keep": "last", "patience": 3}}, "finetune: keep: last goes on to the last"),
+        ({"finetune": {"epochs": 0, "start": "pretrained"}}, "finetune: epochs: 0 learns nothing"),
         ({"finetune": {"learn_tuning": True}}, "finetune: learn_tuning leaves nothing to choose"),
         (
             {"finetune": {"keep": "last", "learn_tuning": True}, "experts": ["additive"]},

@@ -24,8 +24,8 @@ def plot_training_curves(figures: pd.DataFrame, ax: Sequence[Axes] | None = None
     """Draw each stage's loss (train, tuning) and AUROC (tuning) by epoch, a panel each.
 
     Args:
-        figures: columns stage, epoch (from 0), name, value, as the training writes them; drawn
-            are the names `train/loss`, `tuning/loss`, `tuning/auroc` and `tuning/auroc/<task>`.
+        figures: columns stage, epoch (how many are done), name, value, as the training writes them;
+            drawn are `train/loss`, `tuning/loss`, `tuning/auroc` and `tuning/auroc/<task>`.
             The epoch with the highest `tuning/choice` is marked as the best.
         ax: one axes for each panel (`panels(figures)` names them); made here if absent.
 
@@ -104,7 +104,7 @@ def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
         task_look = (TASK_COLORS[place % len(TASK_COLORS)], styles[place % 4], "s")
         color, style, marker = looks.get(legend, task_look)
         ax.plot(
-            line["epoch"] + 1,
+            line["epoch"],
             line["value"],
             color=color,
             linestyle=style,
@@ -115,8 +115,9 @@ def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
         )
     choice = rows[(rows["name"] == "tuning/choice") & rows["value"].notna()]
     if len(choice):
-        best = int(choice["epoch"].iloc[int(choice["value"].argmax())]) + 1
-        ax.axvline(best, color=GREY, linewidth=1, linestyle=":", label=f"best: epoch {best}")
+        best = int(choice["epoch"].iloc[int(choice["value"].argmax())])
+        label = f"best: epoch {best}" if best else "best: the start"
+        ax.axvline(best, color=GREY, linewidth=1, linestyle=":", label=label)
     text = {"loss": "loss", "auroc": "AUROC"}[quantity]
     ax.set(xlabel="Epoch", title=f"{TITLES.get(stage, stage)}: {text}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

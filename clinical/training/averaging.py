@@ -16,6 +16,8 @@ class ScoringWeights(pl.Callback):
     """Averages weights while training, validates with the average and keeps the best epoch.
 
     A stage says how good an epoch is by `tuning/choice`; of one that doesn't, the last is kept.
+    Where Lightning's first look at the tuning split is a full one, the weights that a stage begins
+    with are judged like those of an epoch, and may remain.
 
     Validation, early stopping and the embedding memory all use the average, since it is what
     scores. Everything needed to resume travels in the checkpoint.
@@ -40,11 +42,13 @@ class ScoringWeights(pl.Callback):
         self.waited = 0
         self._trained: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.average:
             self.average = {n: p.detach().clone() for n, p in self._learned()}
         device = next(self.model.parameters()).device
         self.average = {name: value.to(device) for name, value in self.average.items()}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._is_exhausted():
             trainer.should_stop = True
 
@@ -74,10 +78,11 @@ class ScoringWeights(pl.Callback):
         for name, parameter in self._learned():
             parameter.copy_(self._trained[name])
         self._trained = {}
+        if trainer.sanity_checking:
+            self.curves.add(0, _figures(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.curves.add(trainer.current_epoch, figures)
+        self.curves.add(trainer.current_epoch + 1, _figures(trainer))
         if self._is_exhausted():
             trainer.should_stop = True
 
@@ -107,3 +112,7 @@ class ScoringWeights(pl.Callback):
         self.best_figure = state_dict["best_figure"]
         self.waited = state_dict["waited"]
         self.curves.rows = state_dict["curves"]
+
+
+def _figures(trainer: pl.Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -270,7 +270,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     if not finished and not has_begun and settings.start == "linear":
         if beside is not None and not config.is_pretrained:
             beside.refresh(model, device=torch.device("cpu"))
-        start_linearly(
+        has_begun = start_linearly(
             model,
             lambda rows: _loader(
                 config, store, rows, encodings, size=settings.batch_size, stage=None
@@ -281,6 +281,11 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
             target=stage.target,
             generator=np.random.default_rng(derive_seed(config.seed, "linear start")),
             device=fastest_device(config),
+        )
+    if not (finished or has_begun or settings.epochs):
+        raise ConfigError(
+            "finetune.epochs: 0 leaves only the linear start to learn the tasks, and they have "
+            "more answers than half of fusion.width, or no label in train; set 1 or more"
         )
     fit(
         stage,

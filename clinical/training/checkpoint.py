@@ -72,13 +72,21 @@ def fit(
         patience=patience,
         curves=logs / f"{stage.name}.csv",
     )
+    goes_on = resume and last.exists()
     with _quiet_lightning(), _interruptible():
-        runner = _trainer(trainer, epochs=epochs, folder=folder, weights=weights, progress=progress)
+        runner = _trainer(
+            trainer,
+            epochs=epochs,
+            folder=folder,
+            weights=weights,
+            judges_start=stage.judges_start and not goes_on,
+            progress=progress,
+        )
         runner.fit(
             stage,
             train,
             tuning,
-            ckpt_path=last if resume and last.exists() else None,
+            ckpt_path=last if goes_on else None,
             weights_only=True,
         )
     if runner.interrupted:
@@ -125,6 +133,7 @@ def _trainer(
     epochs: int,
     folder: Path,
     weights: ScoringWeights,
+    judges_start: bool,
     progress: bool,
 ) -> pl.Trainer:
     keep = ModelCheckpoint(
@@ -145,7 +154,7 @@ def _trainer(
         logger=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if judges_start else 0,
         use_distributed_sampler=False,
     )
 

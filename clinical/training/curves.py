@@ -13,7 +13,7 @@ class Curves:
     """Figures by epoch and name; the file is rewritten whole, so it is never half a line.
 
     Args:
-        path: `<stage>.csv`; columns stage, epoch, name, value.
+        path: `<stage>.csv`; columns stage, epoch (how many are done), name, value.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,4 +31,4 @@ class Curves:
             writer.writerows(self.rows)
         shown = {k: v for k, v in figures.items() if k.count("/") == 1 and k != "tuning/choice"}
         text = ", ".join(f"{name} {value:.4f}" for name, value in sorted(shown.items()))
-        logger.info("%s epoch %d: %s", stage, epoch + 1, text)
+        logger.info("%s epoch %d: %s", stage, epoch, text)

@@ -51,6 +51,7 @@ class FinetuneStage(Stage):
         self.teacher_risks = dict(teacher_risks)
         self.teacher_share = config.teacher_share
         self.keeps_last = config.keep == "last"
+        self.judges_start = not self.keeps_last
         self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
 
     def on_train_start(self) -> None:

@@ -80,8 +80,8 @@ def start_linearly(
     target: Callable[[str, ClinicalBatch], Target],
     generator: np.random.Generator,
     device: torch.device,
-) -> None:
-    """Write into a model what ridge regressions find for its tasks.
+) -> bool:
+    """Write into a model what ridge regressions find for its tasks, and say whether it was done.
 
     A logit of which fewer than `FEWEST_LABELS` samples are known begins at 0. Nothing is done
     where there are more logits than half the readout's width, which could not tell them apart.
@@ -99,7 +99,7 @@ def start_linearly(
     n_logits = sum(model.head(task).linear.out_features for task in model.heads)
     if n_logits > model.width // 2 or not len(rows):
         logger.info("finetune: %d logits are too many to begin linearly", n_logits)
-        return
+        return False
     logger.info("finetune: beginning where a linear reading ends")
     was_training, home = model.training, model.memory.device
     model.eval().to(device)
@@ -113,6 +113,7 @@ def start_linearly(
     after = _look(model, read(some), target)
     _write_readout(model, after, lines(before.blocks))
     model.train(was_training).to(home)
+    return True
 
 
 @torch.no_grad()

@@ -56,6 +56,8 @@ class Stage(pl.LightningModule):
     """
 
     name: str
+    judges_start = False
+    """Whether the weights it begins with are judged as those of an epoch are."""
 
     def __init__(
         self,
@@ -109,6 +111,7 @@ class Stage(pl.LightningModule):
         """Bring the embedding memory up to the present weights, if anything will read it."""
         if self.references is not None and self.model.open_relations:
             self.references.refresh(self.model, device=self.device)
+            self._memory_is_fresh = True
 
     def on_train_end(self) -> None:
         self.refresh_memory()

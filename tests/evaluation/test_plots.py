@@ -190,17 +190,21 @@ def test_the_task_must_be_named_where_there_are_several():
     assert evaluation.plot_roc(fresh_axes(), task="other").get_legend()
 
 
-def curves():
+def curves(aurocs=(0.55, 0.6, 0.7, 0.8, 0.75)):
     rows = []
-    for epoch in range(4):
+    for epoch, auroc in enumerate(aurocs):
         rows += [
-            ("pretrain", epoch, "train/loss", 2 - 0.1 * epoch),
-            ("pretrain", epoch, "tuning/loss", 2.1 - 0.1 * epoch),
+            ("finetune", epoch, "tuning/loss", 0.6 - 0.1 * epoch),
+            ("finetune", epoch, "tuning/auroc", auroc),
+            ("finetune", epoch, "tuning/choice", auroc),
+        ]
+        if not epoch:  # the start, which only fine-tuning judges
+            continue
+        rows += [
+            ("pretrain", epoch, "train/loss", 2.1 - 0.1 * epoch),
+            ("pretrain", epoch, "tuning/loss", 2.2 - 0.1 * epoch),
             ("pretrain", epoch, "train/values/event", 0.3),
             ("finetune", epoch, "train/loss", 0.5 - 0.1 * epoch),
-            ("finetune", epoch, "tuning/loss", 0.6 - 0.1 * epoch),
-            ("finetune", epoch, "tuning/auroc", [0.6, 0.7, 0.8, 0.75][epoch]),
-            ("finetune", epoch, "tuning/choice", [0.6, 0.7, 0.8, 0.75][epoch]),
         ]
     return pd.DataFrame(rows, columns=["stage", "epoch", "name", "value"])
 
@@ -213,8 +217,11 @@ def test_training_curves_have_a_panel_for_each_stage_and_figure():
     x, y = lines(loss)["train"].get_data()
     np.testing.assert_array_equal(x, [1, 2, 3, 4])
     np.testing.assert_allclose(y, [2.0, 1.9, 1.8, 1.7])
+    np.testing.assert_array_equal(lines(auroc)["tuning"].get_xdata(), [0, 1, 2, 3, 4])
     assert "best: epoch 3" in lines(auroc)
     assert "best: epoch 3" not in lines(loss)
+    *_, auroc = plot_training_curves(curves(aurocs=(0.8, 0.6, 0.7)))
+    assert "best: the start" in lines(auroc)
 
 
 def test_training_curves_go_into_a_file_without_touching_pyplot(tmp_path):

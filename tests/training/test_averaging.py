@@ -18,9 +18,14 @@ class Training:
             self.model, decay=decay, patience=patience, curves=folder / "finetune.csv"
         )
         self.trainer = SimpleNamespace(
-            global_step=0, current_epoch=0, should_stop=False, callback_metrics={}
+            global_step=0,
+            current_epoch=0,
+            should_stop=False,
+            callback_metrics={},
+            sanity_checking=False,
         )
         self.set(0.0)
+        self.weights.on_fit_start(self.trainer, None)
         self.weights.on_train_start(self.trainer, None)
 
     def set(self, value: float) -> None:
@@ -141,3 +146,19 @@ def test_the_state_carries_all_that_decides_the_rest(tmp_path):
         training.weights.on_train_end(training.trainer, None)
     assert resumed.value == straight.value
     assert resumed.weights.curves.rows == straight.weights.curves.rows
+
+
+def test_the_start_remains_where_no_epoch_is_better(tmp_path):
+    training = Training(tmp_path, decay=None, patience=2)
+    training.set(5.0)
+    training.trainer.sanity_checking = True
+    training.weights.average = {n: p.detach().clone() for n, p in training.model.named_parameters()}
+    training.validate(0.9)
+    training.trainer.sanity_checking, training.trainer.current_epoch = False, 0
+    for figure in (0.8, 0.85):
+        training.steps([1.0, 2.0])
+        training.validate(figure)
+    assert training.trainer.should_stop
+    training.weights.on_train_end(training.trainer, None)
+    assert training.value == 5.0
+    assert [row[1] for row in training.weights.curves.rows] == [0, 1, 2]

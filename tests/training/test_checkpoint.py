@@ -120,7 +120,7 @@ def test_an_exhausted_stage_killed_before_it_was_written_trains_no_further(
     workshop, tmp_path, monkeypatch, patience
 ):
     def make():
-        # So small a rate improves nothing: with a patience of 1 it stops after two epochs.
+        # So small a rate improves nothing: with a patience of 1 it stops after one epoch.
         return workshop.finetune(learning_rate=1e-30)
 
     def killed(*_):
@@ -129,7 +129,7 @@ def test_an_exhausted_stage_killed_before_it_was_written_trains_no_further(
     whole = make()
     seen = count_steps(whole)
     train(whole, workshop, tmp_path / "whole", patience=patience)
-    assert len(seen) == (2 if patience else EPOCHS) * len(workshop.train)
+    assert len(seen) == (1 if patience else EPOCHS) * len(workshop.train)
     with monkeypatch.context() as patch:
         patch.setattr("clinical.training.checkpoint.save_file", killed)
         with pytest.raises(Killed):
@@ -160,7 +160,7 @@ def test_validation_reads_a_memory_made_with_the_averaged_weights(workshop, tmp_
 
     stage.validation_step = validation_step
     train(stage, workshop, tmp_path)
-    assert len(gaps) == EPOCHS * len(workshop.tuning)
+    assert len(gaps) == (1 + EPOCHS) * len(workshop.tuning)
     assert max(gaps) < 1e-6
 
 
@@ -206,7 +206,7 @@ def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monke
         return torch.tensor(1.0 - 0.1 * stage.current_epoch)
 
     monkeypatch.setattr("clinical.heads.BinaryHead.auroc", worse_each_epoch)
-    averages = []  # what was judged at the end of each epoch
+    averages = []  # what was judged, the start first where it may remain
     judge = FinetuneStage.on_validation_epoch_end
 
     def watched(self):
@@ -214,14 +214,14 @@ def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monke
         judge(self)
 
     monkeypatch.setattr(FinetuneStage, "on_validation_epoch_end", watched)
-    for keep, epoch in (("best", 0), ("last", EPOCHS - 1)):
+    for keep, judged, kept_one in (("best", 1 + EPOCHS, 0), ("last", EPOCHS, EPOCHS - 1)):
         averages.clear()
         stage = workshop.finetune(keep=keep)
         train(stage, workshop, tmp_path / keep)
-        assert len(averages) == EPOCHS
+        assert len(averages) == judged
         kept = stage.model.state_dict()
         same = [all(torch.equal(kept[k], v) for k, v in some.items()) for some in averages]
-        assert same == [number == epoch for number in range(EPOCHS)]
+        assert same == [number == kept_one for number in range(judged)]
         curves = (tmp_path / keep / "logs" / "finetune.csv").read_text()
         assert ("tuning/choice" in curves) == (keep == "best")
 

@@ -36,8 +36,8 @@ def test_a_replayed_epoch_replaces_its_figures(tmp_path):
     ]
 
 
-def test_the_log_counts_epochs_from_1_and_leaves_details_out(tmp_path, caplog):
+def test_the_log_says_how_many_epochs_are_done_and_leaves_details_out(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         figures = {"tuning/choice": 1.0, "train/loss": 0.12341, "train/values/mean": 1.0}
-        Curves(tmp_path / "pretrain.csv").add(0, figures)
+        Curves(tmp_path / "pretrain.csv").add(1, figures)
     assert caplog.messages == ["pretrain epoch 1: train/loss 0.1234"]

@@ -4,7 +4,7 @@ from clinical.batch import Target
 from clinical.calibration import sigmoid
 from clinical.cohort.store import Store
 from clinical.datamodule import make_loader
-from clinical.errors import SchemaError
+from clinical.errors import ConfigError, SchemaError
 from clinical.experiment import Run
 from clinical.experts import EXPERTS
 from clinical.sections import FinetuneConfig
@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 TASK = "mortality"
 
@@ -318,4 +319,28 @@ def test_an_epoch_is_chosen_by_labels_or_is_the_last(hospital_run, store, monkey
         started(config, store, monkeypatch)
         return
     with pytest.raises(SchemaError, match=r"label more tuning subjects, or .*keep=last"):
+        build.finetune_model(members(config)[0], store, build_model(config, store), progress=False)
+
+
+def test_without_an_epoch_the_linear_start_is_what_scores(hospital_run, store, tmp_path):
+    config = hospital_run("finetune.teachers=[]", "finetune.epochs=0", f"out={tmp_path}")
+    config = config.model_copy(update={"pretrain": None})
+    model = build_model(config, store)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    build.finetune_model(members(config)[0], store, model, progress=False)
+    kept = load_file(members(config)[0].checkpoints / "finetune" / "model.safetensors")
+    changed = {name for name, tensor in kept.items() if not torch.equal(tensor, before[name])}
+    assert any(name.startswith("readout.") for name in changed)
+    assert not any("attention" in name for name in changed)  # of which nothing is solved
+    curves = (members(config)[0].logs / "finetune.csv").read_text()
+    assert "finetune,0,tuning/loss" in curves
+    assert "finetune,1," not in curves
+
+
+def test_without_an_epoch_or_a_linear_start_nothing_is_learned_and_that_is_told(
+    hospital_run, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "start_linearly", lambda *_, **__: False)
+    config = hospital_run("finetune.teachers=[]", "finetune.epochs=0", f"out={tmp_path}")
+    with pytest.raises(ConfigError, match=r"epochs: 0 leaves only the linear start.*set 1 or more"):
         build.finetune_model(members(config)[0], store, build_model(config, store), progress=False)
