@@ -156,7 +156,8 @@ def finish(
     evaluation.save_figures(out / "figures")
     # Of one network: early stopping ends each at an epoch of its own.
     curves = [pd.read_csv(path) for path in sorted(members(config)[0].logs.glob("*.csv"))]
-    save_training_curves(pd.concat(curves), out / "figures" / "training.png")
+    if curves:  # there is no epoch where the linear start alone scores
+        save_training_curves(pd.concat(curves), out / "figures" / "training.png")
     seal(bundle)
     return evaluation
 
