@@ -275,7 +275,7 @@ def test_negative_offsets_are_before_the_anchor_and_absurd_ones_are_left_out(loa
     made = load(HEADER + b"1,-90,HR,80\n1,1e15,HR,81\n1,-1e15,HR,82\n1,soon,HR,83\n", time=time)
     assert made.times == [datetime(2019, 12, 31, 22, 30)]
     assert made.reasons == {
-        "the time is outside the years 1 to 9999": 2,
+        "the time is outside the years of the mapping": 2,
         "the time is in none of the formats": 1,
     }
 

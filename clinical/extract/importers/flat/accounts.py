@@ -37,6 +37,7 @@ class Account:
         cells: By reason, what was wrong in records that gave something else.
         events: Events made of it.
         dates: Days without a time, placed at their end.
+        twice: Times within the hour that is there twice where summer time ends.
         empty_files: Files without a single character.
     """
 
@@ -47,6 +48,7 @@ class Account:
     cells: Counter[Reason] = field(default_factory=Counter)
     events: int = 0
     dates: int = 0
+    twice: int = 0
     empty_files: int = 0
 
     def rows(self, table: str) -> dict[str, int]:
@@ -57,6 +59,8 @@ class Account:
         counts |= {"events": self.events}
         if self.dates:
             counts["dates without a time, placed at the day's end"] = self.dates
+        if self.twice:
+            counts["times in the hour that is there twice where summer time ends"] = self.twice
         if self.empty_files:
             counts["files that are empty"] = self.empty_files
         return {f"{table}: {words}": count for words, count in counts.items()}

@@ -108,7 +108,12 @@ class _Work:
             return
         account = self.accounts[table.name] = Account(files=len(table.source.files))
         names = [file.where for file in table.source.files]
-        settings = TimeSettings(self.config.time_formats, self.config.time_zone, table.rule.decimal)
+        settings = TimeSettings(
+            self.config.time_formats,
+            self.config.time_zone,
+            table.rule.decimal,
+            self.config.years,
+        )
         for batch in table.source.batches(table.columns):
             add_ragged(account, self.rejects, table.name, names, batch.ragged)
             if batch.frame.is_empty():
@@ -151,12 +156,13 @@ class _Work:
             found = maker.make(rows, cells, times(cells.rule))
             of_batch.note(cells.path, rows.at, found.why)
             account.events += found.events.height
-            self.parts.add(found.events)
+            self.parts.add(found.events, once=cells.rule.once)
         for task, label in table.rule.labels.items():
             self._label(task, label, rows, times(label), table, of_batch)
         if table.rule.samples is not None:
             self._label(None, table.rule.samples, rows, times(table.rule.samples), table, of_batch)
-        account.dates += sum(read.n_dates for read in known.values())
+        account.dates += sum(int(read.is_date.sum()) for read in known.values())
+        account.twice += sum(int(read.is_twice.sum()) for read in known.values())
 
     def _label(
         self,
@@ -203,11 +209,12 @@ class _Work:
     def _report(self, n_subjects: int, label_counts: dict[str, int]) -> ImportReport:
         counts = {
             "subjects": n_subjects,
-            "events written": sum(a.events for a in self.accounts.values()) - self.parts.n_repeated,
+            "events written": sum(a.events for a in self.accounts.values()) - self.parts.n_left_out,
             "codes": len(self.codebook.codes),
         }
         others = {
             "static events, births and deaths that repeat another": self.parts.n_repeated,
+            "births, deaths and others that are there once, after the first": self.parts.n_later,
             "codes with values in several units": self.codebook.n_of_several_units,
             "images": self.images.n_copied,
         }

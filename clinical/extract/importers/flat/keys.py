@@ -15,7 +15,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 SPANS = ("seconds", "minutes", "hours", "days", "years", "clock", "hhmmss")
 """What says how far an event is from its anchor."""
 
+YEARS = (1800, 2300)
+"""Wide enough for calendars that were shifted to hide the dates."""
+
 _LETTERS = "YymbBhdejDFaAHkIlpPMSfRTrs%"
+
+_SOURCES = ("column", "date", "day", "latest", "after", "before")
 
 Use = tuple[str, str]
 """The path of a key and a column that it names."""
@@ -125,6 +130,8 @@ class TimeRule(Section):
     """A column of days that are written as times at midnight."""
     day: datetime | None = None
     """A day, the same for all."""
+    latest: "Times | None" = None
+    """Several times, of which the latest counts: what is known only when all have come."""
     formats: Formats = ()
     """Of the column, as strftime has them; else those of the mapping."""
     after: "Times | None" = None
@@ -141,9 +148,11 @@ class TimeRule(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [key for key in ("column", "date", "day", "after", "before") if self._has(key)]
+        given = [key for key in _SOURCES if self._has(key)]
         if len(given) != 1:
-            raise ValueError("give one of column, date, day, after and before")
+            raise ValueError(f"give one of {', '.join(_SOURCES)}")
+        if self.latest is not None and len(self.latest) < 2:
+            raise ValueError("latest: is the latest of several times; name two or more")
         spans = [key for key in SPANS if self._has(key)]
         if (given[0] in ("after", "before")) != (len(spans) == 1) or len(spans) > 1:
             raise ValueError(f"after and before go with one of {', '.join(SPANS)}")
@@ -170,6 +179,8 @@ class TimeRule(Section):
             yield from ((f"{path}.column", name) for name in column_or_template(self.column))
         if self.date is not None:
             yield f"{path}.date", self.date
+        for rule in self.latest or ():
+            yield from rule.uses(f"{path}.latest")
         for rule in self.anchor:
             yield from rule.uses(f"{path}.{'after' if self.after else 'before'}")
         if self.span and isinstance(self.span[1], str):

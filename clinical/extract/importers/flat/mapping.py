@@ -9,6 +9,7 @@ A table's rows become events, labels or samples. Keys that pick cells (`subject`
 from clinical.config_file import load_yaml, override, problems
 from clinical.errors import ConfigError
 from clinical.extract.importers.flat.keys import (
+    YEARS,
     Column,
     Encoding,
     Formats,
@@ -39,6 +40,7 @@ MELTED = "column"
 UNIT = "unit"
 """In a template of an entry that has a unit, the unit after conversion."""
 EVERY = "*"
+Year = Annotated[int, Field(ge=1, le=9999)]
 
 
 class UnitRule(Section):
@@ -74,6 +76,8 @@ class EventRule(Section):
     """Columns, each of which becomes a code; `*` is every column that nothing else uses."""
     without: Texts = ()
     """Columns that `melt: "*"` leaves out."""
+    once: Annotated[str, Field(min_length=1)] | None = None
+    """Of all events of a subject that have the same word here, the first counts."""
     keep_empty: bool = False
     """Keep a row whose value, category and text are all empty, as a code alone."""
 
@@ -235,6 +239,8 @@ class MappingConfig(Section):
     """Tried before ISO 8601."""
     time_zone: Annotated[str, AfterValidator(_is_zone)] | None = None
     """Times with a zone or an offset are put into this zone; without it they are refused."""
+    years: tuple[Year, Year] = YEARS
+    """The first and the last; times outside them are mistyped, and left out."""
     consistent_calendar: bool = False
     missing: Texts = ()
     """Cells that say nothing, beside empty ones and NaN."""
@@ -285,6 +291,12 @@ class MappingConfig(Section):
         for name in self.split_together if self.splits is not None else ():
             if name not in self.used_tables:
                 raise ValueError(f"split_together: there is no table {name}, or it is switched off")
+        return self
+
+    @model_validator(mode="after")
+    def _years_are_in_order(self) -> Self:
+        if self.years[0] > self.years[1]:
+            raise ValueError("years: the first is after the last")
         return self
 
     @model_validator(mode="after")

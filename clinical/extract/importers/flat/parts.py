@@ -14,7 +14,8 @@ import pyarrow as pa
 BYTES_PER_PART = 192 * 2**20
 MAX_PARTS = 512
 
-_COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "image_path")
+_COLUMNS = ("subject_id", "time", "code", "numeric_value", "text_value", "image_path", "once")
+_ONCE = {meds.birth_code: -1, meds.death_code: -2}
 
 
 def n_parts(n_bytes: int) -> int:
@@ -29,13 +30,27 @@ class Parts:
         self._folder, self._n_parts = folder, n_parts
         self._writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
         self._subjects: list[pl.Series] = []
+        self._words: dict[str, int] = {}
         self.n_repeated = 0
+        self.n_later = 0
         folder.mkdir()
 
-    def add(self, events: pl.DataFrame) -> None:
-        """Append events, which keep their order within a part."""
+    @property
+    def n_left_out(self) -> int:
+        """Events that repeat others, of what is there once for a subject."""
+        return self.n_repeated + self.n_later
+
+    def add(self, events: pl.DataFrame, *, once: str | None = None) -> None:
+        """Append events, which keep their order within a part.
+
+        Args:
+            events: Of one rule.
+            once: Of all events of a subject with this word only the first is kept.
+        """
         if events.is_empty():
             return
+        number = None if once is None else self._words.setdefault(once, len(self._words))
+        events = events.with_columns(pl.lit(number, dtype=pl.Int16).alias("once"))
         self._subjects.append(events["subject_id"].unique())
         numbers = buckets(events["subject_id"], self._n_parts)
         for part in np.unique(numbers):
@@ -59,8 +74,9 @@ class Parts:
     def shards(self, codes: pl.Series) -> Iterator[pl.DataFrame]:
         """The events of each part, by subject and time, with the text of their codes.
 
-        A static event, a birth or a death that is there again with the same value counts once.
-        Parts are removed as they are read.
+        A static event that is there again with the same value counts once; of births, of deaths and
+        of events that a rule says are there once, a subject's first. Parts are removed as they are
+        read.
 
         Args:
             codes: The code of each number.
@@ -72,17 +88,25 @@ class Parts:
             assert isinstance(events, pl.DataFrame)
             self._path(part).unlink()
             events = self._once(events, codes).sort("subject_id", "time", maintain_order=True)
-            yield events.with_columns(codes.gather(events["code"]).alias("code"))
+            yield events.with_columns(codes.gather(events["code"]).alias("code")).drop("once")
 
     def _once(self, events: pl.DataFrame, codes: pl.Series) -> pl.DataFrame:
-        """Without the repeats of what is said of a subject once: static events, birth, death."""
-        once = [n for n, code in enumerate(codes) if code in (meds.birth_code, meds.death_code)]
-        is_said = pl.col("time").is_null() | pl.col("code").is_in(once)
+        """Without the repeats of what is said of a subject once."""
+        lasting = {n: _ONCE[code] for n, code in enumerate(codes) if code in _ONCE}
+        word = pl.col("code").replace_strict(lasting, default=None, return_dtype=pl.Int16)
+        is_said = pl.col("time").is_null() | word.is_not_null() | pl.col("once").is_not_null()
         said = events.select(is_said).to_series()
-        of_subject = events.filter(said)
-        if of_subject.height == of_subject.n_unique():
+        if not said.any():
             return events
+        of_subject = events.filter(said).with_columns(pl.coalesce("once", word).alias("once"))
+        is_new = of_subject.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+        # Two tables may tell of one death, one of them to the minute and one to the day.
+        in_time = of_subject.with_row_index("row").sort("time", maintain_order=True)
+        is_first = pl.struct("subject_id", "once").is_first_distinct() | pl.col("once").is_null()
+        first = in_time.filter(is_first)["row"]
+        kept = is_new.to_numpy() & np.isin(np.arange(of_subject.height), first.to_numpy())
+        self.n_repeated += int((~is_new).sum())
+        self.n_later += int(is_new.sum() - kept.sum())
         keep = ~said.to_numpy()
-        keep[~keep] = of_subject.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-        self.n_repeated += int((~keep).sum())
+        keep[~keep] = kept
         return events.filter(pl.Series(keep))

@@ -45,7 +45,7 @@ WORDS = {
     Reason.NO_TIME: "no time",
     Reason.BAD_TIME: "the time is in none of the formats",
     Reason.ZONED: "the time has a zone, and the mapping no time_zone",
-    Reason.FAR: "the time is outside the years 1 to 9999",
+    Reason.FAR: "the time is outside the years of the mapping",
     Reason.NO_CODE: "a cell of the code is empty",
     Reason.LONG_CODE: f"the code has over {MAX_CODE} characters, or a line break",
     Reason.NO_VALUE: "nothing measured or said",

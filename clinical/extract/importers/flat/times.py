@@ -1,11 +1,11 @@
-"""Times of rows: written out, or counted from an anchor."""
+"""Times of rows: written out, counted from an anchor, or the latest of several."""
 
 from clinical.extract.importers.flat.cells import as_number, as_text, blank
-from clinical.extract.importers.flat.keys import TimeRule
+from clinical.extract.importers.flat.keys import YEARS, TimeRule
 from clinical.extract.importers.flat.reasons import Reason
 from clinical.extract.importers.flat.templates import Template
+from clinical.extract.importers.flat.written import DATETIME, ISO, nothing, read_written
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,23 +13,12 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-ISO = (
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M",
-)
 DAY_END_SECONDS = 86_399
 MAX_SPAN_DAYS = 1000 * 365.25
 _SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
-_EARLIEST, _LATEST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
-_OFFSET = r"\d(?:Z|[+-]\d{2}:?\d{2})$"
 _CLOCK = r"^(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?$"
 _HHMMSS = r"^(\d{1,6})(\.\d+)?$"
-_DATETIME = pl.Datetime("us")
+_NOT_WRONG = (0, int(Reason.NO_TIME))
 
 
 @dataclass(frozen=True)
@@ -40,11 +29,13 @@ class TimeSettings:
         formats: Tried before ISO 8601.
         zone: Where times with a zone are put; without it they have no place.
         decimal: The mark of decimal fractions.
+        years: The first and the last that a time may be in.
     """
 
     formats: tuple[str, ...] = ()
     zone: str | None = None
     decimal: str = "."
+    years: tuple[int, int] = YEARS
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,14 @@ class ReadTimes:
     Attributes:
         values: [N] Datetime in microseconds, null where there is none.
         why: [N] the `Reason` for it, 0 where there is a time.
-        n_dates: How many were days without a time, placed at their end.
+        is_date: [N] it is a day without a time, placed at its end.
+        is_twice: [N] it lies in the hour that is there twice where summer time ends.
     """
 
     values: pl.Series
     why: np.ndarray
-    n_dates: int
+    is_date: np.ndarray
+    is_twice: np.ndarray
 
 
 def read_times(
@@ -77,47 +70,68 @@ def read_times(
         settings: Of the table.
         is_anchor: Other times are counted from it: a day without a time is its start.
     """
-    values = pl.Series("time", [None], dtype=_DATETIME).new_from_index(0, frame.height)
+    values = nothing(frame.height)
     why = np.full(frame.height, Reason.NO_TIME, dtype=np.uint8)
-    n_dates = 0
+    is_date, is_twice = _no(frame.height), _no(frame.height)
     for rule in rules:
         pending = why == Reason.NO_TIME
         if not pending.any():
             break
         if pending.all():
             found = _read(frame, rule, settings, is_anchor=is_anchor)
-            values, why = found.values, found.why
+            values, why = found.values, found.why.copy()
         else:
             found = _read(frame.filter(pl.Series(pending)), rule, settings, is_anchor=is_anchor)
             values = values.scatter(np.flatnonzero(pending), found.values)
-            why = why.copy()
             why[pending] = found.why
-        n_dates += found.n_dates
-    return ReadTimes(values, why, n_dates)
+        is_date[pending], is_twice[pending] = found.is_date, found.is_twice
+    return ReadTimes(values, why, is_date, is_twice)
 
 
 def _read(
     frame: pl.DataFrame, rule: TimeRule, settings: TimeSettings, *, is_anchor: bool
 ) -> ReadTimes:
+    if rule.latest is not None:
+        return _latest([_read(frame, r, settings, is_anchor=is_anchor) for r in rule.latest])
     if rule.anchor:
         return _count(frame, rule, settings)
+    no = _no(frame.height)
     if rule.day is not None:
-        day = pl.Series("time", [rule.day], dtype=_DATETIME)
-        return ReadTimes(day.new_from_index(0, frame.height), _none(frame.height), 0)
+        day = pl.Series("time", [rule.day], dtype=DATETIME)
+        return ReadTimes(day.new_from_index(0, frame.height), no.astype(np.uint8), no, no)
     cells = _cells(frame, rule.date or rule.column or "")
-    values, is_date, why = _written(cells, rule.formats, settings)
+    usual = (*settings.formats, *ISO)
+    found = read_written(cells, rule.formats, settings.zone, usual=usual)
+    values, is_day = found.values, found.is_day
     if rule.date is not None:
-        is_date = is_date | (values.dt.time() == datetime.min.time())
-    is_date = (is_date & values.is_not_null()).fill_null(False)
-    if not is_anchor and is_date.any():
+        midnight = (values.dt.time() == datetime.min.time()).fill_null(False)
+        is_day = is_day | midnight.to_numpy()
+    is_date = no if is_anchor else is_day & values.is_not_null().to_numpy()
+    if is_date.any():
         end = pl.Series([DAY_END_SECONDS * 1_000_000], dtype=pl.Duration("us"))
-        values = values.zip_with(~is_date, values + end)
-    why = _far(values, why)
-    return ReadTimes(blank(values, why != 0), why, int(is_date.sum()))
+        values = values.zip_with(~pl.Series(is_date), values + end)
+    why = _far(values, found.why, settings.years)
+    return ReadTimes(blank(values, why != 0), why, is_date & (why == 0), found.is_twice)
 
 
-def _none(n_rows: int) -> np.ndarray:
-    return np.zeros(n_rows, dtype=np.uint8)
+def _latest(found: Sequence[ReadTimes]) -> ReadTimes:
+    """The latest of several times of each row; those that are empty don't count."""
+    frame = pl.DataFrame([read.values.alias(str(n)) for n, read in enumerate(found)])
+    values = frame.select(pl.max_horizontal(pl.all()).cast(DATETIME).alias("time")).to_series()
+    why = np.where(values.is_null(), Reason.NO_TIME, 0).astype(np.uint8)
+    is_date, is_twice = _no(len(why)), _no(len(why))
+    for read in found:
+        # Nobody knows whether a time that can't be read was the latest.
+        is_wrong = ~np.isin(read.why, _NOT_WRONG) & np.isin(why, _NOT_WRONG)
+        why[is_wrong] = read.why[is_wrong]
+        is_chosen = (read.values == values).fill_null(False).to_numpy()
+        is_date |= is_chosen & read.is_date
+        is_twice |= is_chosen & read.is_twice
+    return ReadTimes(blank(values, why != 0), why, is_date & (why == 0), is_twice & (why == 0))
+
+
+def _no(n_rows: int) -> np.ndarray:
+    return np.zeros(n_rows, dtype=bool)
 
 
 def _cells(frame: pl.DataFrame, column: str) -> pl.Series:
@@ -127,86 +141,6 @@ def _cells(frame: pl.DataFrame, column: str) -> pl.Series:
     texts = {name: as_text(frame[name]) for name in template.columns}
     made = pl.DataFrame([series.alias(name) for name, series in texts.items()])
     return made.select(template.render({name: pl.col(name) for name in texts})).to_series()
-
-
-def _written(
-    cells: pl.Series, formats: Sequence[str], settings: TimeSettings
-) -> tuple[pl.Series, pl.Series, np.ndarray]:
-    """Times as they are written, which of them are days, and the reasons of the others."""
-    why = np.where(cells.is_null(), Reason.NO_TIME, 0).astype(np.uint8)
-    is_day = pl.Series([isinstance(cells.dtype, pl.Date)]).new_from_index(0, len(cells))
-    if isinstance(cells.dtype, pl.Date):
-        return cells.cast(_DATETIME), is_day, why
-    if isinstance(cells.dtype, pl.Datetime):
-        if cells.dtype.time_zone is None:
-            return cells.cast(_DATETIME), is_day, why
-        if settings.zone is None:
-            why[why == 0] = Reason.ZONED
-            return _nothing(len(cells)), is_day, why
-        local = cells.dt.convert_time_zone(settings.zone).dt.replace_time_zone(None)
-        return local.cast(_DATETIME), is_day, why
-    if cells.dtype != pl.String and not formats:
-        # A bare number may be a year, a count of days or seconds: only a format or an anchor says.
-        why[why == 0] = Reason.BAD_TIME
-        return _nothing(len(cells)), is_day, why
-    return _parse(as_text(cells), formats or (*settings.formats, *ISO), settings.zone)
-
-
-def _nothing(n_rows: int) -> pl.Series:
-    return pl.Series("time", [None], dtype=_DATETIME).new_from_index(0, n_rows)
-
-
-def _parse(
-    text: pl.Series, formats: Sequence[str], zone: str | None
-) -> tuple[pl.Series, pl.Series, np.ndarray]:
-    values = _nothing(len(text))
-    is_date = np.zeros(len(text), dtype=bool)
-    why = np.where(text.is_null(), Reason.NO_TIME, Reason.BAD_TIME).astype(np.uint8)
-    for pattern in formats:
-        pending = np.flatnonzero(why == Reason.BAD_TIME)
-        if not len(pending):
-            break
-        is_all = len(pending) == len(text)
-        found = _strptime(text if is_all else text.gather(pending), pattern)
-        is_found = found.is_not_null().to_numpy()
-        if is_all:
-            values = found
-        elif is_found.any():
-            values = values.scatter(pending[is_found], found.filter(pl.Series(is_found)))
-        why[pending[is_found]] = 0
-        is_date[pending[is_found]] = is_day_format(pattern)
-    pending = np.flatnonzero(why == Reason.BAD_TIME)
-    if len(pending) and (offset := text.gather(pending).str.contains(_OFFSET).to_numpy()).any():
-        zoned = pending[offset]
-        if zone is None:
-            why[zoned] = Reason.ZONED
-        else:
-            found = _in_zone(text.gather(zoned), zone)
-            is_found = found.is_not_null().to_numpy()
-            values = values.scatter(zoned[is_found], found.filter(pl.Series(is_found)))
-            why[zoned[is_found]] = 0
-    return values.alias("time"), pl.Series(is_date), why
-
-
-def is_day_format(pattern: str) -> bool:
-    """Whether a format has no time of day."""
-    return re.search(r"%[-_0^#]?[HIkTRcXsr]", pattern) is None
-
-
-def _strptime(text: pl.Series, pattern: str) -> pl.Series:
-    for part, others in (("%m", "mbBhjyDFxc"), ("%d", "dejDFxc")):
-        # A year alone is its first day, a month alone the same.
-        if re.search(f"%[-_0^#]?[{others.replace('y', '')}]", pattern) is None:
-            text, pattern = text + "-01", f"{pattern}-{part}"
-    return text.str.to_datetime(pattern, time_unit="us", strict=False, exact=True)
-
-
-def _in_zone(text: pl.Series, zone: str) -> pl.Series:
-    plain = text.str.replace("Z$", "+00:00").str.replace(" ", "T", literal=True)
-    plain = plain.str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}")
-    plain = plain.str.replace(r"(T\d{2}:\d{2})([+-])", "${1}:00${2}")
-    read = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", strict=False)
-    return read.dt.convert_time_zone(zone).dt.replace_time_zone(None)
 
 
 def _count(frame: pl.DataFrame, rule: TimeRule, settings: TimeSettings) -> ReadTimes:
@@ -230,8 +164,9 @@ def _count(frame: pl.DataFrame, rule: TimeRule, settings: TimeSettings) -> ReadT
     else:
         micros = (numbers * (_SECONDS.get(unit, 1.0) * 1e6 * sign)).round().cast(pl.Int64)
         values = anchor.values + micros.cast(pl.Duration("us"))
-    why = _far(values, why)
-    return ReadTimes(blank(values, why != 0), why, 0)
+    why = _far(values, why, settings.years)
+    no = _no(frame.height)
+    return ReadTimes(blank(values, why != 0), why, no, no)
 
 
 def _span(cells: pl.Series, unit: str, decimal: str) -> tuple[pl.Series, pl.Series]:
@@ -260,6 +195,7 @@ def _years(anchors: pl.Series, years: pl.Series) -> pl.Series:
     return moved + rest
 
 
-def _far(values: pl.Series, why: np.ndarray) -> np.ndarray:
-    is_far = ((values < _EARLIEST) | (values > _LATEST)).fill_null(False).to_numpy()
+def _far(values: pl.Series, why: np.ndarray, years: tuple[int, int]) -> np.ndarray:
+    first, last = datetime(years[0], 1, 1), datetime(years[1], 12, 31, 23, 59, 59, 999_999)
+    is_far = ((values < first) | (values > last)).fill_null(False).to_numpy()
     return np.where((why == 0) & is_far, np.uint8(Reason.FAR), why)

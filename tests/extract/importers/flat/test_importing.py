@@ -131,6 +131,38 @@ def test_static_rows_that_repeat_count_once_and_others_stay(source, import_table
     assert made.counts["events written"] == 7
 
 
+def test_of_deaths_and_of_what_is_there_once_the_first_counts(source, import_tables):
+    (source / "t.csv").write_text(
+        "subject_id,out,dod,unit\n1,2020-01-03 09:00:00,2020-01-03,B\n1,2020-01-02 08:00:00,,A\n"
+        "2,2020-01-02 08:00:00,,A\n"
+    )
+    events = [
+        {"code": "OUT//{unit}", "time": "out", "once": "discharge"},
+        {"code": "ALSO//{unit}", "time": "out", "once": "discharge"},
+        {"code": "MEDS_DEATH", "time": "dod"},
+        {"code": "MEDS_DEATH", "time": "out", "where": {"unit": "B"}},
+    ]
+    made = import_tables({"t": {"files": "t.csv", "events": events}})
+    assert made.rows("subject_id", "time", "code") == [
+        (1, datetime(2020, 1, 2, 8), "OUT//A"),
+        (1, datetime(2020, 1, 3, 9), "MEDS_DEATH"),
+        (2, datetime(2020, 1, 2, 8), "OUT//A"),
+    ]
+    # Those that came later: two of OUT and ALSO of subject 1, one of subject 2, a death.
+    words = "births, deaths and others that are there once, after the first"
+    assert made.counts[words] == 5
+    assert made.counts["events written"] == 3
+    assert made.counts["t: dates without a time, placed at the day's end"] == 1
+
+
+def test_times_in_an_hour_that_is_there_twice_are_counted(source, import_tables):
+    rows = "1,2020-10-25T02:30:00+01:00,HR,80,\n1,2020-10-25T03:30:00+01:00,HR,80,\n"
+    (source / "t.csv").write_text(LONG + rows)
+    made = import_tables({"t": RULE}, time_zone="Europe/Zurich")
+    words = "t: times in the hour that is there twice where summer time ends"
+    assert made.counts[words] == 1
+
+
 def test_events_of_the_same_time_that_repeat_all_stay(source, import_tables):
     (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n1,2020-01-01,HR,80,\n")
     assert len(import_tables({"t": RULE}).events) == 2

@@ -53,7 +53,8 @@ def test_all_problems_are_told_at_once_with_the_likely_key(tmp_path):
         ("events: [{code: 'a{b'}]", "tables.t.events.0.code: a brace without its other half"),
         ("events: [{melt: v, value: v}]", "melt: the cells are the values; take value out"),
         ("events: [{melt: v, without: w}]", "without: goes with melt"),
-        ("events: [{code: a, time: {minutes: m}}]", "give one of column, date, day, after and"),
+        ("events: [{code: a, time: {minutes: m}}]", "give one of column, date, day, latest, after"),
+        ("events: [{code: a, time: {latest: [b]}}]", "latest: is the latest of several times"),
         ("events: [{code: a, time: {after: a}}]", "after and before go with one of seconds"),
         ("events: [{code: a, time: {after: a, minutes: 1, hours: 2}}]", "go with one of seconds"),
         ("events: [{code: a, time: {date: a, formats: '%Y'}}]", "formats goes with column"),
@@ -85,6 +86,8 @@ def test_a_rule_that_makes_no_sense_is_told_with_its_path(tmp_path, rule, expect
     ("line", "expected"),
     [
         ("splits: {train: 0.5, test: 0.5}", "splits: test is none of train, tuning, held_out"),
+        ("years: [2030, 1900]", "years: the first is after the last"),
+        ("years: [1900, 20300]", "years.1: "),
         ("splits: {train: 0.5}", "the shares should be positive and sum to 1"),
         ("time_zone: Mars/Olympus", "time_zone: is no time zone"),
         ("split_together: {u: a}", "split_together: there is no table u"),

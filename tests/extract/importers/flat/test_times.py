@@ -40,7 +40,11 @@ def read(rule, cells, **settings):
         ("2020-02-30", "BAD_TIME"),
         ("2020-01-02 03:04:05 pm", "BAD_TIME"),
         ("43831", "BAD_TIME"),
-        ("0000-01-01", "FAR"),
+        ("0000-01-01", "BAD_TIME"),
+        ("20-01-02", "BAD_TIME"),
+        ("1066-10-14", "FAR"),
+        ("2301-01-01", "FAR"),
+        ("10-11-2012", "BAD_TIME"),
         ("2020-01-02T03:04:05Z", "ZONED"),
         ("2020-01-02 03:04+02:00", "ZONED"),
     ],
@@ -55,8 +59,64 @@ def test_formats_of_the_mapping_come_before_iso_and_those_of_a_rule_alone():
     cells = ["03.02.2020 07:00", "2020-01-02", "04.02.20"]
     first, second = datetime(2020, 2, 3, 7), datetime(2020, 1, 2, 23, 59, 59)
     assert read("t", cells, formats=("%d.%m.%Y %H:%M",)) == [first, second, "BAD_TIME"]
-    rule = {"column": "t", "formats": ["%d.%m.%y"]}
-    assert read(rule, cells) == ["BAD_TIME", "BAD_TIME", datetime(2020, 2, 4, 23, 59, 59)]
+    short = datetime(2020, 2, 4, 23, 59, 59)
+    for formats in (["%d.%m.%y"], ["%d.%m.%Y", "%d.%m.%y"]):
+        rule = {"column": "t", "formats": formats}
+        assert read(rule, cells) == ["BAD_TIME", "BAD_TIME", short]
+
+
+@pytest.mark.parametrize(
+    ("cell", "pattern"),
+    [("12/31/20", "%m/%d/%Y"), ("12/31/202", "%m/%d/%Y"), ("20-12-31", "%F"), ("0020", "%Y")],
+)
+def test_a_year_of_four_digits_has_four(cell, pattern):
+    assert read({"column": "t", "formats": pattern}, [cell]) == ["BAD_TIME"]
+
+
+def test_the_mapping_says_which_years_are_mistyped():
+    cells = ["1944-12-31 23:00:00", "1945-01-01 00:00:00", "2026-12-31 23:59:59", "2045-06-01"]
+    found = read("t", cells, years=(1945, 2026))
+    assert found == ["FAR", datetime(1945, 1, 1), datetime(2026, 12, 31, 23, 59, 59), "FAR"]
+    typed = [datetime(1700, 1, 1), datetime(2020, 1, 1)]
+    assert read("t", typed) == ["FAR", datetime(2020, 1, 1)]
+    assert read({"after": "t", "years": 600}, typed) == ["FAR", "FAR"]
+
+
+def test_the_latest_of_several_times_counts_and_empty_ones_do_not():
+    rule = {"latest": ["stored", "ended"]}
+    cells = {
+        "stored": ["2020-01-01 10:00:00", "2020-01-01 10:00:00", None, None, "?"],
+        "ended": ["2020-01-01 12:00:00", None, "2020-01-02", None, "2020-01-01 12:00:00"],
+    }
+    day_end = datetime(2020, 1, 2, 23, 59, 59)
+    expected = [datetime(2020, 1, 1, 12), datetime(2020, 1, 1, 10), day_end, "NO_TIME", "BAD_TIME"]
+    assert read(rule, cells) == expected
+    assert read({"latest": ["ended", "stored"]}, cells) == expected
+    frame = pl.DataFrame(cells)
+    dates = read_times(frame, RULES.validate_python(rule), TimeSettings()).is_date
+    assert dates.tolist() == [False, False, True, False, False]
+
+
+def test_the_latest_may_be_counted_from_anchors_and_be_an_anchor_itself():
+    offsets = {"latest": [{"after": START, "minutes": "a"}, {"after": START, "minutes": "b"}]}
+    cells = {"a": ["5", "-60"], "b": ["-30", None]}
+    assert read(offsets, cells) == [datetime(2000, 1, 1, 0, 5), datetime(1999, 12, 31, 23)]
+    later = {"after": offsets, "hours": 1}
+    assert read(later, cells) == [datetime(2000, 1, 1, 1, 5), datetime(2000, 1, 1)]
+    with pytest.raises(ValueError, match="latest: is the latest of several times; name two"):
+        read({"latest": ["a"]}, cells)
+
+
+def test_times_in_the_hour_that_summer_time_repeats_are_told_from_others():
+    cells = ["2020-10-25T02:30:00+02:00", "2020-10-25T02:30:00+01:00", "2020-10-25T03:30:00+01:00"]
+    typed = pl.Series(cells).str.to_datetime("%Y-%m-%dT%H:%M:%S%z")
+    for column in (pl.Series(cells), typed):
+        frame = pl.DataFrame({"t": column})
+        rules = RULES.validate_python("t")
+        found = read_times(frame, rules, TimeSettings(zone="Europe/Zurich"))
+        assert found.values.dt.hour().to_list() == [2, 2, 3]
+        assert found.is_twice.tolist() == [True, True, False]
+        assert not read_times(frame, rules, TimeSettings(zone="Etc/GMT-1")).is_twice.any()
 
 
 def test_a_zone_is_converted_where_the_mapping_has_one():

@@ -8,7 +8,8 @@ from clinical.extract.importers.flat.keys import Times
 from clinical.extract.importers.flat.mapping import FileRule, MappingConfig
 from clinical.extract.importers.flat.source import Source
 from clinical.extract.importers.flat.streams import open_bytes
-from clinical.extract.importers.flat.times import TimeSettings, is_day_format, read_times
+from clinical.extract.importers.flat.times import TimeSettings, read_times
+from clinical.extract.importers.flat.written import is_day_format
 
 import os
 import re
@@ -262,7 +263,7 @@ def _seen_formats(
         read = read_times(frame, _TIMES.validate_python(rule), TimeSettings(zone="UTC"))
         n_read = len(read.values.drop_nulls())
         n_midnight = int((read.values.dt.time() == datetime.min.time()).sum())
-        return n_read / n_given, (read.n_dates + n_midnight) / max(1, n_read)
+        return n_read / n_given, (int(read.is_date.sum()) + n_midnight) / max(1, n_read)
 
     fits, of_days = share("t")
     if fits >= _MOST:
