@@ -95,7 +95,8 @@ MIMIC_IV: dict[str, tuple[str, list[Row]]] = {
     ),
     "hosp/hcpcsevents.csv": (
         "subject_id,hadm_id,chartdate,hcpcs_cd,seq_num,short_description",
-        [{"subject_id": 10000032, "chartdate": "2180-05-07", "hcpcs_cd": "99218",
+        [{"subject_id": 10000032, "hadm_id": 22595853, "chartdate": "2180-05-07",
+          "hcpcs_cd": "99218",
           "short_description": "Hospital observation services"}],
     ),
     "icu/icustays.csv": (
@@ -128,7 +129,8 @@ MIMIC_IV: dict[str, tuple[str, list[Row]]] = {
         "ordercomponenttypedescription,ordercategorydescription,patientweight,totalamount,"
         "totalamountuom,isopenbag,continueinnextdept,statusdescription,originalamount,originalrate",
         [{"subject_id": 10000032, "starttime": "2180-07-23 17:00:00",
-          "storetime": "2180-07-23 18:56:00", "itemid": 226452, "amount": 200, "amountuom": "mL",
+          "endtime": "2180-07-23 20:30:00", "storetime": "2180-07-23 18:56:00",
+          "itemid": 226452, "amount": 200, "amountuom": "mL", "rate": 57, "rateuom": "mL/hour",
           "statusdescription": "FinishedRunning"},
          {"subject_id": 10000032, "starttime": "2180-07-23 17:00:00", "itemid": 226452,
           "amount": 9, "statusdescription": "Rewritten"}],
@@ -138,7 +140,8 @@ MIMIC_IV: dict[str, tuple[str, list[Row]]] = {
         "location,locationcategory,orderid,linkorderid,ordercategoryname,ordercategorydescription,"
         "patientweight,isopenbag,continueinnextdept,statusdescription,originalamount,originalrate",
         [{"subject_id": 10000032, "starttime": "2180-07-23 14:43:00",
-          "endtime": "2180-07-23 14:44:00", "itemid": 225966}],
+          "endtime": "2180-07-23 14:44:00", "storetime": "2180-07-23 15:10:00",
+          "itemid": 225966}],
     ),
     "icu/datetimeevents.csv": (
         "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valueuom,warning",
@@ -148,7 +151,9 @@ MIMIC_IV: dict[str, tuple[str, list[Row]]] = {
     "note/discharge.csv": (
         "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
         [{"subject_id": 10000032, "note_type": "DS", "charttime": "2180-05-07 00:00:00",
-          "storetime": "2180-05-09 15:26:00", "text": "Name: ___\n\nChief \"Complaint\""}],
+          "storetime": "2180-05-09 15:26:00", "text": "Name: ___\n\nChief \"Complaint\""},
+         {"subject_id": 10000032, "note_type": "AD", "charttime": "2180-05-07 00:00:00",
+          "text": "Addendum."}],
     ),
     "note/radiology.csv": (
         "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
@@ -214,6 +219,7 @@ EICU: dict[str, tuple[str, list[Row]]] = {
          {"patientunitstayid": 141765, "patienthealthsystemstayid": 129391, "gender": "Female",
           "age": "> 89", "ethnicity": "Caucasian", "apacheadmissiondx": "Sepsis",
           "hospitaladmitoffset": -480, "hospitaldischargeoffset": 180, "unittype": "MICU",
+          "hospitaldischargestatus": "Expired",
           "unitvisitnumber": 2, "unitdischargeoffset": 180, "uniquepid": "002-1039"},
          {"patientunitstayid": 200000, "patienthealthsystemstayid": 150000, "gender": "Male",
           "age": "61", "hospitaladmitoffset": 0, "hospitaldischargeoffset": 100,
@@ -274,10 +280,10 @@ EICU: dict[str, tuple[str, list[Row]]] = {
         "medicationid,patientunitstayid,drugorderoffset,drugstartoffset,drugivadmixture,"
         "drugordercancelled,drugname,drughiclseqno,dosage,routeadmin,frequency,loadingdose,prn,"
         "drugstopoffset,gtc",
-        [{"patientunitstayid": 141764, "drugstartoffset": 9, "drugordercancelled": "No",
-          "drugname": "HEPARIN", "routeadmin": "IV"},
-         {"patientunitstayid": 141764, "drugstartoffset": 9, "drugordercancelled": "Yes",
-          "drugname": "ASPIRIN"}],
+        [{"patientunitstayid": 141764, "drugorderoffset": 25, "drugstartoffset": 9,
+          "drugordercancelled": "No", "drugname": "HEPARIN", "routeadmin": "IV"},
+         {"patientunitstayid": 141764, "drugorderoffset": -30, "drugstartoffset": 9,
+          "drugordercancelled": "Yes", "drugname": "ASPIRIN"}],
     ),
     "treatment.csv": (
         "treatmentid,patientunitstayid,treatmentoffset,treatmentstring,activeupondischarge",

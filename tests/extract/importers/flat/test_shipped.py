@@ -83,13 +83,23 @@ def test_every_table_of_mimic_iv_gives_events(mimic4):
         ("OMR//Weight (Lbs)", 94.0, datetime(2180, 4, 27, 23, 59, 59)),
         ("MICRO_SPECIMEN//URINE", None, datetime(2180, 5, 6, 23)),
         ("MICRO_ORGANISM//ENTEROCOCCUS SP.", None, datetime(2180, 5, 8, 23, 59, 59)),
-        ("DIAGNOSIS//ICD9CM//5723", None, datetime(2180, 5, 7, 17, 15)),
+        # A week after the discharge on May 7th.
+        ("DIAGNOSIS//ICD9CM//5723", None, datetime(2180, 5, 14, 17, 15)),
+        ("PROCEDURE//ICD9Proc//5491", None, datetime(2180, 5, 14, 17, 15)),
+        ("DRG//HCFA//442", None, datetime(2180, 5, 14, 17, 15)),
+        ("HCPCS//99218", None, datetime(2180, 5, 14, 17, 15)),
         ("CHART//220045//bpm", 91.0, datetime(2180, 7, 23, 14, 17)),
         ("CHART//220048//SR (Sinus Rhythm)", None, datetime(2180, 7, 23, 14, 18)),
-        ("INPUT//226452//mL", 200.0, datetime(2180, 7, 23, 18, 56)),
+        # Begun at 17:00, stored at 18:56, ended at 20:30.
+        ("INPUT//226452//mL", 200.0, datetime(2180, 7, 23, 20, 30)),
+        ("INPUT_RATE//226452//mL/hour", 57.0, datetime(2180, 7, 23, 18, 56)),
+        # From 14:43 to 14:44, stored at 15:10.
+        ("PROCEDURE_START//225966", None, datetime(2180, 7, 23, 15, 10)),
+        ("PROCEDURE_END//225966", None, datetime(2180, 7, 23, 15, 10)),
         ("NOTE//DS", None, datetime(2180, 5, 9, 15, 26)),
+        ("NOTE//AD", None, datetime(2180, 5, 7, 23, 59, 59)),
         ("ED//heartrate", 70.0, datetime(2180, 5, 6, 19, 17)),
-        ("ED_DIAGNOSIS//ICD9CM//78959", None, datetime(2180, 5, 6, 23, 30)),
+        ("ED_DIAGNOSIS//ICD9CM//78959", None, datetime(2180, 5, 13, 23, 30)),
         ("IMAGE//CXR//PA", None, datetime(2180, 5, 6, 8, 5, 56, 875_000)),
     ],
 )
@@ -146,7 +156,10 @@ def test_eicu_becomes_a_valid_extract(eicu):
         ("VITAL//noninvasivemean", 70.0, datetime(2000, 1, 1, 1, 5)),
         ("NURSE//Pain Score//Value", 4.0, datetime(2000, 1, 1, 1, 3)),
         ("NURSE//Heart Rhythm//Value//NSR", None, datetime(2000, 1, 1, 1, 3)),
-        ("DRUG//HEPARIN//IV", None, datetime(2000, 1, 1, 1, 9)),
+        ("HOSPITAL_DISCHARGE//DIED", None, datetime(2000, 1, 1, 11)),
+        # To begin at minute 9, ordered at minute 25; the other ordered ahead, and cancelled later.
+        ("DRUG//HEPARIN//IV", None, datetime(2000, 1, 1, 1, 25)),
+        ("DRUG//ASPIRIN", None, datetime(2000, 1, 1, 1, 9)),
         ("DIAGNOSIS//ICD//038.9", None, datetime(2000, 1, 1, 1, 9)),
         ("DIAGNOSIS//ICD//A41.9", None, datetime(2000, 1, 1, 1, 9)),
         ("DIAGNOSIS//renal|oliguria", None, datetime(2000, 1, 1, 1, 9)),
@@ -166,4 +179,32 @@ def test_admissions_of_one_person_in_eicu_are_in_one_split(eicu):
 
 def test_a_stay_that_eicu_does_not_know_is_left_out(eicu):
     assert eicu.counts["lab: rows left out, no subject"] == 1
-    assert "DRUG//ASPIRIN" not in eicu.events["code"].to_list()
+
+
+def test_an_admission_in_eicu_is_told_once_whichever_of_its_units_is_there(source, tmp_path):
+    header, rows = small.EICU["patient.csv"]
+    second = [row for row in rows if row["unitvisitnumber"] == 2]
+    part = {"patient.csv": (header, [*second, {**second[0], "patientunitstayid": 7}])}
+    small.write_source(source, part)
+    events = run("eicu", source, tmp_path / "out").events
+    told = events.filter(pl.col("code").str.contains("^(HOSPITAL_|MEDS_DEATH)"))
+    assert told.select("time", "code").rows() == [
+        (datetime(2000, 1, 1), "HOSPITAL_ADMISSION//UNKNOWN"),
+        (datetime(2000, 1, 1, 11), "HOSPITAL_DISCHARGE//DIED"),
+        (datetime(2000, 1, 1, 11), "MEDS_DEATH"),
+    ]
+
+
+def test_a_death_in_hospital_of_mimic_iv_is_a_label_and_has_its_minute(source, tmp_path):
+    part = dict(small.MIMIC_IV)
+    header, (row,) = part["hosp/admissions.csv"]
+    died = {"dischtime": "2180-09-09 15:00:00", "deathtime": "2180-09-09 14:30:00"}
+    row = {**row, **died, "discharge_location": "", "hospital_expire_flag": 1}
+    part["hosp/admissions.csv"] = (header, [row])
+    small.write_source(source, part)
+    made = run("mimic4", source, tmp_path / "out")
+    assert made.times()["MEDS_DEATH", None] == datetime(2180, 9, 9, 14, 30)
+    assert made.events.filter(pl.col("code") == "MEDS_DEATH").height == 1
+    assert made.times()["HOSPITAL_DISCHARGE//DIED", None] == datetime(2180, 9, 9, 15)
+    # The registry knows the day alone, and is passed over.
+    assert made.counts["births, deaths and others that are there once, after the first"] == 1
