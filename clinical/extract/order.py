@@ -1,7 +1,10 @@
-"""What MEDS asks of the rows of a shard: whole subjects, in time order, with finite values."""
+"""What is asked of the rows of a shard: whole subjects, in time order, born first, finite values."""
 
 from clinical.errors import SchemaError
 
+from datetime import timedelta
+
+import meds
 import polars as pl
 
 _SAME_SUBJECT = pl.col("subject_id") == pl.col("subject_id").shift()
@@ -20,6 +23,26 @@ def n_subjects_unordered(events: pl.DataFrame) -> int:
     """How many subjects have a row before an earlier one, or a static row after a dated one."""
     unordered = events.filter((_SAME_SUBJECT & _EARLIER).fill_null(False))
     return unordered.get_column("subject_id").n_unique()
+
+
+def n_subjects_born_late(events: pl.DataFrame) -> int:
+    """How many subjects are born more than a day after their first other event.
+
+    A birth that is known to the day stands at its end, behind what happened to the newborn.
+    """
+    is_birth = pl.col("code") == meds.birth_code
+    spans = (
+        events.lazy()
+        .filter(pl.col("time").is_not_null())
+        .group_by("subject_id")
+        .agg(
+            pl.col("time").filter(is_birth).min().alias("birth"),
+            pl.col("time").filter(~is_birth).min().alias("first"),
+        )
+        .filter(pl.col("birth") > pl.col("first") + timedelta(days=1))
+        .collect()
+    )
+    return spans.height
 
 
 def n_infinite(events: pl.DataFrame) -> int:

@@ -2,7 +2,12 @@
 
 from clinical.extract.findings import Finding, Validation, attempt
 from clinical.extract.images import check_images
-from clinical.extract.order import n_infinite, n_subjects_apart, n_subjects_unordered
+from clinical.extract.order import (
+    n_infinite,
+    n_subjects_apart,
+    n_subjects_born_late,
+    n_subjects_unordered,
+)
 from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
@@ -101,6 +106,12 @@ def _check_shard(events: pl.DataFrame, shard: str) -> Iterator[Finding]:
     if n_nan := int(events["numeric_value"].is_nan().sum()):
         remedy = "numeric_value is NaN, which is read as missing; write null"
         yield Finding("finite", "warning", shard, n_nan, remedy)
+    if n_late := n_subjects_born_late(events):
+        remedy = (
+            "subjects are born after their first event, so that their age is unknown or wrong; look "
+            "at the format of birth dates (%y makes 2045 of 45)"
+        )
+        yield Finding("birth first", "warning", shard, n_late, remedy)
     for code, low, high, unit, count in count_implausible(events).iter_rows():
         remedy = f"rows of {code} outside {low:g} to {high:g} {unit}; check the unit or drop them"
         yield Finding("plausible range", "warning", shard, count, remedy)

@@ -41,9 +41,9 @@ class Result:
 
 @pytest.fixture
 def load(tmp_path):
-    """Import one table: its bytes, its name, and what the mapping says besides."""
+    """Import one table: its bytes, its name, what the mapping says and validate may find."""
 
-    def do(content, name="t.csv", *, mapping=None, **table):
+    def do(content, name="t.csv", *, mapping=None, finds="splits", **table):
         source = tmp_path / "source"
         source.mkdir(exist_ok=True)
         if content is not None:
@@ -57,7 +57,8 @@ def load(tmp_path):
             # Nothing half-written is left, not even hidden.
             assert sorted(p.name for p in tmp_path.iterdir()) == ["m.yaml", "source"]
             raise
-        assert all(finding.check == "splits" for finding in validate(tmp_path / "out").findings)
+        found = {finding.check for finding in validate(tmp_path / "out").findings}
+        assert found <= {"splits", finds}
         return Result(tmp_path / "out", report.counts)
 
     return do
@@ -259,6 +260,64 @@ def test_a_row_that_says_nothing_clear_is_left_out_with_its_reason(load, row, re
     assert made.values == [80.0, 81.0]
     assert made.reasons == {reason: 1}
     assert made.rejects["row"].to_list() == [2]
+
+
+def test_years_of_two_digits_are_none_of_a_format_with_four(load):
+    time = {"column": "time", "formats": "%m/%d/%Y"}
+    made = load(HEADER + b"1,12/31/20,HR,80\n1,12/31/2020,HR,81\n1,12/31/202,HR,82\n", time=time)
+    assert made.times == [datetime(2020, 12, 31, 23, 59, 59)]
+    assert made.reasons == {"the time is in none of the formats": 2}
+
+
+def test_mistyped_years_are_left_out_and_the_mapping_narrows_them(load):
+    rows = b"1,2020-01-01,HR,80\n1,0202-01-01,HR,81\n1,2999-01-01,HR,82\n1,2202-01-01,HR,83\n"
+    made = load(HEADER + rows)
+    assert made.values == [80.0, 83.0]
+    assert made.reasons == {
+        "the time is outside the years of the mapping": 1,
+        "the time is in none of the formats": 1,
+    }
+
+
+def test_years_of_the_mapping_leave_out_what_lies_outside_them(load):
+    rows = b"1,2020-01-01,HR,80\n1,1899-12-31,HR,81\n1,2027-01-01,HR,82\n"
+    made = load(HEADER + rows, mapping={"years": [1900, 2026]})
+    assert made.values == [80.0]
+    assert made.reasons == {"the time is outside the years of the mapping": 2}
+
+
+BIRTHS = [
+    {"code": "MEDS_BIRTH", "time": {"column": "code", "formats": ["%d.%m.%y", "%Y-%m-%d"]}},
+    {"code": "HR", "value": "value"},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "late"),
+    [
+        (b"1,2020-01-01,01.02.45,80\n2,2020-01-01,01.02.75,80\n", 1),
+        (b"1,1950-06-01,2020-01-01,80\n2,1950-06-01,2020-01-01,80\n", 2),
+    ],
+    ids=["a birth in the future", "birth and time swapped"],
+)
+def test_births_after_the_first_event_are_told_by_validate(load, tmp_path, rows, late):
+    load(HEADER + rows, events=BIRTHS, finds="birth first")
+    (found,) = [f for f in validate(tmp_path / "out").findings if f.check == "birth first"]
+    assert found.count == late
+    assert "look at the format of birth dates" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("swapped", "reason"),
+    [
+        ("time,subject_id,code,value", "the subject is no whole number"),
+        ("subject_id,code,time,value", "the time is in none of the formats"),
+        ("subject_id,time,value,code", "the value is no number"),
+    ],
+)
+def test_a_table_whose_columns_are_swapped_is_refused_with_the_reason(load, swapped, reason):
+    with pytest.raises(SchemaError, match=f"of 2 rows of t, 2: {reason}"):
+        load(swapped.encode() + b"\n" + GOOD * 2)
 
 
 def test_decimal_commas_are_read_where_the_mapping_says_so_and_points_are_then_refused(load):

@@ -63,6 +63,7 @@ def remove(path: str) -> Callable[[Path], None]:
 FIRST, SECOND = "data/0.parquet", "data/1.parquet"
 CODES, SPLITS = "metadata/codes.parquet", "metadata/subject_splits.parquet"
 ZONED = pl.lit(datetime(2020, 1, 1, tzinfo=UTC))
+BORN_LATE = pl.Series(["GENDER//F", "HR", "HR", "MEDS_BIRTH", "IMAGE//chest"])
 MORE = pl.DataFrame({"subject_id": [2], "split": ["train"]})
 
 EDGES = "edges/household.parquet"
@@ -115,6 +116,10 @@ DEFECTS = {
     "impossible": (
         change(FIRST, set_value("numeric_value", 900.0, 2)),
         ("plausible range", "warning", FIRST, 1),
+    ),
+    "born late": (
+        change(SECOND, lambda f: f.with_columns(code=BORN_LATE)),
+        ("birth first", "warning", SECOND, 1),
     ),
     "in two files": (
         change(SECOND, lambda f: pl.concat([f, f.with_columns(subject_id=pl.lit(2, pl.Int64))])),
@@ -204,6 +209,14 @@ def test_a_defect_of_the_metadata_does_not_hide_the_rest(root, name, severity):
     found = found_in(root)
     assert ("dataset.json", severity, "metadata/dataset.json", 1) in found
     assert ("images exist", "error", SECOND, 1) in found
+
+
+def test_a_newborn_may_have_events_on_the_day_of_its_birth(root):
+    day_end = pl.Series([None, datetime(2020, 1, 1, 23, 59, 59), *[datetime(2020, 1, 2)] * 3])
+    change(SECOND, lambda f: f.with_columns(time=day_end.dt.cast_time_unit("us")))(root)
+    change(SECOND, set_value("time", datetime(2020, 1, 1), 2))(root)
+    change(SECOND, lambda f: f.sort("time"))(root)
+    assert validate(root).findings == ()
 
 
 def test_edges_that_are_as_they_should_be_are_no_finding(root):
