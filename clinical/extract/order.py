@@ -1,4 +1,4 @@
-"""What is asked of the rows of a shard: whole subjects, in time order, born first, finite values."""
+"""What is asked of the rows of a shard: subjects whole, in order and born first, values finite."""
 
 from clinical.errors import SchemaError
 

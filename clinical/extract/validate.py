@@ -108,7 +108,7 @@ def _check_shard(events: pl.DataFrame, shard: str) -> Iterator[Finding]:
         yield Finding("finite", "warning", shard, n_nan, remedy)
     if n_late := n_subjects_born_late(events):
         remedy = (
-            "subjects are born after their first event, so that their age is unknown or wrong; look "
+            "subjects are born after their first event: their age is unknown or wrong; look "
             "at the format of birth dates (%y makes 2045 of 45)"
         )
         yield Finding("birth first", "warning", shard, n_late, remedy)

@@ -1,5 +1,6 @@
 """What the columns of tables may mean, by their names and by what they hold."""
 
+from clinical.extract.importers.flat.draft.hindsight import has_end, is_known_afterwards
 from clinical.extract.importers.flat.draft.looking import FILE_NUMBER, SeenColumn, SeenTable
 
 import re
@@ -49,12 +50,14 @@ class Guess:
         rule: Keys and values as they go into the YAML; None where nothing can be made of it.
         questions: What its owner should settle.
         key: Of a dictionary: its column.
+        withheld: Events that would show what is known only afterwards.
     """
 
     table: SeenTable
     rule: dict[str, Any] | None
     questions: list[str] = field(default_factory=list)
     key: str | None = None
+    withheld: list[dict[str, Any]] = field(default_factory=list)
 
 
 def guess_all(tables: list[SeenTable]) -> list[Guess]:
@@ -123,6 +126,7 @@ def _fill(guess: Guess, subject: str) -> None:
         guess.questions.append(f"{len(odd)} columns have names with braces, | or //; rename them")
         rest = [column for column in rest if column.name not in odd]
     time, used = _time(rest, guess)
+    times = [column for column in rest if column.name in used and column.is_time]
     if time is not None:
         guess.rule["time"] = time
     rest = [column for column in rest if column.name not in used]
@@ -135,7 +139,14 @@ def _fill(guess: Guess, subject: str) -> None:
     events = _persons(rest, guess, has_time=time is not None)
     named = {name for event in events for name in _names(event)}
     rest = [column for column in rest if column.name not in named and not column.is_time]
-    events += _long(rest, guess) or _wide(rest, guess, has_time=time is not None)
+    found = _variables(rest, times, guess, has_time=time is not None)
+    if time is None and not _is_of_persons(guess.table, subject):
+        # Static events are seen from the beginning, and these may be the diagnoses of the end.
+        guess.withheld, found = [*found, *guess.withheld], []
+        guess.questions.append("no column looks like a time; what was known when, by which table?")
+    elif time is None and guess.table.n_rows > 1:
+        guess.questions.append("no column looks like a time; all of it is static so far")
+    events += found
     guess.rule["events"] = events
     if labels and time is not None:
         guess.rule["labels"] = labels
@@ -146,9 +157,17 @@ def _fill(guess: Guess, subject: str) -> None:
         guess.questions.append(
             f"{', '.join(labels)}: labels? then add labels: and the time they are asked at"
         )
+    guess.questions = list(dict.fromkeys(guess.questions))
     if not events and "labels" not in guess.rule:
         guess.rule = None
-        guess.questions.append("nothing in it looks like an event")
+        if not guess.withheld:
+            guess.questions.append("nothing in it looks like an event")
+
+
+def _is_of_persons(table: SeenTable, subject: str) -> bool:
+    """Whether each row describes another person."""
+    column = table.column(subject)
+    return column is not None and column.is_unique
 
 
 def _is_key(column: SeenColumn) -> bool:
@@ -176,8 +195,6 @@ def _time(columns: list[SeenColumn], guess: Guess) -> tuple[Any, set[str]]:
             if column.is_number and re.fullmatch(pattern, column.name, re.I):
                 guess.questions.append(f"is {column.name} in {unit}, and since when?")
                 return {"after": date(2000, 1, 1), unit: column.name}, {column.name}
-    if guess.table.n_files > 1 or guess.table.n_rows > 1:
-        guess.questions.append("no column looks like a time; all of it is static so far")
     return None, set()
 
 
@@ -215,6 +232,43 @@ def _persons(columns: list[SeenColumn], guess: Guess, *, has_time: bool) -> list
             if column.is_number:
                 guess.questions.append(f"{name}: what do its numbers mean? add replace:")
     return events
+
+
+def _variables(
+    columns: list[SeenColumn], times: list[SeenColumn], guess: Guess, *, has_time: bool
+) -> list[dict[str, Any]]:
+    """What was measured or done, and how it ended, which is not shown before it had."""
+    last = _latest(times, guess) if len(times) > 1 else None
+    if long := _long(columns, guess):
+        if last is not None and has_end(times):
+            # The amount of an infusion that was stored when it began is the amount at its end.
+            long[0]["time"] = last
+            guess.questions.append("what is known before the end? all of it is placed there so far")
+        return long
+    known_later = [column for column in columns if is_known_afterwards(column.name)]
+    if last is None and has_end(times):
+        known_later = []  # the only time is that of the end
+    now = [column for column in columns if column not in known_later]
+    if last is not None and has_end(times):
+        known_later += [column for column in now if column.is_number]
+        now = [column for column in now if not column.is_number]
+    events = _wide(now, guess, has_time=has_time)
+    if not known_later:
+        return events
+    later = _wide(known_later, guess, has_time=False)
+    names = ", ".join(column.name for column in known_later)
+    if last is None:
+        guess.withheld += later
+        guess.questions.append(
+            f"{names}: known only afterwards? then they need a time of their own"
+        )
+        return events
+    guess.questions.append(f"{names}: when were they known? at the latest of the times so far")
+    return [*events, *({**event, "time": last} for event in later)]
+
+
+def _latest(times: list[SeenColumn], guess: Guess) -> dict[str, Any]:
+    return {"latest": [_written(column, guess) for column in times]}
 
 
 def _names(event: dict[str, Any]) -> set[str]:

@@ -139,6 +139,7 @@ def _section(name: str, guess: Guess) -> Iterator[str]:
     yield from (f"  # ? {question}" for question in guess.questions)
     if guess.rule is None:
         yield f"  {_flow(name)}: null  # {guess.table.pattern}"
+        yield from (f"    # - {_flow(event)}" for event in guess.withheld)
         return
     yield f"  {_flow(name)}:"
     for key in (*_ORDER, "events", "labels"):
@@ -147,6 +148,7 @@ def _section(name: str, guess: Guess) -> Iterator[str]:
         if key == "events" and guess.rule[key]:
             yield "    events:"
             yield from (f"      - {_flow(event)}" for event in guess.rule[key])
+            yield from (f"      # - {_flow(event)}" for event in guess.withheld)
         elif key != "events":
             yield f"    {key}: {_flow(guess.rule[key])}"
 
