@@ -329,10 +329,21 @@ def main() -> None:
     except ClinicalError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(USER_ERROR)
-    except Exception:  # noqa: BLE001  (the last resort: a traceback belongs in a file)
-        log = _write_log(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001  (the last resort: a traceback belongs in a file)
+        log = _write_log(_traceback(error))
         typer.echo(f"error: this is a defect of ours; the traceback is in {log}", err=True)
         sys.exit(OUR_ERROR)
+
+
+def _traceback(error: BaseException) -> str:
+    """Where an error and its causes arose, without their words, as these may quote a cell."""
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        kind = f"{type(cause).__module__}.{type(cause).__qualname__}\n"
+        told = [*traceback.format_tb(cause.__traceback__), kind, *told]
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "".join(told)
 
 
 def _write_log(text: str) -> Path:

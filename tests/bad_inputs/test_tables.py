@@ -149,6 +149,8 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
         (b"subject_id;time;code;value\n", "t.csv", "t.csv has no column subject_id"),
         (b"subject_id,time,code,value,value\n1,2020-01-01,HR,80,81\n", "t.csv", "value twice"),
         (HEADER, "t.csv", "no row gives an event; the tables are empty"),
+        ((HEADER + GOOD).replace(b"\n", b"\r"), "t.csv", "lines end in CR alone.*save it with LF"),
+        (b"x" * 2**18 + HEADER, "t.csv", "its first line is no header"),
     ],
     ids=[
         *("zero bytes", "blank", "not UTF-8", "not UTF-8 late", "UTF-16", "gzip by another name"),
@@ -161,6 +163,8 @@ def test_a_text_of_another_encoding_is_read_where_the_mapping_says_which(load):
             "semicolons",
             "repeated column",
             "header alone",
+            "CR alone",
+            "endless header",
         ),
     ],
 )
@@ -222,7 +226,9 @@ def test_a_broken_file_among_those_of_patients_is_called_by_its_number(load, tmp
         (b"1,2020-01-02,HR,<80\n", "the value is no number"),
         (b"1,2020-01-02,HR,0x50\n", "the value is no number"),
         (b"1,2020-01-02,HR,inf\n", "the value is no number"),
-        (b"1,2020-01-02,X,1e300\n", "the value is beyond 32 bits"),
+        (b"1,2020-01-02,X,1e300\n", "the value is too large or too small for 32 bits"),
+        (b"1,2020-01-02,X,1e-50\n", "the value is too large or too small for 32 bits"),
+        (b"1,2020-01-02,X,1.23456e-44\n", "the value is too large or too small for 32 bits"),
         (b"1,2020-01-02,HR,NaN\n", "nothing measured or said"),
         (b"1,2020-01-02,HR,\n", "nothing measured or said"),
         (b"1,2020-01-02,HR,-1\n", "the value is outside the plausible range"),

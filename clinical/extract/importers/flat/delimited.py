@@ -91,7 +91,10 @@ def read_header(file: SourceFile, rule: FileRule, *, ignore_case: bool = False) 
         raise SchemaError(f"{file.where}: it is UTF-16; write encoding: utf-16 in its table")
     text = _decode(start, file, rule)
     reader = csv.reader(io.StringIO(text), delimiter=separator(file, rule))
-    cells = next((cells for cells in reader if cells), [])
+    try:
+        cells = next((cells for cells in reader if cells), [])
+    except csv.Error as error:
+        raise _no_header(file, str(error)) from None
     if rule.header is None:
         return Header.of(cells, n_lines=reader.line_num, ignore_case=ignore_case)
     if len(cells) != len(rule.header):
@@ -99,6 +102,18 @@ def read_header(file: SourceFile, rule: FileRule, *, ignore_case: bool = False) 
             f"{file.where}: has {len(cells)} columns; header: names {len(rule.header)}"
         )
     return Header.of(rule.header, n_lines=0, ignore_case=ignore_case)
+
+
+def _no_header(file: SourceFile, why: str) -> SchemaError:
+    """The error of a first line that can't be cut into cells; `why` is for us alone."""
+    if "new-line" in why:
+        return SchemaError(
+            f"{file.where}: its lines end in CR alone, as on old Macs; save it with LF, such as by "
+            "tr '\\r' '\\n'"
+        )
+    return SchemaError(
+        f"{file.where}: its first line is no header; check the separator and quotation marks"
+    )
 
 
 def separator(file: SourceFile, rule: FileRule) -> str:

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+MAX_CHANGE = 1e-6
+"""Relative; 32 bits keep seven digits of numbers between 1e-38 and 3e38."""
+
 
 @dataclass(frozen=True)
 class FoundEvents:
@@ -70,7 +73,7 @@ class EventMaker:
         if cells.has_content:
             _set(why, ~_says(rows, cells, value, image), Reason.NO_VALUE)
         small = value.cast(pl.Float32, strict=False)
-        _set(why, small.is_infinite() | (small.is_null() & value.is_not_null()), Reason.BIG_VALUE)
+        _set(why, _is_unlike(small, value), Reason.BIG_VALUE)
         if image is not None:
             image = self.images.take(image, why)
         numbers = self._encode(cells, words, code, small, why)
@@ -136,6 +139,13 @@ def _values(rows: Rows, cells: Cells, decimal: str) -> tuple[pl.Series, pl.Serie
         none = pl.Series([None], dtype=pl.Float64).new_from_index(0, n_rows)
         return none, pl.Series([False]).new_from_index(0, n_rows)
     return as_number(rows.frame[cells.value], decimal=decimal)
+
+
+def _is_unlike(small: pl.Series, value: pl.Series) -> pl.Series:
+    """[N] whether 32 bits make another number of a value: infinity, or one that is near nothing."""
+    difference = (small.cast(pl.Float64) - value).abs()
+    is_changed = (difference > MAX_CHANGE * value.abs()) | small.is_infinite()
+    return is_changed.fill_null(False) | (small.is_null() & value.is_not_null())
 
 
 def _set(why: np.ndarray, mask: pl.Series, reason: Reason) -> None:

@@ -1,5 +1,6 @@
 """Images of a source, copied into the extract by the paths that its rows name."""
 
+from clinical.errors import SchemaError
 from clinical.extract.importers.flat.reasons import Reason
 
 import os
@@ -46,10 +47,20 @@ class ImageFolder:
         origin = Path(os.path.realpath(self._source / path))
         if not origin.is_relative_to(self._source):
             return Reason.OUTSIDE
-        if not origin.is_file():
+        try:
+            if not origin.is_file():
+                return Reason.NO_IMAGE
+            image = origin.open("rb")
+        except OSError:  # a cell that is too long for a name, or a file that nobody may read
             return Reason.NO_IMAGE
         target = self._root / FOLDER / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(origin, target)
+        try:
+            with image:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as copy:
+                    shutil.copyfileobj(image, copy)
+        except OSError as error:
+            # Not with its name, which is a cell.
+            raise SchemaError(f"images: one cannot be copied ({error.strerror})") from None
         self.n_copied += 1
         return None

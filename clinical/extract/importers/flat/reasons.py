@@ -50,7 +50,7 @@ WORDS = {
     Reason.LONG_CODE: f"the code has over {MAX_CODE} characters, or a line break",
     Reason.NO_VALUE: "nothing measured or said",
     Reason.BAD_VALUE: "the value is no number",
-    Reason.BIG_VALUE: "the value is beyond 32 bits",
+    Reason.BIG_VALUE: "the value is too large or too small for 32 bits",
     Reason.IMPOSSIBLE: "the value is outside the plausible range",
     Reason.LONG_CATEGORY: f"the category has over {MAX_CATEGORY} characters, or a line break",
     Reason.NO_IMAGE: "no such image",

@@ -2,6 +2,7 @@
 
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.importers.flat import import_flat
+from clinical.extract.importers.flat.images import ImageFolder
 from clinical.extract.validate import validate
 
 import gzip
@@ -9,6 +10,7 @@ import os
 import stat
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -63,7 +65,7 @@ def test_every_row_is_imported_or_listed_with_its_place_and_reason(source, impor
         ("t.csv", 7, "no time"),
         ("t.csv", 8, "a cell of the code is empty"),
         ("t.csv", 9, "nothing measured or said"),
-        ("t.csv", 10, "the value is beyond 32 bits"),
+        ("t.csv", 10, "the value is too large or too small for 32 bits"),
         ("t.csv", 11, "the value is outside the plausible range"),
         ("t.csv", 12, "the time has a zone, and the mapping no time_zone"),
         ("t.csv", 13, "more or fewer cells than the header"),
@@ -327,6 +329,28 @@ def test_labels_that_contradict_each_other_are_refused(source, import_tables):
     rule = {**RULE, "events": [{"melt": "HR"}], "labels": {"sick": {"boolean": "sick"}}}
     with pytest.raises(SchemaError, match=r"labels\.sick: 1 labels differ from another"):
         import_tables({"t": rule})
+
+
+def test_a_cell_that_can_be_no_name_of_a_file_is_no_image(source, import_tables):
+    (source / "a.png").write_bytes(b"image")
+    (source / "t.csv").write_text(
+        f"subject_id,time,path\n1,2020-01-01,a.png\n1,2020-01-02,{'a' * 300}.png\n"
+    )
+    rule = {"files": "t.csv", "time": "time", "events": [{"code": "XR", "image": "{path}"}]}
+    made = import_tables({"t": rule})
+    assert made.rows("image_path") == [("images/a.png",)]
+    assert made.counts["t: rows left out, no such image"] == 1
+
+
+def test_an_image_that_cannot_be_written_stops_the_import_without_its_name(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "smith.png").write_bytes(b"image")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "images").write_text("a file where the folder should be")
+    folder = ImageFolder(tmp_path / "source", tmp_path / "out")
+    with pytest.raises(SchemaError, match="images: one cannot be copied") as raised:
+        folder.take(pl.Series(["smith.png"]), np.zeros(1, dtype=np.uint8))
+    assert "smith" not in str(raised.value)
 
 
 def test_images_are_copied_and_nothing_from_outside_is(source, import_tables, tmp_path):
