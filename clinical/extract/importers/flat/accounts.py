@@ -39,6 +39,7 @@ class Account:
         dates: Days without a time, placed at their end.
         twice: Times within the hour that is there twice where summer time ends.
         empty_files: Files without a single character.
+        unmatched: For each lookup, rows whose key it doesn't have.
     """
 
     files: int = 0
@@ -50,12 +51,18 @@ class Account:
     dates: int = 0
     twice: int = 0
     empty_files: int = 0
+    unmatched: Counter[str] = field(default_factory=Counter)
 
     def rows(self, table: str) -> dict[str, int]:
         """Counts with their words."""
         counts = {"rows read": self.read, "rows imported": self.imported}
         counts |= {f"rows left out, {why.words}": n for why, n in self.left_out.most_common()}
         counts |= {f"cells left out, {why.words}": n for why, n in self.cells.most_common()}
+        counts |= {
+            f"rows whose key lookups.{name} doesn't have": n
+            for name, n in self.unmatched.items()
+            if n
+        }
         counts |= {"events": self.events}
         if self.dates:
             counts["dates without a time, placed at the day's end"] = self.dates
@@ -167,6 +174,59 @@ class BatchAccount:
         whole = np.flatnonzero(out & ~self._is_told)
         there = (places[0][whole], places[1][whole])
         rejects.add(table, files, there, None, self._first[whole], np.ones(len(whole), dtype=bool))
+
+
+class LookupAccounts:
+    """What became of the rows of lookups, which give no events but what others need."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Account] = {}
+        self._rejects: list[tuple[str, list[str], np.ndarray, np.ndarray, Reason]] = []
+
+    def take(
+        self,
+        name: str,
+        files: Sequence[str],
+        places: tuple[np.ndarray, np.ndarray],
+        has_key: np.ndarray,
+        ragged: Sequence[tuple[int, int]],
+    ) -> None:
+        """Count the rows of a batch.
+
+        Args:
+            name: Of the lookup.
+            files: What its files are called.
+            places: [N] file and record of each row.
+            has_key: [N] whether no cell of its key is empty.
+            ragged: The places of records that have more or fewer cells than the header.
+        """
+        account = self.of.setdefault(name, Account(files=len(files)))
+        account.read += len(has_key) + len(ragged)
+        account.imported += int(has_key.sum())
+        of_ragged = np.array(ragged, dtype=np.int64).reshape(-1, 2)
+        keyless = (places[0][~has_key], places[1][~has_key])
+        for (file, row), why in (
+            ((of_ragged[:, 0], of_ragged[:, 1]), Reason.RAGGED),
+            (keyless, Reason.NO_KEY),
+        ):
+            if len(row):
+                account.left_out[why] += len(row)
+                self._rejects.append((f"lookups.{name}", list(files), file, row, why))
+
+    def write(self, rejects: Rejects) -> None:
+        """Note the places of what was left out."""
+        for name, files, file, row, why in self._rejects:
+            whole = np.ones(len(row), dtype=bool)
+            rejects.add(name, files, (file, row), None, np.full(len(row), why), whole)
+
+    def rows(self) -> dict[str, int]:
+        """Counts with their words, of lookups of which rows were left out."""
+        counts: dict[str, int] = {}
+        for name, account in self.of.items():
+            if account.left_out:
+                said = account.rows(f"lookups.{name}")
+                counts |= {words: n for words, n in said.items() if not words.endswith(": events")}
+        return counts
 
 
 def _count(counter: Counter[Reason], why: np.ndarray) -> None:

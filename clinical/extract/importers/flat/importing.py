@@ -100,6 +100,7 @@ class _Work:
         self.images = ImageFolder(self.folder, self.root)
         self.parts = Parts(self.root / ".parts", n_parts(self.n_bytes))
         self.rejects = Rejects(self.root / FOLDER / "rejects.parquet")
+        self.lookups.accounts.write(self.rejects)
 
     def take(self, table: OpenedTable) -> None:
         """Import a table, one batch after the other."""
@@ -119,6 +120,7 @@ class _Work:
             if batch.frame.is_empty():
                 continue
             rows = make_rows(batch.frame, table.rule, self.config, self.lookups)
+            account.unmatched.update(rows.unmatched)
             self.together.add(table.name, rows)
             of_batch = BatchAccount(rows.why)
             if rows.frame.height:
@@ -222,6 +224,7 @@ class _Work:
         counts |= label_counts
         for name, account in self.accounts.items():
             counts |= account.rows(name)
+        counts |= self.lookups.accounts.rows()
         for kind, names in (("tables", self.absent), ("lookups", self.lookups.absent)):
             if names:
                 counts[f"{kind} not in the source: {', '.join(names)}"] = len(names)

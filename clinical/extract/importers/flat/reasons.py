@@ -30,6 +30,7 @@ class Reason(IntEnum):
     BAD_LABEL = 18
     CONFLICT = 19
     EMPTY_FILE = 20
+    NO_KEY = 21
 
     @property
     def words(self) -> str:
@@ -58,6 +59,7 @@ WORDS = {
     Reason.BAD_LABEL: "the label is not of its kind",
     Reason.CONFLICT: "the label differs from another of that time",
     Reason.EMPTY_FILE: "the file is empty",
+    Reason.NO_KEY: "no key",
 }
 
 ABSENT = (Reason.FILTERED, Reason.NO_TIME, Reason.NO_CODE, Reason.NO_VALUE)

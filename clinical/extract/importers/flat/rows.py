@@ -1,11 +1,12 @@
 """Rows of a table made ready: parsed, split, joined, filtered, and each with its subject."""
 
 from clinical.errors import SchemaError
+from clinical.extract.importers.flat.accounts import LookupAccounts
 from clinical.extract.importers.flat.cells import as_integer, as_text, hash_ids
 from clinical.extract.importers.flat.keys import Condition, Where
 from clinical.extract.importers.flat.mapping import MappingConfig, Table
 from clinical.extract.importers.flat.reasons import Reason
-from clinical.extract.importers.flat.source import Source
+from clinical.extract.importers.flat.source import FILE, ROW, Source
 
 import re
 from collections.abc import Mapping
@@ -26,12 +27,14 @@ class Rows:
         at: [N] the place of each in the batch; a row that was split has several here.
         subjects: [N] Int64.
         why: [batch] for each row of the batch why it isn't here, 0 if it is.
+        unmatched: For each lookup, how many have a key that it lacks.
     """
 
     frame: pl.DataFrame
     at: np.ndarray
     subjects: pl.Series
     why: np.ndarray
+    unmatched: dict[str, int]
 
     @cached_property
     def _texts(self) -> dict[str, pl.Series]:
@@ -49,6 +52,7 @@ class LookedUp:
 
     def __init__(self, folder: Path, mapping: MappingConfig) -> None:
         self.frames: dict[str, pl.DataFrame] = {}
+        self.accounts = LookupAccounts()
         self.absent: list[str] = []
         used = {name for table in mapping.used_tables.values() for name in table.join}
         for name in mapping.lookups:
@@ -70,14 +74,18 @@ class LookedUp:
         if problems := source.problems(uses):
             raise SchemaError("\n".join(problems))
         chosen = [pl.col(old).alias(new) for old, new in rule.columns.items()]
-        parts = [
-            pl.DataFrame(
+        parts = []
+        names = [file.where for file in source.files]
+        for batch in source.batches(wanted):
+            part = pl.DataFrame(
                 [as_text(batch.frame[c]).alias(k) for c, k in zip(rule.key, keys, strict=True)]
             ).hstack(batch.frame.select(chosen))
-            for batch in source.batches(wanted)
-        ]
+            has_key = part.select(pl.all_horizontal(pl.col(keys).is_not_null())).to_series()
+            places = (batch.frame[FILE].to_numpy(), batch.frame[ROW].to_numpy())
+            self.accounts.take(name, names, places, has_key.to_numpy(), batch.ragged)
+            parts.append(part.filter(has_key))
         frame = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame(schema=schema)
-        rows = frame.drop_nulls(keys).unique(maintain_order=True)
+        rows = frame.unique(maintain_order=True)
         if n_again := rows.height - rows.select(keys).n_unique():
             raise SchemaError(
                 f"lookups.{name}: {n_again} rows have a {', '.join(rule.key)} that another row has "
@@ -100,8 +108,11 @@ def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups
         # "a, , b" has two cells; a row whose cell is empty stays one row.
         is_left = frame[column].is_null() | stripped.is_not_null()
         frame = frame.with_columns(stripped.alias(column)).filter(is_left)
+    unmatched = {}
     for name, keys in table.join.items():
-        frame = _join(frame, lookups.frames[name], keys)
+        frame, n_unmatched = _join(frame, lookups.frames[name], keys)
+        if name not in lookups.absent:
+            unmatched[name] = n_unmatched
     places = frame["//at"].to_numpy() if "//at" in frame.columns else at.to_numpy()
     holds = matches(frame, table.where)
     name = table.subject or mapping.subject or ""
@@ -112,12 +123,12 @@ def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups
     of_batch = np.zeros(batch.height, dtype=np.uint8)
     of_batch[places] = why
     if not why.any():
-        return Rows(frame, places, subjects, of_batch)
+        return Rows(frame, places, subjects, of_batch, unmatched)
     kept = why == 0
     # A row that was split is here as soon as one of its parts is.
     of_batch[places[kept]] = 0
     mask = pl.Series(kept)
-    return Rows(frame.filter(mask), places[kept], subjects.filter(mask), of_batch)
+    return Rows(frame.filter(mask), places[kept], subjects.filter(mask), of_batch, unmatched)
 
 
 def added_columns(table: Table, mapping: MappingConfig) -> list[str]:
@@ -164,12 +175,19 @@ def _groups(frame: pl.DataFrame, column: str, pattern: str) -> list[pl.Series]:
     return [text.str.extract(pattern, group).alias(name) for name, group in groups.items()]
 
 
-def _join(frame: pl.DataFrame, lookup: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
-    """Add the columns of a lookup, null where it doesn't have the key."""
+def _join(
+    frame: pl.DataFrame, lookup: pl.DataFrame, keys: tuple[str, ...]
+) -> tuple[pl.DataFrame, int]:
+    """Add the columns of a lookup, null where it lacks the key; how many rows have such a key."""
     ours = [as_text(frame[key]).alias(f"//key{number}") for number, key in enumerate(keys)]
+    names = [key.name for key in ours]
     left = pl.DataFrame(ours).with_row_index("//order")
-    joined = left.join(lookup, on=[key.name for key in ours], how="left").sort("//order")
-    return frame.with_columns(joined.get_columns()[1 + len(ours) :])
+    known = lookup.with_columns(pl.lit(True).alias("//known"))
+    joined = left.join(known, on=names, how="left").sort("//order")
+    is_unmatched = pl.col("//known").is_null() & pl.all_horizontal(pl.col(names).is_not_null())
+    n_unmatched = int(joined.select(is_unmatched.sum()).item())
+    added = joined.drop("//known").get_columns()[1 + len(ours) :]
+    return frame.with_columns(added), n_unmatched
 
 
 def _subjects(cells: pl.Series, mapping: MappingConfig) -> tuple[pl.Series, pl.Series]:

@@ -331,6 +331,38 @@ def test_labels_that_contradict_each_other_are_refused(source, import_tables):
         import_tables({"t": rule})
 
 
+def test_rows_of_lookups_that_are_left_out_and_keys_that_they_lack_are_counted(
+    source, import_tables
+):
+    (source / "stays.csv").write_text(
+        "stay,out\n1,2020-01-05\n2,2020-01-06,extra\n,2020-01-07\n1,2020-01-05\n"
+    )
+    (source / "t.csv").write_text("subject_id,stay,code\n1,1,A\n2,2,B\n3,,C\n4,9,D\n")
+    lookups = {"stays": {"files": "stays.csv", "key": "stay", "columns": "out"}}
+    rule = {
+        "files": "t.csv",
+        "join": {"stays": "stay"},
+        "time": "out",
+        "events": [{"code": "DX//{code}"}],
+    }
+    made = import_tables({"t": rule}, lookups=lookups)
+    assert made.rows("code") == [("DX//A",)]
+    assert made.counts["t: rows whose key lookups.stays doesn't have"] == 2
+    assert {k: n for k, n in made.counts.items() if k.startswith("lookups.stays")} == {
+        "lookups.stays: rows read": 4,
+        "lookups.stays: rows imported": 2,
+        "lookups.stays: rows left out, more or fewer cells than the header": 1,
+        "lookups.stays: rows left out, no key": 1,
+    }
+    of_lookup = made.rejects.filter(pl.col("table") == "lookups.stays")
+    assert of_lookup.select("file", "row", "reason").rows() == [
+        ("stays.csv", 2, "more or fewer cells than the header"),
+        ("stays.csv", 3, "no key"),
+    ]
+    made.check_balance("t")
+    made.check_balance("lookups.stays")
+
+
 def test_a_cell_that_can_be_no_name_of_a_file_is_no_image(source, import_tables):
     (source / "a.png").write_bytes(b"image")
     (source / "t.csv").write_text(
