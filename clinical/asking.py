@@ -52,13 +52,24 @@ def score(
     task: Annotated[
         str | None, typer.Option(help="For meds-evaluation, if there are several.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Share scores out; tables of the 20 highest.")
+    ] = False,
+    explain_pages: Annotated[
+        str | None, typer.Option(help="Patients' pages of rows, 12,57, or of highest:5.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Cores to use; else all.", min=1)] = None,
 ) -> None:
     """Score the samples of an extract; after a kill, the same command goes on."""
+    from clinical.closer_look import Chosen, check_folder, look_closer
     from clinical.cohort.selection import Selection
     from clinical.score_file import score_extract
 
     selection = Selection.of(samples=samples, at=at, every=every, until=until or (), split=split)
+    is_explained = explain or explain_pages is not None
+    chosen = Chosen.of(explain_pages)
+    if is_explained:
+        check_folder(out)
     with (
         screen.resumable("the same command goes on"),
         screen.progress(screen.is_terminal()) as progress,
@@ -73,6 +84,7 @@ def score(
             coverage=coverage,
             form=form,
             task=task,
+            explain=is_explained,
             threads=threads,
             progress=progress,
         )
@@ -81,3 +93,9 @@ def score(
     for name, note in scored.notes.items():
         typer.echo(f"note: calibration of {name}: {note}")
     typer.echo(f"{form}: {out}")
+    if is_explained:
+        looked = look_closer(bundle, extract, out, chosen, context=context, threads=threads)
+        screen.show_parts(looked.explained.modalities)
+        typer.echo(f"explanation: {looked.folder}, of {len(looked.explained.samples)} scores")
+        for page in looked.pages:
+            typer.echo(f"page: {page} shows a patient's data")

@@ -9,6 +9,7 @@ from clinical.cohort.selection import Selection, with_labels
 from clinical.config_file import likely
 from clinical.conformal import USUAL_COVERAGE, check_coverage
 from clinical.errors import ClinicalError, ConfigError, SchemaError
+from clinical.explain import binary_tasks, shapley_columns
 from clinical.extract.schema import Extract
 from clinical.manifest import MANIFEST, digest_of, write_json
 from clinical.places import check_parquet, replacing
@@ -28,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,7 @@ def score_extract(
     coverage: float = USUAL_COVERAGE,
     form: str = "predictions",
     task: str | None = None,
+    explain: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Scored:
@@ -93,6 +96,7 @@ def score_extract(
         coverage: of sets and intervals, in whole hundredths from 0.5 to 0.99.
         form: of `FORMATS`.
         task: for formats of one task; by default the bundle's only binary one.
+        explain: also share each score of a binary task out among its parts, see `shapley_columns`.
         threads: batches that are scored beside each other, a core each; by default one a core.
         progress: told after each portion.
 
@@ -107,6 +111,10 @@ def score_extract(
     if form not in FORMATS:
         raise ConfigError(f"format: there is no {form}{likely(form, FORMATS)}")
     layout = FORMATS[form].of(predictor.bundle.config, task)
+    if explain and form != "predictions":
+        raise ConfigError(f"explain: {form} has no columns for it; write predictions")
+    if explain:
+        binary_tasks(predictor, None)
     config = with_labels(predictor.bundle.config, labels)
     predictor = Predictor(replace(predictor.bundle, config=config))
     at_once = threads or torch.get_num_threads()
@@ -125,11 +133,13 @@ def score_extract(
             "context": _context_digest(to_score),
             "coverage": coverage,
             "form": form,
+            "explain": explain,
             "task": task,
             "portion": PORTION,
         }
         with _parts_of(target, made_from) as folder:
-            stream = Stream(predictor, to_score, folder, coverage, at_once)
+            beside = partial(shapley_columns, predictor) if explain else None
+            stream = Stream(predictor, to_score, folder, coverage, at_once, beside)
             parts = _Parts(folder, layout)
             parts.fill(stream, progress)
             facts = parts.finish(target, len(stream))
@@ -156,6 +166,7 @@ def score(
     split: str | None = None,
     labels: Sequence[str] = (),
     coverage: float = USUAL_COVERAGE,
+    explain: bool = False,
     threads: int | None = None,
 ) -> pd.DataFrame:
     """Score the samples of an extract with a finished bundle, in portions of constant memory.
@@ -173,6 +184,8 @@ def score(
         split: of metadata/subject_splits.parquet, to score its subjects alone.
         labels: folders of labels that lie elsewhere than in training; `TASK=FOLDER` of several.
         coverage: of conformal sets and intervals.
+        explain: also give columns that share each score out: logit, logit_nothing and a Shapley
+            value for each modality and the graph, `shapley_events` and so on.
         threads: batches that are scored beside each other; by default one a core.
 
     Returns:
@@ -190,6 +203,7 @@ def score(
             labels=labels,
             context=context,
             coverage=coverage,
+            explain=explain,
             threads=threads,
         )
         return pd.read_parquet(target)

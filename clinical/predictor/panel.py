@@ -202,10 +202,13 @@ class Panel:
         self, batch: ClinicalBatch, without: frozenset[str] = NOTHING
     ) -> dict[str, np.ndarray]:
         """[E, B] logits of the experts by binary task; empty where there are none."""
-        experts = self.bundle.experts.values()
-        if not experts:
+        if not self.bundle.experts:
             return {}
-        features = self.bundle.tabulator.features(batch, without)
+        return self.logits_of_features(self.bundle.tabulator.features(batch, without))
+
+    def logits_of_features(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of flat features [B, F], as the bundle's tabulator gives them."""
+        experts = self.bundle.experts.values()
         return {
             task: np.stack([expert[task].logit(features) for expert in experts])
             for task in self.bundle.config.binary_tasks

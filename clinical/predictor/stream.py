@@ -9,7 +9,7 @@ from clinical.recognition import Recognised, recognised
 from clinical.relations.linking import Contemporaries
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 
 PORTION = 1024
 """Samples of a portion at most: enough that what each costs besides is nothing beside them."""
+
+Beside = Callable[[pd.DataFrame, Store, NDArray[np.int64], Memories], pd.DataFrame]
+"""(predictions, store, rows [N] of it, memories with nothing left out) -> predictions."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Stream:
             must be of the same bundle, extract and context.
         coverage: of sets and intervals.
         at_once: batches that are asked about beside each other.
+        beside: puts further columns beside the predictions of some rows of a store.
     """
 
     predictor: Predictor
@@ -60,6 +65,7 @@ class Stream:
     work: Path
     coverage: float
     at_once: int = 1
+    beside: Beside | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -132,5 +138,7 @@ class Stream:
         predictions = self.predictor.score_store(
             store, rows, coverage=self.coverage, memories=self._memories, at_once=self.at_once
         )
+        if self.beside is not None:
+            predictions = self.beside(predictions, store, rows, self._memories)
         seen = int(store.samples[rows]["reason"].is_null().sum())
         return Portion(predictions, seen, known)

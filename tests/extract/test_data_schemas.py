@@ -21,6 +21,7 @@ OUTPUTS = (
     "predictions",
     "explanations",
     "explained_modalities",
+    "explained_variables",
     "explained_words",
     "explained_regions",
 )
