@@ -99,3 +99,31 @@ def score(
         typer.echo(f"explanation: {looked.folder}, of {len(looked.explained.samples)} scores")
         for page in looked.pages:
             typer.echo(f"page: {page} shows a patient's data")
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Other machines may ask; nobody is asked who.")
+    ] = False,
+    megabytes: Annotated[float, typer.Option(help="Of a request, at most.")] = 32.0,
+    patients: Annotated[int, typer.Option(help="In a request, at most.")] = 64,
+    events: Annotated[int, typer.Option(help="In a request, at most.")] = 500_000,
+    at_once: Annotated[int, typer.Option(help="Requests scored beside each other.")] = 1,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait.")] = 8,
+    seconds: Annotated[float, typer.Option(help="A request may take.")] = 60.0,
+) -> None:
+    """Score patients over HTTP, for this machine alone; JSON in and out."""
+    from clinical.errors import ConfigError
+
+    try:
+        from clinical.serving import Limits
+        from clinical.serving import serve as answer
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn"):
+            raise
+        raise ConfigError("serve: needs more packages; pip install 'clinical[serve]'") from None
+    limits = Limits(megabytes, patients, events, at_once, waiting, seconds)
+    answer(bundle, host=host, port=port, allow_remote=allow_remote, limits=limits)

@@ -141,6 +141,7 @@ def run(config: Config, overrides: Overrides = None) -> None:
 
 
 app.command()(asking.score)
+app.command()(asking.serve)
 app.add_typer(asking.bundle, name="bundle")
 
 

@@ -168,7 +168,7 @@ finally:
 
 OPTIONAL = [name for name in PROJECT["project"]["optional-dependencies"] if name != "test"]
 TESTED = [name for name in OPTIONAL if name != "minilm"]
-IMPORTED = ["trees", "lora", "dicom", "nifti"]
+IMPORTED = ["trees", "lora", "dicom", "nifti", "serve"]
 
 
 def requirements(extras: list[str]) -> dict[str, Requirement]:
