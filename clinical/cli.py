@@ -181,7 +181,7 @@ def explain(
     task: Annotated[str | None, typer.Option(help="By default every binary one.")] = None,
     top: Annotated[int, typer.Option(help="Neighbours a sample and relation.", min=0)] = 5,
     inputs: Annotated[
-        Path | None, typer.Option(help="Folder for modalities, words and regions.")
+        Path | None, typer.Option(help="Folder for modalities, variables, words, regions.")
     ] = None,
     highest: Annotated[
         int, typer.Option(help="Highest scores whose words and regions go there.", min=0)

@@ -46,7 +46,8 @@ class InputExplanation:
             looked at closely: what it adds, its newest value and when, and where that stands.
         words: a row a word of a note, for the samples looked at closely.
         regions: a row a patch of an image or of a slice of a stack, for the same.
-        neighbours: what relations and neighbours did, for the same; None without relations.
+        neighbours: what relations and neighbours did, for the same; None without relations,
+            or where nobody was looked at.
         samples: task, rank (0 is the highest score), subject_id, prediction_time and score of the
             samples looked at closely, and their row in the store that was made for it.
         events: row, modality, variable, time, value and more of all events behind the variables.

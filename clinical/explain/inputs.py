@@ -262,11 +262,15 @@ def _looked_at(
 
 
 def _heard(predictor: Predictor, store: Store, chosen: Mapping[str, Rows]) -> pd.DataFrame | None:
-    """What relations and neighbours did to the scores looked at; None without relations."""
+    """What relations and neighbours did to the scores looked at; None without either."""
     if not predictor.bundle.config.graph.relations:
         return None
-    found = [neighbours_of(predictor, store, rows, tasks=[task]) for task, rows in chosen.items()]
-    return pd.concat(found, ignore_index=True)
+    found = [
+        neighbours_of(predictor, store, rows, tasks=[task])
+        for task, rows in chosen.items()
+        if len(rows)
+    ]
+    return pd.concat(found, ignore_index=True) if found else None
 
 
 def _named(found: pl.DataFrame, samples: pl.DataFrame, what: str = "number") -> pd.DataFrame:

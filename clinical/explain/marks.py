@@ -32,7 +32,7 @@ td.number { text-align: right; white-space: nowrap; }
 td.when { white-space: nowrap; }
 td.name { min-width: 11rem; }
 th.number { text-align: right; }
-td.bar { width: 9rem; }
+td.bar { width: 9rem; min-width: 7rem; }
 tr.sum td { font-weight: 600; border-top: 2px solid #555; }
 .track { position: relative; height: .95rem; background: linear-gradient(#888, #888) 50% / 1px 100%
   no-repeat; }
@@ -41,7 +41,13 @@ tr.sum td { font-weight: 600; border-top: 2px solid #555; }
 img { max-width: 100%; height: auto; }
 details { margin-top: .5rem; }
 @page { size: A4; margin: 12mm; }
-@media print { body { max-width: none; padding: 0; font-size: 9.5pt; } td.bar { width: 7rem; } }
+@media print {
+  body { max-width: none; padding: 0; font-size: 9.5pt; }
+  table, .small, td.source { font-size: 8pt; }
+  th, td { padding: .1rem .3rem; }
+  td.bar { width: 6rem; min-width: 6rem; }
+  img { max-height: 9cm; }
+}
 """
 
 

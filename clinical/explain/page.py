@@ -122,11 +122,11 @@ def _variables(patient: Patient) -> str:
     ]
     heads = [
         "variable",
-        "adds (log odds, ± standard error)",
+        "adds (log odds)",
         "lowers | raises",
         "newest value",
         "when",
-        "how many, and from the lowest to the highest",
+        "values, lowest to highest",
         "newest stands in",
     ]
     sums = told.groupby("modality", sort=False)["attribution"].sum()
@@ -251,7 +251,7 @@ def _neighbours(patient: Patient) -> str:
         )
     heads = ["relation", "neighbours", "change of log odds", "score without", "strongest ones"]
     text = (
-        "What the score would be without a relation or one neighbour; these are no shares and "
+        "What leaving out a relation or one neighbour does to the calibrated score; no shares, which "
         "add up to nothing. Neighbours are rows of the bundle's references or of the context; "
         "from neighbours.parquet."
     )
@@ -264,7 +264,7 @@ def _method(patient: Patient) -> str:
         "patient of whom nothing is known; what the parts add leads to the log odds of the score, "
         "which calibration then turns into the score.",
         "Variables: Owen values, shares of their part's Shapley value, from drawn orders, hence "
-        "the standard error. A variable is left out as if never measured.",
+        "the standard error behind ±. A variable is left out as if never measured.",
         "Notes: integrated gradients of the networks. Images: Grad-CAM, to first order; neither "
         "counts what experts make of them.",
         "Where a number comes from: modalities, variables, words, regions and neighbours.parquet "

@@ -61,6 +61,32 @@ def test_words_are_of_the_highest_scores_of_each_task(explained):
     assert len(explained.regions) > 0
 
 
+def test_nobody_need_be_looked_at_closely(small_predictor, small_extract, explained):
+    found = explain_inputs(small_predictor, small_extract, context=small_extract, highest=0)
+    pd.testing.assert_frame_equal(found.modalities, explained.modalities)
+    assert [len(t) for t in (found.variables, found.words, found.regions, found.samples)] == [0] * 4
+    assert found.neighbours is None
+
+
+def test_columns_are_null_without_a_score_and_for_tasks_of_other_kinds(
+    small_predictor, small_extract
+):
+    keys = small_predictor.score(small_extract)[KEYS].drop_duplicates().head(2)
+    stranger = keys.iloc[[0]].assign(subject_id=99)
+    asked = pd.concat([keys, stranger])
+    with small_predictor.prepared(small_extract, samples=asked) as (store, rows):
+        scores = small_predictor.score_store(store, rows)
+        other = scores[scores["task"] == "death"].assign(task="ward", kind="multiclass")
+        both = pd.concat([scores, other], ignore_index=True)
+        memories = small_predictor.panel.memories(store)
+        found = shapley_columns(small_predictor, both, store, rows, memories)
+    added = found.drop(columns=scores.columns)
+    is_told = (found["task"] != "ward") & (found["subject_id"] != 99)
+    assert is_told.sum() == 4
+    assert added[is_told].notna().all(axis=None)
+    assert added[~is_told].isna().all(axis=None)
+
+
 def test_columns_beside_the_scores_share_them_out(small_predictor, small_extract, explained):
     with small_predictor.prepared(small_extract, context=small_extract) as (store, rows):
         rows = rows[::-2]
