@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clinical.extract.importers.flat import import_flat
     from clinical.extract.importers.flat.draft import draft_mapping
     from clinical.grouping import groups
+    from clinical.labelling import build_cohort
     from clinical.pipeline import (
         audit,
         embed,
@@ -47,6 +48,7 @@ __all__ = [
     "SchemaError",
     "__version__",
     "audit",
+    "build_cohort",
     "choose_thresholds",
     "compare",
     "draft_mapping",
@@ -84,6 +86,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "build_cohort": "clinical.labelling",
             "choose_thresholds": "clinical.evaluation",
             "compare": "clinical.evaluation",
             "draft_mapping": "clinical.extract.importers.flat.draft",
