@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clinical.cohort.splits import make_splits
     from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
@@ -61,6 +62,7 @@ __all__ = [
     "import_extract",
     "import_flat",
     "link",
+    "make_splits",
     "prepare",
     "pretrain",
     "report",
@@ -94,6 +96,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
             "import_flat": "clinical.extract.importers.flat",
+            "make_splits": "clinical.cohort.splits",
             "report": "clinical.reporting",
             "score": "clinical.score_file",
         }

@@ -141,6 +141,7 @@ def run(config: Config, overrides: Overrides = None) -> None:
 
 
 app.command()(cohort_commands.cohort)
+app.command()(cohort_commands.split)
 app.command()(asking.score)
 app.add_typer(asking.bundle, name="bundle")
 

@@ -2,6 +2,7 @@
 
 from clinical import screen
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,46 @@ def cohort(
     typer.echo(f"labels: {folder}")
     if samples is not None:
         typer.echo(f"samples: {samples}")
+
+
+def split(
+    extract: Annotated[Path, typer.Argument(help="A MEDS folder.")],
+    by: Annotated[str, typer.Option(help="subject (at random), time or site.")] = "subject",
+    shares: Annotated[str, typer.Option(help="Of train, tuning and held_out.")] = "0.7,0.15,0.15",
+    seed: Annotated[int, typer.Option(help="Another seed is another draw.", min=0)] = 0,
+    stratify: Annotated[
+        list[Path] | None, typer.Option(help="Folder of labels that each split shares in.")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Column, or codes, that say the site.")] = None,
+    held_out: Annotated[list[str] | None, typer.Option(help="Site to hold out.")] = None,
+    tuning_from: Annotated[datetime | None, typer.Option(help="Where tuning begins.")] = None,
+    held_out_from: Annotated[datetime | None, typer.Option(help="Where held_out begins.")] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Keep the splits there are, add who has none.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet file; else the extract's own, if it has none.")
+    ] = None,
+) -> None:
+    """Put each subject into train, tuning or held_out."""
+    from clinical.cohort.splits import make_splits, read_shares
+
+    path = out or extract / "metadata" / "subject_splits.parquet"
+    made = make_splits(
+        extract,
+        by,
+        shares=read_shares(shares),
+        seed=seed,
+        stratify=stratify or (),
+        site=site,
+        held_out=held_out or (),
+        tuning_from=tuning_from,
+        held_out_from=held_out_from,
+        complete=complete,
+        out=path,
+    )
+    screen.show(screen.pairs("split", "subjects", dict(made.record["subjects"])))
+    typer.echo(f"splits: {path}")
 
 
 def show_flow(made: "Cohort") -> None:
