@@ -7,7 +7,7 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.extract.tables import LABELS, SAMPLES
 from clinical.extract.write import draft_folder
-from clinical.places import check_no_file
+from clinical.places import check_no_file, replacing
 
 import importlib.resources
 import logging
@@ -88,12 +88,8 @@ class Cohort:
     def write_samples(self, path: Path) -> None:
         """All samples as a Parquet file, for `clinical score --samples`."""
         samples = SAMPLES.read_types(self.built.samples.lazy(), where=self.name).collect()
-        part = path.with_name(f".{path.name}.part")
-        try:
-            pq.write_table(SAMPLES.to_arrow(samples), part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as draft:
+            pq.write_table(SAMPLES.to_arrow(samples), draft)
 
 
 def build_cohort(

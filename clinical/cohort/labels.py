@@ -10,6 +10,7 @@ from clinical.cohort.tasks import build_task
 from clinical.config import RunConfig, TaskConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
+from clinical.places import parquet_files
 
 import logging
 from collections.abc import Mapping
@@ -43,9 +44,7 @@ def read_labels(
         built = build_task(extract, task, where=f"tasks.{name}")
         return _as_columns(built.samples, task, columns, f"tasks.{name}.builder")
     there = [
-        folder
-        for folder in task.folders
-        if not is_optional or any((extract.path / folder).rglob("*.parquet"))
+        folder for folder in task.folders if not is_optional or parquet_files(extract.path / folder)
     ]
     if not there:
         return None

@@ -4,6 +4,7 @@ from clinical.cohort.tasks.patterns import matches
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.extract.tables import collect, scan_file
+from clinical.places import parquet_files
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def latest_times(extract: Extract) -> pl.DataFrame:
         for shard in extract.shards
     ]
     tasks = sorted((extract.path / "tasks").glob("*"))
-    folders = [path for path in tasks if any(path.rglob("*.parquet"))]
+    folders = [path for path in tasks if parquet_files(path)]
     samples = [extract.labels(path).select("subject_id", "prediction_time") for path in folders]
     if (own := extract.samples()) is not None:
         samples.append(own)

@@ -15,6 +15,7 @@ from clinical.config_file import likely
 from clinical.errors import ConfigError, LeakageError
 from clinical.extract.schema import SPLIT_NAMES, Extract
 from clinical.extract.tables import SPLITS
+from clinical.places import replacing
 
 import json
 from collections.abc import Mapping, Sequence
@@ -61,15 +62,9 @@ class Splits:
             )
         if not path.parent.is_dir():
             raise ConfigError(f"splits: there is no folder {path.parent}; make it first")
-        parts = [file.with_name(f".{file.name}.part") for file in (record, path)]
-        try:
-            parts[0].write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
-            pq.write_table(SPLITS.to_arrow(self.frame), parts[1])
-            parts[0].replace(record)
-            parts[1].replace(path)
-        finally:
-            for part in parts:
-                part.unlink(missing_ok=True)
+        with replacing(record) as said, replacing(path) as draft:
+            said.write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+            pq.write_table(SPLITS.to_arrow(self.frame), draft)
 
 
 def make_splits(
