@@ -1,6 +1,7 @@
 """From a task in a YAML file to labels of an extract, with the flow of who is in and who is not."""
 
 from clinical.cohort.tasks import Built, Flow, build_task, builder_problems
+from clinical.cohort.tasks.aces import build_aces, is_aces
 from clinical.config import TaskConfig
 from clinical.config_file import load_yaml, override, parse_yaml, problems
 from clinical.errors import ConfigError, SchemaError
@@ -11,7 +12,7 @@ from clinical.places import check_no_file, replacing
 
 import importlib.resources
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +36,12 @@ class Cohort:
 
     Attributes:
         name: Of the task.
-        task: Its keys.
+        definition: The task, as YAML.
         built: Samples with values, null where there is no label, and the flow.
     """
 
     name: str
-    task: TaskConfig
+    definition: str
     built: Built
 
     @property
@@ -77,7 +78,7 @@ class Cohort:
         used = [name for name in LABELS.dtypes if name in self.built.samples.columns]
         with draft_folder(out) as draft:
             pq.write_table(LABELS.to_arrow(labels.select(used)), draft / "0.parquet")
-            (draft / "task.yaml").write_text(_as_yaml(self.task), encoding="utf-8")
+            (draft / "task.yaml").write_text(self.definition, encoding="utf-8")
             self.flow.lines.write_csv(draft / "flow.csv")
             figure = Figure(figsize=size(self.flow.lines), layout="constrained")
             # Words stay words, and the same cohort gives the same file.
@@ -108,7 +109,8 @@ def build_cohort(
     Args:
         extract: A MEDS folder.
         task: A YAML file with the keys of a task that names a builder, or the name of a shipped one
-            (configs/tasks/): mortality, length_of_stay, readmission, next_code, phenotype.
+            (configs/tasks/): mortality, length_of_stay, readmission, next_code, phenotype. Or a
+            task file of ACES, which needs `clinical[aces]`.
         overrides: key=value pairs, such as after_hours=24.
         out: Folder to write labels and flow to; by default nothing is written.
         samples: Parquet file to write all samples to, labelled or not.
@@ -117,15 +119,21 @@ def build_cohort(
         ConfigError: There is no such task, its keys are wrong, or `out` is not empty.
         SchemaError: The extract has a subject in two files, or nobody gets a label.
     """
-    name, config = read_task(task, overrides)
+    path, raw = Path(task), _read(Path(task))
     if samples is not None:
         _check_free(Path(samples))
     opened = Extract.open(extract)
     opened.check_subjects_apart()
-    built = build_task(opened, config, where=name)
+    if is_aces(raw):
+        if overrides:
+            raise ConfigError(f"{task}: is a task of ACES, which takes no key=value; edit the file")
+        definition, built = path.read_text(encoding="utf-8"), build_aces(opened, path)
+    else:
+        config = _task(override(raw, overrides), where=str(task))
+        definition, built = _as_yaml(config), build_task(opened, config, where=path.stem)
     if not built.flow.count("labelled"):
-        raise SchemaError(_nobody(name, built.flow))
-    cohort = Cohort(name, config, built)
+        raise SchemaError(_nobody(path.stem, built.flow))
+    cohort = Cohort(path.stem, definition, built)
     if out is not None:
         cohort.write(Path(out))
     if samples is not None:
@@ -133,30 +141,24 @@ def build_cohort(
     return cohort
 
 
-def read_task(task: str | Path, overrides: Sequence[str] = ()) -> tuple[str, TaskConfig]:
-    """The name and keys of a task, of a file or shipped.
-
-    Raises:
-        ConfigError: With every problem at once.
-    """
-    path = Path(task)
-    raw = override(_read(path), overrides)
+def _task(raw: Mapping[str, Any], *, where: str) -> TaskConfig:
+    """The task that these keys say, with every problem at once."""
     try:
         config = TaskConfig.model_validate(raw)
-        found = list(_problems(config, path.stem))
+        found = _problems(config)
     except ValidationError as error:
         found = problems(error, TaskConfig)
     if found:
         together = "".join(f"\n  {problem}" for problem in found)
-        raise ConfigError(f"{task}: {found[0]}" if len(found) == 1 else f"{task}:{together}")
-    return path.stem, config
+        raise ConfigError(f"{where}: {found[0]}" if len(found) == 1 else f"{where}:{together}")
+    return config
 
 
-def _problems(config: TaskConfig, name: str) -> list[str]:
+def _problems(config: TaskConfig) -> list[str]:
     if config.builder is None:
         return ["builder: is required; labels that are there already need no cohort"]
-    wrong = builder_problems(config, where=name)
-    return [problem.removeprefix(f"{name}.") for problem in wrong]
+    wrong = builder_problems(config, where="task")
+    return [problem.removeprefix("task.") for problem in wrong]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_the_command_writes_labels_and_shows_the_flow(command, hospital, task, t
 def test_the_task_that_is_written_down_makes_the_same_labels(hospital, task, tmp_path):
     first = build_cohort(hospital, task, ["after_hours=24"], out=tmp_path / "labels")
     again = build_cohort(hospital, tmp_path / "labels" / "task.yaml")
-    assert again.task == first.task
+    assert again.definition == first.definition
     pd.testing.assert_frame_equal(again.labels, first.labels)
 
 

@@ -116,6 +116,15 @@ def later(events: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def is_visible_from(*, inclusive: bool) -> pl.Expr:
+    """Whether a window that begins at `time` has anything that is visible in it; null is the start.
+
+    Args:
+        inclusive: Whether the window has its own beginning in it.
+    """
+    return (_GAP >= 0 if inclusive else _GAP > 0).fill_null(True)
+
+
 def is_future() -> pl.Expr:
     """Whether `time` is after `prediction_time`."""
     return _GAP < 0

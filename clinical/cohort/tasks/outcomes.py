@@ -27,7 +27,7 @@ def first(events: pl.DataFrame, *, name: str, times: int = 1) -> pl.DataFrame:
     """
     at = events.select("sample", "hours").unique().sort("sample", "hours")
     return at.group_by("sample", maintain_order=True).agg(
-        pl.col("hours").get(times - 1, null_on_oob=True).alias(name)
+        pl.col("hours").slice(times - 1, 1).first().alias(name)
     )
 
 
