@@ -1,6 +1,6 @@
 """The command line: arguments and exit codes around the verbs of the pipeline."""
 
-from clinical import asking, screen
+from clinical import asking, cohort_commands, screen
 from clinical.errors import ClinicalError
 from clinical.import_commands import importers
 
@@ -140,6 +140,8 @@ def run(config: Config, overrides: Overrides = None) -> None:
     screen.show_run(evaluation, read.out)
 
 
+app.command()(cohort_commands.cohort)
+app.command()(cohort_commands.split)
 app.command()(asking.score)
 app.command()(asking.serve)
 app.add_typer(asking.bundle, name="bundle")

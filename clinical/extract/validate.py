@@ -6,6 +6,7 @@ from clinical.extract.order import n_infinite, n_subjects_apart, n_subjects_unor
 from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
+from clinical.places import parquet_files
 
 from collections.abc import Iterator
 from functools import partial
@@ -194,7 +195,7 @@ def _check_edges(extract: Extract, subjects: pl.DataFrame | None, findings: list
 def _labels(
     extract: Extract, folder: Path, name: str, findings: list[Finding]
 ) -> pl.DataFrame | None:
-    if not any(folder.rglob("*.parquet")):
+    if not parquet_files(folder):
         remedy = "the folder has no Parquet file; write its labels or remove it"
         findings.append(Finding("labels", "warning", name, 1, remedy))
         return None
