@@ -25,6 +25,12 @@ KNOWN = {
 Source = Annotated[Path, typer.Argument(help="Folder or archive of raw files.")]
 Out = Annotated[Path, typer.Argument(help="Folder of the extract to write.")]
 Outcomes = Annotated[Path | None, typer.Option(help="File of outcomes, where kept apart.")]
+Acknowledge = Annotated[
+    bool,
+    typer.Option(
+        "--acknowledge-identifiers", help="Import what looks like identifiers of people, too."
+    ),
+]
 
 
 class _Importers(TyperGroup):
@@ -43,10 +49,15 @@ importers = typer.Typer(
 
 
 def _known(name: str) -> Callable[..., None]:
-    def import_known(source: Source, out: Out, outcomes: Outcomes = None) -> None:
+    def import_known(
+        source: Source, out: Out, outcomes: Outcomes = None, acknowledge: Acknowledge = False
+    ) -> None:
         from clinical.pipeline import import_extract
 
-        _show(import_extract(name, source, out, outcomes=outcomes), out)
+        report = import_extract(
+            name, source, out, outcomes=outcomes, acknowledge_identifiers=acknowledge
+        )
+        _show(report, out)
 
     return import_known
 
@@ -69,6 +80,7 @@ def flat(
         Path | None,
         typer.Option(help="Look at this folder and write a first mapping to MAPPING instead."),
     ] = None,
+    acknowledge: Acknowledge = False,
 ) -> None:
     """Any relational extract, by a mapping of its tables."""
     from clinical.extract.importers.flat import import_flat
@@ -81,7 +93,10 @@ def flat(
     elif mapping is None or source is None or out is None:
         raise ConfigError("import flat: give MAPPING SOURCE OUT, or --draft SOURCE to begin")
     else:
-        _show(import_flat(mapping, source, out, overrides or []), out)
+        report = import_flat(
+            mapping, source, out, overrides or [], acknowledge_identifiers=acknowledge
+        )
+        _show(report, out)
 
 
 def _show(report: "ImportReport", out: Path) -> None:

@@ -9,6 +9,7 @@ from clinical.cohort.samples import training_cohort
 from clinical.cohort.store import Store, draft_of
 from clinical.config import RunConfig
 from clinical.errors import SchemaError
+from clinical.extract.privacy import guard_preparation
 from clinical.extract.schema import Extract
 from clinical.modalities import Statistics
 from clinical.modalities.shards import (
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(config: RunConfig, folder: Path) -> Store:
-    """The store of a training run, made or used again.
+    """The store of a training run, made or used again; `identifiers.json` lies beside it.
 
     Args:
         config: Extract, tasks, modalities, relations, seed and splits are what counts.
@@ -52,7 +53,8 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     Raises:
         ConfigError: A relation cannot work with the modalities or without pretraining, a label
             folder or the tuning split is missing, or `folder` holds something else.
-        SchemaError: The extract, its samples, labels or splits are not usable.
+        SchemaError: The extract, its samples, labels or splits are not usable, or it has what
+            looks like identifiers of people and the configuration does not acknowledge them.
     """
     folder = Path(folder)
     relations = relations_of(config)
@@ -63,6 +65,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     check_tables(extract, relations)
     identity = Identity.of(config, extract, settings_of(config))
     if (store := identity.find(folder)) is not None:
+        guard_preparation(extract, folder, acknowledged=config.acknowledge_identifiers)
         logger.info("%s: already prepared", folder)
         return store
     extract.check_subjects_apart()
@@ -70,6 +73,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     answers = learn_answers(config, cohort)
     cohort = numbered(cohort, answers)
     with draft_of(folder) as draft:
+        guard_preparation(extract, draft, acknowledged=config.acknowledge_identifiers)
         shards = [
             ScratchJob(job, draft / shard_name(number))
             for number, job in enumerate(jobs_to_cut(extract, config, cohort))

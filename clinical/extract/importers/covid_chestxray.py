@@ -10,6 +10,7 @@ Cohen et al., "COVID-19 Image Data Collection", arXiv:2006.11988, 2020.
 
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.importers.report import ImportReport
+from clinical.extract.privacy import guard_import
 from clinical.extract.splitting import split_by_hash
 from clinical.extract.variables import code_table, count_implausible, is_implausible
 from clinical.extract.write import draft_folder, write_extract
@@ -44,7 +45,11 @@ COLUMNS = (
 
 
 def import_covid_chestxray(
-    source: Path, out: Path, *, outcomes: Path | None = None
+    source: Path,
+    out: Path,
+    *,
+    outcomes: Path | None = None,
+    acknowledge_identifiers: bool = False,
 ) -> ImportReport:
     """Write an extract with an image, a note and a few measurements an image row.
 
@@ -106,6 +111,7 @@ def import_covid_chestxray(
                 "covid_19": _covid_19(rows, events, tally),
             },
         )
+        tally.update(guard_import(root, acknowledged=acknowledge_identifiers))
     ranges = {
         f"{code} outside {low:g} to {high:g} {unit}": count
         for code, low, high, unit, count in rejected.iter_rows()

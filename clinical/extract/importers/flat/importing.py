@@ -16,6 +16,7 @@ from clinical.extract.importers.flat.source import FILE, ROW
 from clinical.extract.importers.flat.splits import Together, make_splits
 from clinical.extract.importers.flat.times import ReadTimes, TimeSettings, read_times
 from clinical.extract.importers.report import ImportReport
+from clinical.extract.privacy import guard_import
 from clinical.extract.write import draft_folder, write_extract
 from clinical.places import check_no_file
 
@@ -33,7 +34,12 @@ FOLDER = "import"
 
 
 def import_flat(
-    mapping: str | Path, source: str | Path, out: str | Path, overrides: Sequence[str] = ()
+    mapping: str | Path,
+    source: str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    acknowledge_identifiers: bool = False,
 ) -> ImportReport:
     """Write the extract that a mapping makes of the tables of a folder.
 
@@ -46,11 +52,14 @@ def import_flat(
         source: A folder, which is only read.
         out: A new or empty folder outside the source.
         overrides: Of the mapping, such as `tables.notes=null`.
+        acknowledge_identifiers: Write the extract even if it has what looks like identifiers of
+            people; the same as the mapping's key.
 
     Raises:
         ConfigError: The mapping is invalid or names columns that aren't there, with all problems at
             once; a path does not exist, or `out` is not empty.
-        SchemaError: A file is damaged; with its name, or its number where a table has several.
+        SchemaError: A file is damaged; with its name, or its number where a table has several; or
+            the extract has identifiers.
     """
     source, out = Path(source), Path(out)
     if out.resolve().is_relative_to(source.resolve()):
@@ -68,7 +77,7 @@ def import_flat(
                 work.take(table)
         finally:
             work.rejects.close()
-        report = work.finish()
+        report = work.finish(acknowledged=acknowledge_identifiers)
         _write_down(root / FOLDER, config, report)
     return report
 
@@ -175,7 +184,7 @@ class _Work:
         else:
             self.outcomes.labels.setdefault(task, []).append(frame)
 
-    def finish(self) -> ImportReport:
+    def finish(self, *, acknowledged: bool) -> ImportReport:
         """Sort the events into shards and write everything else."""
         if not any(account.events for account in self.accounts.values()):
             raise SchemaError("no row gives an event; " + _most(self.accounts))
@@ -198,21 +207,23 @@ class _Work:
             labels=tasks,
         )
         shutil.rmtree(self.root / ".parts")
-        return self._report(len(subjects), label_counts)
+        vouched = acknowledged or config.acknowledge_identifiers
+        identifiers = guard_import(self.root, acknowledged=vouched)
+        return self._report(len(subjects), label_counts | identifiers)
 
-    def _report(self, n_subjects: int, label_counts: dict[str, int]) -> ImportReport:
+    def _report(self, n_subjects: int, others: dict[str, int]) -> ImportReport:
         counts = {
             "subjects": n_subjects,
             "events written": sum(a.events for a in self.accounts.values()) - self.parts.n_repeated,
             "codes": len(self.codebook.codes),
         }
-        others = {
+        further = {
             "static events, births and deaths that repeat another": self.parts.n_repeated,
             "codes with values in several units": self.codebook.n_of_several_units,
             "images": self.images.n_copied,
         }
-        counts |= {words: count for words, count in others.items() if count}
-        counts |= label_counts
+        counts |= {words: count for words, count in further.items() if count}
+        counts |= others
         for name, account in self.accounts.items():
             counts |= account.rows(name)
         for kind, names in (("tables", self.absent), ("lookups", self.lookups.absent)):

@@ -12,6 +12,7 @@ from clinical.extract.importers.flat.keys import (
     Column,
     Encoding,
     Formats,
+    Kinds,
     Names,
     Pattern,
     Replacements,
@@ -242,6 +243,9 @@ class MappingConfig(Section):
     """Of files' and columns' names: mapped names are then lower-case."""
     keep_impossible: bool = False
     """Keep values outside the plausible range of their code."""
+    acknowledge_identifiers: bool | Kinds = False
+    """Write the extract even if it has what looks like identifiers of people; in a list are kinds
+    that the source has by its design, which may be trained on, too."""
     splits: dict[str, float] | None = Field(
         default_factory=lambda: {"train": 0.7, "tuning": 0.15, "held_out": 0.15}
     )
