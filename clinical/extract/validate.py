@@ -4,7 +4,7 @@ from clinical.errors import SchemaError
 from clinical.extract.findings import Finding, Validation, attempt
 from clinical.extract.images import check_images
 from clinical.extract.order import n_infinite, n_subjects_apart, n_subjects_unordered
-from clinical.extract.privacy import find_identifiers, identifiers
+from clinical.extract.privacy import by_design, find_identifiers, identifiers
 from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
@@ -200,10 +200,10 @@ def _check_edges(extract: Extract, subjects: pl.DataFrame | None, findings: list
 
 def _check_identifiers(extract: Extract) -> Iterator[Finding]:
     try:
-        found = find_identifiers(extract).found
+        found, known = find_identifiers(extract).found, by_design(extract)
     except SchemaError:
         return  # of a table that was found broken already
-    for one in found:
+    for one in (one for one in found if one.kind not in known):
         remedy = f"{one.words}; take out what identifies people" + (
             ", or training is refused unless acknowledge_identifiers says true"
             if one.is_too_many

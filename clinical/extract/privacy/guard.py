@@ -53,7 +53,7 @@ def guard_preparation(extract: Extract, folder: Path, *, acknowledged: bool) -> 
     if path.exists():
         found = Identifiers.read(path)
     else:
-        found = replace(find_identifiers(extract), acknowledged=_acknowledged(extract))
+        found = replace(find_identifiers(extract), acknowledged=by_design(extract))
         found.write(path)
         for words, count in found.counts().items():
             logger.warning("%s, %d", words, count)
@@ -64,7 +64,7 @@ def guard_preparation(extract: Extract, folder: Path, *, acknowledged: bool) -> 
         )
 
 
-def _acknowledged(extract: Extract) -> tuple[str, ...]:
+def by_design(extract: Extract) -> tuple[str, ...]:
     """Kinds that the mapping of the extract's source says may be there."""
     path = extract.path / IMPORT_FOLDER / FILE
     return Identifiers.read(path).acknowledged if path.is_file() else ()
