@@ -12,6 +12,8 @@ class Codebook:
 
     def __init__(self) -> None:
         self.codes: list[str] = []
+        self.once: set[int] = set()
+        """Codes of events that count once, however often they are repeated."""
         self._numbers: dict[str, int] = {}
         self._units: dict[int, set[str]] = {}
         self._descriptions: dict[int, str] = {}

@@ -183,6 +183,8 @@ class _Work:
             self.outcomes.samples.append(frame)
         else:
             self.outcomes.labels.setdefault(task, []).append(frame)
+            if isinstance(rule, LabelRule) and rule.drop_conflicts:
+                self.outcomes.lenient.add(task)
 
     def finish(self, *, acknowledged: bool) -> ImportReport:
         """Sort the events into shards and write everything else."""
@@ -193,7 +195,7 @@ class _Work:
         config = self.config
         write_extract(
             self.root,
-            shards=self.parts.shards(self.codebook.texts()),
+            shards=self.parts.shards(self.codebook),
             codes=self.codebook.table(),
             dataset={
                 "dataset_name": config.name,

@@ -1,8 +1,9 @@
 """Events on their way: written in parts by subject, then each part sorted into a shard."""
 
 from clinical.extract.importers.flat.cells import buckets
+from clinical.extract.importers.flat.codebook import Codebook
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import meds
@@ -56,27 +57,26 @@ class Parts:
     def _path(self, part: int) -> Path:
         return self._folder / f"{part}.arrows"
 
-    def shards(self, codes: pl.Series) -> Iterator[pl.DataFrame]:
+    def shards(self, codebook: Codebook) -> Iterator[pl.DataFrame]:
         """The events of each part, by subject and time, with the text of their codes.
 
-        A static event, a birth or a death that is there again with the same value counts once.
-        Parts are removed as they are read.
-
-        Args:
-            codes: The code of each number.
+        A static event, a birth, a death or what a mapping wants once counts once if it is there
+        again with the same value. Parts are removed as they are read.
         """
+        codes = codebook.texts()
+        once = [n for n, code in enumerate(codes) if code in (meds.birth_code, meds.death_code)]
+        once += sorted(codebook.once)
         for part, writer in sorted(self._writers.items()):
             writer.close()
             with pa.OSFile(str(self._path(part))) as file:
                 events = pl.from_arrow(pa.ipc.open_stream(file).read_all())
             assert isinstance(events, pl.DataFrame)
             self._path(part).unlink()
-            events = self._once(events, codes).sort("subject_id", "time", maintain_order=True)
+            events = self._once(events, once).sort("subject_id", "time", maintain_order=True)
             yield events.with_columns(codes.gather(events["code"]).alias("code"))
 
-    def _once(self, events: pl.DataFrame, codes: pl.Series) -> pl.DataFrame:
-        """Without the repeats of what is said of a subject once: static events, birth, death."""
-        once = [n for n, code in enumerate(codes) if code in (meds.birth_code, meds.death_code)]
+    def _once(self, events: pl.DataFrame, once: Sequence[int]) -> pl.DataFrame:
+        """Without the repeats of static events and of the codes that count once."""
         is_said = pl.col("time").is_null() | pl.col("code").is_in(once)
         said = events.select(is_said).to_series()
         of_subject = events.filter(said)

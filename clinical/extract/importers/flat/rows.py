@@ -1,14 +1,14 @@
 """Rows of a table made ready: parsed, split, joined, filtered, and each with its subject."""
 
 from clinical.errors import SchemaError
-from clinical.extract.importers.flat.cells import as_integer, as_text, hash_ids
+from clinical.extract.importers.flat.cells import as_integer, as_number, as_text, hash_ids
 from clinical.extract.importers.flat.keys import Condition, Where
-from clinical.extract.importers.flat.mapping import MappingConfig, Table
+from clinical.extract.importers.flat.mapping import Lookup, MappingConfig, Table
 from clinical.extract.importers.flat.reasons import Reason
 from clinical.extract.importers.flat.source import Source
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,13 +77,28 @@ class LookedUp:
             for batch in source.batches(wanted)
         ]
         frame = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame(schema=schema)
-        rows = frame.drop_nulls(keys).unique(maintain_order=True)
+        rows = _kept(frame.drop_nulls(keys), keys, list(rule.columns.values()), rule)
         if n_again := rows.height - rows.select(keys).n_unique():
             raise SchemaError(
                 f"lookups.{name}: {n_again} rows have a {', '.join(rule.key)} that another row has "
                 "with other cells; choose a key that is there once"
             )
         self.frames[name] = rows
+
+
+def _kept(
+    rows: pl.DataFrame, keys: Sequence[str], columns: Sequence[str], rule: Lookup
+) -> pl.DataFrame:
+    """One row a key, if the lookup says which; else all that differ."""
+    if rule.keep == "only":
+        return rows.unique(maintain_order=True)
+    said = rows.filter(~pl.all_horizontal(pl.col(columns).is_null()))
+    if rule.keep != "first":
+        numbers, _ = as_number(said[columns[0]], decimal=rule.decimal)
+        is_number = numbers.is_not_null()
+        order = numbers.filter(is_number).arg_sort(descending=rule.keep == "greatest")
+        said = said.filter(is_number)[order]
+    return said.unique(keys, keep="first", maintain_order=True)
 
 
 def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups: LookedUp) -> Rows:
