@@ -3,6 +3,7 @@
 from clinical import screen
 from clinical.errors import ConfigError
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,9 @@ Acknowledge = Annotated[
         "--acknowledge-identifiers", help="Import what looks like identifiers of people, too."
     ),
 ]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; by default one a core for large sources.", min=1)
+]
 
 
 class _Importers(TyperGroup):
@@ -50,13 +54,23 @@ importers = typer.Typer(
 
 def _known(name: str) -> Callable[..., None]:
     def import_known(
-        source: Source, out: Out, outcomes: Outcomes = None, acknowledge: Acknowledge = False
+        source: Source,
+        out: Out,
+        outcomes: Outcomes = None,
+        acknowledge: Acknowledge = False,
+        workers: Workers = None,
     ) -> None:
         from clinical.pipeline import import_extract
 
-        report = import_extract(
-            name, source, out, outcomes=outcomes, acknowledge_identifiers=acknowledge
-        )
+        with screen.resumable("the same command goes on with the import"):
+            report = import_extract(
+                name,
+                source,
+                out,
+                outcomes=outcomes,
+                acknowledge_identifiers=acknowledge,
+                workers=workers or _cores(),
+            )
         _show(report, out)
 
     return import_known
@@ -81,6 +95,7 @@ def flat(
         typer.Option(help="Look at this folder and write a first mapping to MAPPING instead."),
     ] = None,
     acknowledge: Acknowledge = False,
+    workers: Workers = None,
 ) -> None:
     """Any relational extract, by a mapping of its tables."""
     from clinical.extract.importers.flat import import_flat
@@ -93,10 +108,22 @@ def flat(
     elif mapping is None or source is None or out is None:
         raise ConfigError("import flat: give MAPPING SOURCE OUT, or --draft SOURCE to begin")
     else:
-        report = import_flat(
-            mapping, source, out, overrides or [], acknowledge_identifiers=acknowledge
-        )
+        with screen.resumable("the same command goes on with the import"):
+            report = import_flat(
+                mapping,
+                source,
+                out,
+                overrides or [],
+                acknowledge_identifiers=acknowledge,
+                workers=workers or _cores(),
+            )
         _show(report, out)
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _show(report: "ImportReport", out: Path) -> None:

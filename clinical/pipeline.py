@@ -37,6 +37,7 @@ def import_extract(
     *,
     outcomes: str | Path | None = None,
     acknowledge_identifiers: bool = False,
+    workers: int = 1,
 ) -> "ImportReport":
     """Turn raw files into an extract.
 
@@ -46,6 +47,7 @@ def import_extract(
         out: folder to write, which must not hold anything.
         outcomes: file of outcomes, where the source keeps them apart.
         acknowledge_identifiers: write it even if it has what looks like identifiers of people.
+        workers: processes at most; the extract is the same with any number of them.
     """
     from clinical.extract.importers import IMPORTERS
 
@@ -56,6 +58,7 @@ def import_extract(
         Path(out),
         outcomes=None if outcomes is None else Path(outcomes),
         acknowledge_identifiers=acknowledge_identifiers,
+        workers=workers,
     )
 
 

@@ -17,7 +17,6 @@ from clinical.modalities.shards import (
     cut_to_scratch,
     fit_modalities,
     modalities_of,
-    over_shards,
     write_from_scratch,
 )
 from clinical.preparation.assembly import (
@@ -28,6 +27,7 @@ from clinical.preparation.assembly import (
     settings_of,
     shard_name,
 )
+from clinical.processes import over_jobs
 from clinical.relations.embedded import check_pretrains
 from clinical.relations.linking import Population, check_tables, fit_relations, relations_of
 
@@ -79,11 +79,11 @@ def prepare(config: RunConfig, folder: Path) -> Store:
             for number, job in enumerate(jobs_to_cut(extract, config, cohort))
         ]
         workers = config.trainer.workers
-        for _ in over_shards(cut_to_scratch, shards, workers=workers):
+        for _ in over_jobs(cut_to_scratch, shards, workers=workers):
             pass
         statistics = fit_modalities(config, shards, _train_rows(cohort), codes=extract.codes())
         jobs = [(shard, statistics) for shard in shards]
-        counts = sum_counts(over_shards(write_from_scratch, jobs, workers=workers))
+        counts = sum_counts(over_jobs(write_from_scratch, jobs, workers=workers))
         salt = hashlib.blake2b(identity.made_from.encode(), digest_size=16).hexdigest()
         folders = [shard.folder for shard in shards]
         population = populate(config, extract, cohort, statistics, folders, salt)

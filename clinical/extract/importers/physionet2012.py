@@ -42,6 +42,7 @@ def import_physionet2012(
     *,
     outcomes: Path | None = None,
     acknowledge_identifiers: bool = False,
+    workers: int = 1,
 ) -> ImportReport:
     """Write an extract from one or more sets of the challenge.
 
@@ -56,6 +57,7 @@ def import_physionet2012(
         out: A new or empty folder.
         outcomes: `Outcomes-*.txt` with `RecordID` and `In-hospital_death`.
         acknowledge_identifiers: Whether what looks like identifiers of people may be there.
+        workers: Has no use, as all of the source takes seconds.
 
     Raises:
         ConfigError: A path does not exist, or `out` is not empty.

@@ -46,6 +46,7 @@ class Importer(Protocol):
         *,
         outcomes: Path | None = None,
         acknowledge_identifiers: bool = False,
+        workers: int = 1,
     ) -> ImportReport:
         """Write an extract to `out`, whole or not at all.
 
@@ -54,6 +55,7 @@ class Importer(Protocol):
             out: A new or empty folder.
             outcomes: A file of outcomes; an importer that has no use for one refuses it.
             acknowledge_identifiers: Whether what looks like identifiers of people may be there.
+            workers: Processes at most; it makes no difference to the extract.
 
         Raises:
             ConfigError: A path does not exist, `out` is not empty, `outcomes` has no use.

@@ -34,27 +34,31 @@ DAYS_IN_A_YEAR = 365.25
 def find_identifiers(extract: Extract) -> Identifiers:
     """What looks like a direct identifier in codes, notes, file names, DICOM headers and ages.
 
-    Everything is looked at, nothing drawn; in memory are the codes of an extract, one column of a
-    shard, or a block of its notes.
+    Everything is looked at, nothing drawn; in memory are the codes and the names of images of an
+    extract, three columns of a shard, or a block of its notes.
 
     Raises:
         SchemaError: A file is damaged or breaks its schema.
     """
     tally = Tally()
     codes: set[str] = set()
+    images: set[str] = set()
+    for shard in extract.shards:
+        found, of_shard, paths = scan_shard(extract, shard)
+        tally.add(found)
+        codes.update(of_shard)
+        images.update(paths)
     with quiet():
-        for shard in extract.shards:
-            found, of_shard = scan_shard(extract, shard)
-            tally.add(found)
-            codes.update(of_shard)
+        for path in sorted(images):
+            _look_at_image(extract, path, tally)
     for text in sorted(codes | set(_told_of_codes(extract))):
         tally.scanned[CODES] += 1
         tally.note(CODES, identifiers(text, is_code=True))
     return tally.result()
 
 
-def scan_shard(extract: Extract, shard: str) -> tuple[Tally, list[str]]:
-    """What one shard has, and its codes, which other shards have too."""
+def scan_shard(extract: Extract, shard: str) -> tuple[Tally, list[str], list[str]]:
+    """What one shard has; and its codes and images, which other shards may have too."""
     tally = Tally()
     events = extract.scan(shard)
     rows = collect(events.select("subject_id", "time", "code"), where=shard)
@@ -70,10 +74,8 @@ def scan_shard(extract: Extract, shard: str) -> tuple[Tally, list[str]]:
         tally.scanned[NOTES] += len(texts)
         for text in suspicious(texts):
             tally.note(NOTES, identifiers(text))
-    paths = collect(events.select(pl.col("image_path").unique().sort()).drop_nulls(), where=shard)
-    for path in paths["image_path"]:
-        _look_at_image(extract, path, tally)
-    return tally, codes.to_list()
+    paths = collect(events.select(pl.col("image_path").unique()).drop_nulls(), where=shard)
+    return tally, codes.to_list(), paths["image_path"].to_list()
 
 
 def _ages_over_89(rows: pl.DataFrame) -> list[int]:

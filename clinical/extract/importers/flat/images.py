@@ -20,7 +20,8 @@ class ImageFolder:
         self._source = Path(os.path.realpath(source))
         self._root = root
         self._seen: dict[str, Reason | None] = {}
-        self.n_copied = 0
+        self.copied: dict[str, str] = {}
+        """For each image in the extract where it is in the source."""
 
     def take(self, paths: pl.Series, why: np.ndarray) -> pl.Series:
         """Copy the images of the rows without a reason against them.
@@ -49,15 +50,15 @@ class ImageFolder:
             return Reason.OUTSIDE
         if not origin.is_file():
             return Reason.NO_IMAGE
-        target = self._root / _target(path)
-        if target.exists():
+        name, own = _target(path), origin.relative_to(self._source).as_posix()
+        if self.copied.setdefault(name, own) != own:
             raise SchemaError(
                 f"images: a file of {FOLDER}/ is beside that folder in the source, too; "
                 "give one of them another name"
             )
+        target = self._root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(origin, target)
-        self.n_copied += 1
         return None
 
 

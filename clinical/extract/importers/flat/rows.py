@@ -47,13 +47,11 @@ class Rows:
 class LookedUp:
     """The tables that others take columns from, in memory."""
 
-    def __init__(self, folder: Path, mapping: MappingConfig) -> None:
+    def __init__(self, folder: Path, mapping: MappingConfig, names: Sequence[str]) -> None:
+        """Read those of these names."""
         self.frames: dict[str, pl.DataFrame] = {}
-        self.absent: list[str] = []
-        used = {name for table in mapping.used_tables.values() for name in table.join}
-        for name in mapping.lookups:
-            if name in used:
-                self._read(name, folder, mapping)
+        for name in names:
+            self._read(name, folder, mapping)
 
     def _read(self, name: str, folder: Path, mapping: MappingConfig) -> None:
         rule = mapping.lookups[name]
@@ -63,7 +61,6 @@ class LookedUp:
         keys = [f"//key{number}" for number in range(len(rule.key))]
         schema = dict.fromkeys([*keys, *rule.columns.values()], pl.String)
         if not source.files:
-            self.absent.append(name)
             self.frames[name] = pl.DataFrame(schema=schema)
             return
         uses = [(f"lookups.{name}", column) for column in (*wanted, *rule.replace)]

@@ -476,18 +476,6 @@ def test_subjects_that_should_stay_together_are_not_split_without_their_table(
     assert len(import_tables(tables, splits=None, **options).events) == 1
 
 
-def test_an_import_that_is_interrupted_leaves_nothing(source, import_tables, tmp_path, monkeypatch):
-    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
-
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("clinical.extract.importers.flat.importing.write_extract", stop)
-    with pytest.raises(KeyboardInterrupt):
-        import_tables({"t": RULE})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mapping.yaml", "source"]
-
-
 def test_two_imports_of_one_source_are_the_same_to_the_byte(source, import_tables, tmp_path):
     rows = "".join(f"{n % 7},2020-01-{n % 28 + 1:02},HR,{n % 90 + 30},\n" for n in range(500))
     (source / "t.csv").write_text(LONG + rows)
