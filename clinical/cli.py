@@ -2,7 +2,7 @@
 
 from clinical import asking, cohort_commands, screen
 from clinical.errors import ClinicalError
-from clinical.import_commands import importers
+from clinical.import_commands import Acknowledge, importers
 
 import logging
 import sys
@@ -94,12 +94,21 @@ def validate(
 
 
 @app.command()
-def prepare(config: Config, overrides: Overrides = None) -> None:
+def prepare(
+    config: Config,
+    overrides: Overrides = None,
+    acknowledge: Acknowledge = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default trainer.workers.", min=0)
+    ] = None,
+) -> None:
     """Cut, route and store what each sample may see."""
     from clinical.experiment import Run
     from clinical.pipeline import prepare as prepare_store
 
-    store = prepare_store(Run.read(config, overrides or []))
+    said = ["acknowledge_identifiers=true"] if acknowledge else []
+    said += [] if workers is None else [f"trainer.workers={workers}"]
+    store = prepare_store(Run.read(config, [*(overrides or []), *said]))
     screen.show_counts(store.counts)
     typer.echo(f"store: {store.folder}")
 

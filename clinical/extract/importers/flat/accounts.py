@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-REJECTS = pa.schema(
+REJECTS_SCHEMA = pa.schema(
     [
         ("table", pa.string()),
         ("file", pa.string()),
@@ -49,6 +49,12 @@ class Account:
     dates: int = 0
     empty_files: int = 0
 
+    def add(self, other: "Account") -> None:
+        """Take in the counts of other files of the table."""
+        for name, count in vars(other).items():
+            # Counters add up like numbers.
+            setattr(self, name, getattr(self, name) + count)
+
     def rows(self, table: str) -> dict[str, int]:
         """Counts with their words."""
         counts = {"rows read": self.read, "rows imported": self.imported}
@@ -66,7 +72,7 @@ class Rejects:
     """Writes the places of what was left out; no cell of the source is in it."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, REJECTS, compression="zstd")
+        self._writer = pq.ParquetWriter(path, REJECTS_SCHEMA, compression="zstd")
 
     def close(self) -> None:
         """Finish the file."""
@@ -104,7 +110,7 @@ class Rejects:
                 "row_left_out": is_whole,
             }
         )
-        self._writer.write_table(frame.to_arrow().cast(REJECTS))
+        self._writer.write_table(frame.to_arrow().cast(REJECTS_SCHEMA))
 
 
 class BatchAccount:

@@ -1,11 +1,14 @@
-"""Events on their way: written in parts by subject, then each part sorted into a shard."""
+"""Events on their way: each unit writes them in parts by subject; a part becomes a shard."""
 
 from clinical.extract.importers.flat.cells import buckets
+from clinical.extract.write import write_shard
+from clinical.places import replacing
 
-from collections.abc import Iterator
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import meds
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -22,15 +25,18 @@ def n_parts(n_bytes: int) -> int:
     return int(min(MAX_PARTS, max(1, -(-n_bytes // BYTES_PER_PART))))
 
 
-class Parts:
-    """One Arrow file a part; a subject is in one part only."""
+def part_file(folder: Path, part: int) -> Path:
+    """Of a unit's events."""
+    return folder / f"{part}.arrows"
+
+
+class PartWriter:
+    """One Arrow file a part; a subject is in the same part in every unit."""
 
     def __init__(self, folder: Path, n_parts: int) -> None:
         self._folder, self._n_parts = folder, n_parts
         self._writers: dict[int, pa.ipc.RecordBatchStreamWriter] = {}
         self._subjects: list[pl.Series] = []
-        self.n_repeated = 0
-        folder.mkdir()
 
     def add(self, events: pl.DataFrame) -> None:
         """Append events, which keep their order within a part."""
@@ -45,44 +51,92 @@ class Parts:
         table = events.select(_COLUMNS).to_arrow()
         if part not in self._writers:
             # The file is closed by the writer.
-            sink = pa.OSFile(str(self._path(part)), "wb")
+            sink = pa.OSFile(str(part_file(self._folder, part)), "wb")
             self._writers[part] = pa.ipc.new_stream(sink, table.schema)
         self._writers[part].write_table(table)
 
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+    @property
+    def written(self) -> list[int]:
+        """The parts that have events."""
+        return sorted(self._writers)
+
     def subjects(self) -> pl.Series:
         """Every subject with an event, sorted."""
+        if not self._subjects:
+            return pl.Series("subject_id", [], dtype=pl.Int64)
         return pl.concat(self._subjects).unique().sort()
 
-    def _path(self, part: int) -> Path:
-        return self._folder / f"{part}.arrows"
 
-    def shards(self, codes: pl.Series) -> Iterator[pl.DataFrame]:
-        """The events of each part, by subject and time, with the text of their codes.
+@dataclass(frozen=True)
+class Part:
+    """One part of all units, and the shard it becomes.
 
-        A static event, a birth or a death that is there again with the same value counts once.
-        Parts are removed as they are read.
+    Attributes:
+        number: Of the part.
+        shard: Of the shard.
+        root: The extract.
+        done: File that tells that the shard is written, and how many events were repeats.
+        units: The folders of the units, in order.
+        numbers: [codes of the unit] for each unit: the places of its codes in `codes`.
+        codes: All codes of the extract.
+        once: Places of the codes that count once.
+        declared: Columns beyond MEDS' own.
+    """
 
-        Args:
-            codes: The code of each number.
-        """
-        for part, writer in sorted(self._writers.items()):
-            writer.close()
-            with pa.OSFile(str(self._path(part))) as file:
+    number: int
+    shard: int
+    root: Path
+    done: Path
+    units: tuple[Path, ...]
+    numbers: tuple[np.ndarray, ...]
+    codes: pl.Series
+    once: tuple[int, ...]
+    declared: tuple[str, ...]
+
+
+def write_part(part: Part) -> int:
+    """Write the shard of a part, unless it is there; how many events repeated another.
+
+    A static event, a birth, a death or what a mapping wants once counts once if it is there again
+    with the same value. The files of the units are removed.
+    """
+    if not part.done.exists():
+        events, n_repeated = _once(_read(part), part.once)
+        events = events.sort("subject_id", "time", maintain_order=True)
+        events = events.with_columns(part.codes.gather(events["code"]).alias("code"))
+        write_shard(part.root, part.shard, events, part.codes, part.declared)
+        with replacing(part.done) as draft:
+            draft.write_text(json.dumps(n_repeated), encoding="utf-8")
+    for folder in part.units:
+        part_file(folder, part.number).unlink(missing_ok=True)
+    return int(json.loads(part.done.read_text(encoding="utf-8")))
+
+
+def _read(part: Part) -> pl.DataFrame:
+    """The events of all units, in their order, with codes as places in all codes."""
+    found = []
+    for folder, numbers in zip(part.units, part.numbers, strict=True):
+        path = part_file(folder, part.number)
+        if path.exists():
+            with pa.OSFile(str(path)) as file:
                 events = pl.from_arrow(pa.ipc.open_stream(file).read_all())
             assert isinstance(events, pl.DataFrame)
-            self._path(part).unlink()
-            events = self._once(events, codes).sort("subject_id", "time", maintain_order=True)
-            yield events.with_columns(codes.gather(events["code"]).alias("code"))
+            found.append(events.with_columns(code=pl.Series(numbers[events["code"].to_numpy()])))
+    return pl.concat(found)
 
-    def _once(self, events: pl.DataFrame, codes: pl.Series) -> pl.DataFrame:
-        """Without the repeats of what is said of a subject once: static events, birth, death."""
-        once = [n for n, code in enumerate(codes) if code in (meds.birth_code, meds.death_code)]
-        is_said = pl.col("time").is_null() | pl.col("code").is_in(once)
-        said = events.select(is_said).to_series()
-        of_subject = events.filter(said)
-        if of_subject.height == of_subject.n_unique():
-            return events
-        keep = ~said.to_numpy()
-        keep[~keep] = of_subject.select(pl.struct(pl.all()).is_first_distinct()).to_series()
-        self.n_repeated += int((~keep).sum())
-        return events.filter(pl.Series(keep))
+
+def _once(events: pl.DataFrame, once: Sequence[int]) -> tuple[pl.DataFrame, int]:
+    """Without the repeats of static events and of the codes that count once."""
+    is_said = pl.col("time").is_null() | pl.col("code").is_in(list(once))
+    said = events.select(is_said).to_series()
+    of_subject = events.filter(said)
+    if of_subject.height == of_subject.n_unique():
+        return events, 0
+    keep = ~said.to_numpy()
+    keep[~keep] = of_subject.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return events.filter(pl.Series(keep)), int((~keep).sum())

@@ -1,14 +1,14 @@
 """Rows of a table made ready: parsed, split, joined, filtered, and each with its subject."""
 
 from clinical.errors import SchemaError
-from clinical.extract.importers.flat.cells import as_integer, as_text, hash_ids
+from clinical.extract.importers.flat.cells import as_integer, as_number, as_text, hash_ids
 from clinical.extract.importers.flat.keys import Condition, Where
-from clinical.extract.importers.flat.mapping import MappingConfig, Table
+from clinical.extract.importers.flat.mapping import Lookup, MappingConfig, Table
 from clinical.extract.importers.flat.reasons import Reason
 from clinical.extract.importers.flat.source import Source
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,13 +47,11 @@ class Rows:
 class LookedUp:
     """The tables that others take columns from, in memory."""
 
-    def __init__(self, folder: Path, mapping: MappingConfig) -> None:
+    def __init__(self, folder: Path, mapping: MappingConfig, names: Sequence[str]) -> None:
+        """Read those of these names."""
         self.frames: dict[str, pl.DataFrame] = {}
-        self.absent: list[str] = []
-        used = {name for table in mapping.used_tables.values() for name in table.join}
-        for name in mapping.lookups:
-            if name in used:
-                self._read(name, folder, mapping)
+        for name in names:
+            self._read(name, folder, mapping)
 
     def _read(self, name: str, folder: Path, mapping: MappingConfig) -> None:
         rule = mapping.lookups[name]
@@ -63,7 +61,6 @@ class LookedUp:
         keys = [f"//key{number}" for number in range(len(rule.key))]
         schema = dict.fromkeys([*keys, *rule.columns.values()], pl.String)
         if not source.files:
-            self.absent.append(name)
             self.frames[name] = pl.DataFrame(schema=schema)
             return
         uses = [(f"lookups.{name}", column) for column in (*wanted, *rule.replace)]
@@ -77,13 +74,28 @@ class LookedUp:
             for batch in source.batches(wanted)
         ]
         frame = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame(schema=schema)
-        rows = frame.drop_nulls(keys).unique(maintain_order=True)
+        rows = _kept(frame.drop_nulls(keys), keys, list(rule.columns.values()), rule)
         if n_again := rows.height - rows.select(keys).n_unique():
             raise SchemaError(
                 f"lookups.{name}: {n_again} rows have a {', '.join(rule.key)} that another row has "
                 "with other cells; choose a key that is there once"
             )
         self.frames[name] = rows
+
+
+def _kept(
+    rows: pl.DataFrame, keys: Sequence[str], columns: Sequence[str], rule: Lookup
+) -> pl.DataFrame:
+    """One row a key, if the lookup says which; else all that differ."""
+    if rule.keep == "only":
+        return rows.unique(maintain_order=True)
+    said = rows.filter(~pl.all_horizontal(pl.col(columns).is_null()))
+    if rule.keep != "first":
+        numbers, _ = as_number(said[columns[0]], decimal=rule.decimal)
+        is_number = numbers.is_not_null()
+        order = numbers.filter(is_number).arg_sort(descending=rule.keep == "greatest")
+        said = said.filter(is_number)[order]
+    return said.unique(keys, keep="first", maintain_order=True)
 
 
 def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups: LookedUp) -> Rows:
