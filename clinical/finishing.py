@@ -11,6 +11,7 @@ from clinical.bundle import (
     Network,
     calibration_name,
     write_draft,
+    write_typicality,
 )
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
@@ -32,6 +33,7 @@ from clinical.model import ClinicalModel
 from clinical.objectives import travelling
 from clinical.places import replacing
 from clinical.predictor import Predictor
+from clinical.predictor.watching import typicality_of
 from clinical.relations.embedded import by_embedding
 from clinical.training.build import (
     build_model,
@@ -120,6 +122,7 @@ def finish(
     )
     _stack(bundle, store)
     _calibrate(bundle, store)
+    write_typicality(bundle, typicality_of(Bundle.read(bundle, draft=True), store))
     predictor = Predictor(Bundle.read(bundle, draft=True))
     thresholds = _thresholds(predictor, store)
     write_json(bundle / THRESHOLDS, thresholds)

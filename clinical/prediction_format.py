@@ -46,6 +46,11 @@ THRESHOLD = 0.5
 """From which on a probability is predicted to be a yes, where a tool asks for one."""
 
 
+def _type(name: str) -> pa.DataType:
+    """Of a column; of typicality there is one for each modality."""
+    return pa.float64() if name.startswith("typicality") else _TYPES[name]
+
+
 class Format(Protocol):
     """What a file of predictions looks like."""
 
@@ -79,7 +84,7 @@ class Predictions:
         return cls()
 
     def rows(self, predictions: pd.DataFrame) -> tuple[pa.Table, dict[str, int]]:
-        schema = pa.schema([(name, _TYPES[name]) for name in predictions.columns])
+        schema = pa.schema([(name, _type(name)) for name in predictions.columns])
         table = pa.Table.from_pandas(predictions, schema=schema, preserve_index=False)
         unscored = int(predictions["score"].isna().sum())
         return table, {"rows scored": len(predictions) - unscored, "without a score": unscored}

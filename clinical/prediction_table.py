@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 
 NOT_CALIBRATED = "none"
+TYPICALITY = "typicality"
 INTERVAL = ("low", "high")
 SETS: dict[TaskKind, tuple[str, ...]] = {
     "binary": ("in_set", "other_in_set"),
@@ -96,6 +97,21 @@ def add_sets(
         # As booleans with nulls, where they say yes or no.
         frame[name] = column if name in INTERVAL else column.astype("boolean")
     frame["coverage"] = np.where(is_scored & bool(sets), coverage, np.nan)
+
+
+def add_typicality(frame: pd.DataFrame, p_values: np.ndarray, modalities: Sequence[str]) -> None:
+    """Put beside the rows of a task how typical each sample is, null where it has no score.
+
+    Args:
+        frame: of `long_frame`, N * R rows.
+        p_values: [N, M + 1] of each modality and of everything.
+        modalities: [M] names.
+    """
+    n_each = len(frame) // max(len(p_values), 1)
+    is_scored = frame["score"].notna()
+    for name, column in zip(("", *modalities), p_values.T[[-1, *range(len(modalities))]], strict=True):
+        values = pd.Series(np.repeat(column, n_each)).where(is_scored)
+        frame[f"{TYPICALITY}_{name}" if name else TYPICALITY] = values
 
 
 def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
