@@ -32,6 +32,7 @@ from clinical.manifest import seal, write_json
 from clinical.model import ClinicalModel
 from clinical.objectives import travelling
 from clinical.places import replacing
+from clinical.prediction_table import TYPICALITY
 from clinical.predictor import Predictor
 from clinical.predictor.watching import typicality_of
 from clinical.relations.embedded import by_embedding
@@ -57,6 +58,9 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 logger = logging.getLogger(__name__)
+
+ATYPICAL = 0.05
+"""The typicality from which on down a sample is counted as atypical."""
 
 NOT_HELD_OUT = "tuning (not held out: what a run chooses was chosen on it)"
 
@@ -146,6 +150,7 @@ def finish(
         },
         "epoch_chosen_by": _chosen_by(config, store),
         "members": _members(predictor, store, judged.rows),
+        "typicality": _typical(predictor, predictions),
         "relations": relation_figures(
             config, store, [n.model for n in predictor.bundle.networks], judged.rows
         ),
@@ -279,6 +284,19 @@ def _ranked(
             "auprc": float(average_precision_score(truth, score)) if both else None,
         }
     return found
+
+
+def _typical(predictor: Predictor, predictions: pd.DataFrame) -> dict[str, Any]:
+    """How many of the judged samples are called atypical, of which 5 % would be."""
+    known = predictor.bundle.typicality
+    assert known is not None, "it was fitted by now"
+    each = predictions.drop_duplicates(["subject_id", "prediction_time"])[TYPICALITY].dropna()
+    return {
+        "calibrated_on": known.n_calibrated,
+        "level": ATYPICAL,
+        "judged": len(each),
+        "atypical": int((each <= ATYPICAL).sum()),
+    }
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:

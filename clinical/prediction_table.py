@@ -109,9 +109,10 @@ def add_typicality(frame: pd.DataFrame, p_values: np.ndarray, modalities: Sequen
     """
     n_each = len(frame) // max(len(p_values), 1)
     is_scored = frame["score"].notna()
-    for name, column in zip(("", *modalities), p_values.T[[-1, *range(len(modalities))]], strict=True):
-        values = pd.Series(np.repeat(column, n_each)).where(is_scored)
-        frame[f"{TYPICALITY}_{name}" if name else TYPICALITY] = values
+    named = [f"{TYPICALITY}_{name}" for name in modalities]
+    columns = dict(zip([*named, TYPICALITY], p_values.T, strict=True))
+    for name in (TYPICALITY, *named):
+        frame[name] = pd.Series(np.repeat(columns[name], n_each)).where(is_scored)
 
 
 def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -3,15 +3,23 @@
 from clinical.batch import ClinicalBatch
 from clinical.bundle import Bundle
 from clinical.cohort.store import Store
-from clinical.model import Encoded
 from clinical.modalities.shards import modalities_of
+from clinical.model import Encoded
 from clinical.predictor.panel import Panel, encode
-from clinical.typicality import Looked, Tally, Typicality, fit_typicality, table_of
+from clinical.typicality import (
+    Looked,
+    Tally,
+    Typicality,
+    drift_table,
+    fit_typicality,
+    table_of,
+)
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -59,6 +67,11 @@ class Watch:
         """Of all batches so far, the same whatever their order."""
         nothing = Tally.nothing(len(self.typicality.rows))
         return sum((self._counted[first] for first in sorted(self._counted)), nothing)
+
+    def drift(self) -> pd.DataFrame:
+        """How what was counted differs from train; see `drift_table`."""
+        known = self.typicality
+        return drift_table(known.rows, self.tally, known.reference)
 
 
 def weights(subjects: NDArray[np.int64]) -> Floats:

@@ -2,6 +2,7 @@
 
 from clinical.typicality.drift import Variable, drift_table
 from clinical.typicality.tally import Tally
+from clinical.typicality.telling import drift_file, warning
 from clinical.typicality.typicality import Looked, Typicality, fit_typicality
 from clinical.typicality.views import table_of
 
@@ -10,7 +11,9 @@ __all__ = [
     "Tally",
     "Typicality",
     "Variable",
+    "drift_file",
     "drift_table",
     "fit_typicality",
     "table_of",
+    "warning",
 ]

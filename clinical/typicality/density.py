@@ -31,8 +31,8 @@ class Mahalanobis:
     The covariance is shrunk (Ledoit & Wolf 2004), so that a few samples are enough for it.
 
     Attributes:
-        mean: [V, D] float32.
-        whiten: [V, D, D] float32, of which the product with a difference from the mean has the
+        mean: [V, D] float64.
+        whiten: [V, D, D] float64, of which the product with a difference from the mean has the
             squared distance for its squared length; zero where train had too few samples.
     """
 
@@ -49,12 +49,13 @@ class Mahalanobis:
             if width and len(known) >= FEWEST:
                 mean[space] = known.mean(axis=0)
                 whiten[space] = _whitening(known)
-        return cls(*(torch.from_numpy(each.astype(np.float32)) for each in (mean, whiten)))
+        return cls(*(torch.from_numpy(each) for each in (mean, whiten)))
 
     def log_distance(self, values: Tensor) -> Tensor:
         """[B, V] the logarithm of the squared distances of `values` [B, V, D]."""
-        away = torch.einsum("vde,bve->bvd", self.whiten, values - self.mean)
-        return away.double().square().sum(2).clamp(min=np.exp(NOWHERE)).log()
+        # Rounded as float32 it would be another in another batch.
+        away = torch.einsum("vde,bve->bvd", self.whiten, values.double() - self.mean)
+        return away.square().sum(2).clamp(min=np.exp(NOWHERE)).log()
 
     def to_tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` reads."""
@@ -69,7 +70,9 @@ class Mahalanobis:
         """
         found = cls(tensors["mean"], tensors["whiten"])
         n_spaces, width = found.mean.shape
-        if tuple(found.whiten.shape) != (n_spaces, width, width):
+        shape = (n_spaces, width, width)
+        is_double = found.mean.dtype == found.whiten.dtype == torch.float64
+        if not is_double or tuple(found.whiten.shape) != shape:
             raise ValueError("distances: mean and covariance are of different spaces")
         return found
 

@@ -177,7 +177,7 @@ def within(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 def _levels(table: Table, distances: Mahalanobis) -> Tensor:
     """[B, 1, V] the first statistic of each variable around its mean, 0 where not observed."""
-    level = table.value[:, :, 0] - distances.mean[:, 0]
+    level = table.value[:, :, 0].double() - distances.mean[:, 0]
     return level.masked_fill(~table.observed, 0.0)[:, None]
 
 

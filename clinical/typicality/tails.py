@@ -24,9 +24,9 @@ Floats = NDArray[np.float64]
 class Tails:
     """The upper tails of T empirical distributions.
 
-    The surprise of x is -log((1 + how many of n known numbers are >= x) / (n + 1)) at the knots, and
-    linear between them, which is never more than it would be exactly. It is continuous, so that the
-    rounding of a float moves nothing by a rank.
+    The surprise of x is -log((1 + how many of n known numbers are >= x) / (n + 1)) at the knots
+    and linear between them, which is never more than it would be exactly. It is continuous, so that
+    the rounding of a float moves nothing by a rank.
 
     Attributes:
         x: [T, K] float64, ascending, then infinite; the last knot of each is.
@@ -55,7 +55,9 @@ class Tails:
         surprise = np.zeros((len(fits), width))
         for row, (knots, said, _, _) in enumerate(fits):
             x[row, : len(knots)] = knots
-            surprise[row] = np.append(said, np.full(width - len(said), said[-1] if len(said) else 0))
+            surprise[row] = np.append(
+                said, np.full(width - len(said), said[-1] if len(said) else 0)
+            )
         slope, limit = (np.array([fit[at] for fit in fits], dtype=np.float64) for at in (2, 3))
         return cls(*(torch.from_numpy(array) for array in (x, surprise, slope, limit)))
 

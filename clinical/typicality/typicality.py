@@ -88,7 +88,11 @@ class Typicality:
         return [
             Variable("everything"),
             *(Variable("modality", name) for name in self.modalities),
-            *(Variable("variable", m, name) for m, names in self.variables.items() for name in names),
+            *(
+                Variable("variable", m, name)
+                for m, names in self.variables.items()
+                for name in names
+            ),
         ]
 
     def look(self, batch: ClinicalBatch, summaries: Tensor | None) -> Looked:
@@ -109,7 +113,9 @@ class Typicality:
 
     def tally(self, looked: Looked, p_values: Tensor, weight: Floats) -> Tally:
         """Of samples with their weights [B], in the order of `rows`."""
-        return Tally.joined([self._tally_p(looked, p_values, weight), _tally_tables(looked, weight)])
+        return Tally.joined(
+            [self._tally_p(looked, p_values, weight), _tally_tables(looked, weight)]
+        )
 
     def _tally_p(self, looked: Looked, p_values: Tensor, weight: Floats) -> Tally:
         present = [seen.present for seen in looked.seen.values()]

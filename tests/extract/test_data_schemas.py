@@ -19,6 +19,7 @@ TABLES = {
 }
 OUTPUTS = (
     "predictions",
+    "drift",
     "explanations",
     "explained_modalities",
     "explained_words",
