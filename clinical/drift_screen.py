@@ -12,7 +12,7 @@ SHOWN = 8
 
 def show_drift(drift: "pd.DataFrame") -> None:
     """The rows that drifted most certainly, and of everything; where none did, that is said."""
-    from clinical.typicality.telling import named, percent
+    from clinical.typicality.telling import percent
 
     from rich.box import SIMPLE
     from rich.console import Console
@@ -28,15 +28,16 @@ def show_drift(drift: "pd.DataFrame") -> None:
     for heading in ("seen", "in training", "shift", "at least"):
         table.add_column(heading, justify="right")
     for _, row in drifted.head(SHOWN).iterrows():
-        modality = row["modality"] if row["what"] == "variable" else "–"
-        is_known = row["shift"] == row["shift"]
-        arrow = {"higher": "↑ ", "lower": "↓ "}.get(row["direction"], "") if is_known else ""
-        shift = (
-            [f"{arrow}{row['shift']:.2f}", f"{row['shift_low']:.2f}"] if is_known else ["–", "–"]
-        )
+        modality = "–" if row["what"] == "everything" else row["modality"]
+        name = row["variable"] if row["what"] == "variable" else "typicality"
         seen = [percent(row["seen"]), percent(row["seen_in_train"])]
-        table.add_row(escape(named(row)), escape(modality), *seen, *shift)
+        shift = ["–", "–"]
+        if row["shift"] == row["shift"]:
+            arrow = "↑" if row["direction"] == "higher" else "↓"
+            shift = [f"{arrow} {row['shift']:.2f}", f"{row['shift_low']:.2f}"]
+        table.add_row(escape(name), escape(modality), *seen, *shift)
     typer.echo(f"\ndrift: {len(drifted)} of {n} comparisons with training certainly differ")
     Console(emoji=False).print(table)
-    typer.echo("seen: share of patients; shift: how far apart the distributions of levels are at")
-    typer.echo("most (0 to 1), and at least with 95 % certainty for all rows together")
+    typer.echo("seen: share of patients who have it; shift: largest difference between the")
+    typer.echo("distribution functions here and in training, ↑ to higher or less typical")
+    typer.echo("levels; at least: with 95 % certainty for all comparisons together")

@@ -51,6 +51,30 @@ class Mahalanobis:
                 whiten[space] = _whitening(known)
         return cls(*(torch.from_numpy(each) for each in (mean, whiten)))
 
+    @classmethod
+    def crossed(
+        cls, values: Tensor, observed: NDArray[np.bool_], fold: NDArray[np.int64]
+    ) -> tuple["Mahalanobis", Tensor]:
+        """Of all samples, and how far each lies from those of the other folds.
+
+        From what a density was fitted on, distances are too small.
+
+        Args:
+            values: [N, V, D] of train.
+            observed: [N, V].
+            fold: [N] of each sample.
+
+        Returns:
+            the distances, and [N, V] their logarithms, NaN where not observed.
+        """
+        away = torch.full(observed.shape, torch.nan, dtype=torch.float64)
+        for one in np.unique(fold):
+            own = torch.from_numpy(fold == one)
+            others = cls.fit(values.numpy()[fold != one], observed[fold != one])
+            away[own] = others.log_distance(values[own])
+        away = away.masked_fill(~torch.from_numpy(observed), torch.nan)
+        return cls.fit(values.numpy(), observed), away
+
     def log_distance(self, values: Tensor) -> Tensor:
         """[B, V] the logarithm of the squared distances of `values` [B, V, D]."""
         # Rounded as float32 it would be another in another batch.

@@ -69,7 +69,8 @@ def drift_table(variables: Sequence[Variable], here: Tally, train: Tally) -> pd.
             "what": [each.what for each in variables],
             "modality": pd.Series([each.modality for each in variables], dtype="string"),
             "variable": pd.Series([each.variable for each in variables], dtype="string"),
-            "patients": here.total,
+            # Parts of a person add up with the rounding of their shares.
+            "patients": here.total.round(6),
             "seen": seen,
             "seen_in_train": before,
             "change_low": np.maximum(change - around, -1),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Flags = NDArray[np.bool_]
+Folds = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -66,27 +67,26 @@ class Variables:
     joint: Mahalanobis
 
     @classmethod
-    def fit(cls, table: Table, learn: Flags, scale: Flags) -> "Variables":
-        """Distances from some samples with the modality, and their tails from others."""
-        values, observed = table.value.numpy(), table.observed.numpy()
-        distances = Mahalanobis.fit(values[learn], observed[learn])
-        found = distances.log_distance(table.value[scale])
-        found = found.masked_fill(~table.observed[scale], torch.nan)
-        levels = _levels(table, distances).numpy()
-        return cls(
-            distances,
-            Tails.fit(list(found.numpy().T), beyond=True),
-            _surprise_of_absence(observed),
-            Mahalanobis.fit(levels[learn], np.ones((int(learn.sum()), 1), dtype=bool)),
-        )
+    def fit(cls, table: Table, fold: Folds) -> tuple["Variables", Tensor]:
+        """From samples with the modality; and what they get themselves, out of fold [N, 2]."""
+        observed = table.observed.numpy()
+        distances, away = Mahalanobis.crossed(table.value, observed, fold)
+        everybody = np.ones((len(observed), 1), dtype=bool)
+        joint, together = Mahalanobis.crossed(_levels(table, distances), everybody, fold)
+        tails = Tails.fit(list(away.numpy().T), beyond=True)
+        fitted = cls(distances, tails, _surprise_of_absence(observed), joint)
+        return fitted, torch.cat([fitted._most(table, away), together], dim=1)
 
     def __call__(self, table: Table) -> Tensor:
         """[B, 2] the largest surprise of a variable, and the log distance of all levels."""
-        values = self.distances.log_distance(table.value)
-        said = self.tails(values.masked_fill(~table.observed, torch.nan))
-        said = torch.where(table.observed, said, self.absent)
+        away = self.distances.log_distance(table.value)
         joint = self.joint.log_distance(_levels(table, self.distances))
-        return torch.cat([said.amax(1, keepdim=True), joint], dim=1)
+        return torch.cat([self._most(table, away), joint], dim=1)
+
+    def _most(self, table: Table, away: Tensor) -> Tensor:
+        """[B, 1] the largest surprise, by the log distances [B, V] of what is observed."""
+        said = self.tails(away.masked_fill(~table.observed, torch.nan))
+        return torch.where(table.observed, said, self.absent).amax(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -106,19 +106,19 @@ class Modality:
     absent: Tensor
 
     @classmethod
-    def fit(cls, seen: Seen, learn: Flags, scale: Flags) -> "Modality":
-        """Densities from train samples `learn` [N], their tails from the others, `scale` [N]."""
+    def fit(cls, seen: Seen, fold: Folds) -> "Modality":
+        """From train samples, of which those of a fold [N] are far from the others' or not."""
         present = seen.present.numpy()
+        known, whose = seen.of(present), fold[present]
         variables, summaries = None, None
-        if seen.table is not None:
-            variables = Variables.fit(seen.table, learn & present, scale & present)
-        elif seen.summary is not None:
-            known = seen.summary.numpy()[:, None]
-            summaries = Mahalanobis.fit(known[learn & present], present[learn & present, None])
-        absent = _surprise_of_absence(present[:, None])[0]
-        untold = cls(variables, summaries, Tails.fit([], beyond=True), absent)
-        parts = untold._parts(seen.of(scale & present)).numpy()
-        return cls(variables, summaries, Tails.fit(list(parts.T), beyond=True), absent)
+        parts = torch.zeros(len(whose), 0)
+        if known.table is not None:
+            variables, parts = Variables.fit(known.table, whose)
+        elif known.summary is not None:
+            everybody = np.ones((len(whose), 1), dtype=bool)
+            summaries, parts = Mahalanobis.crossed(known.summary[:, None], everybody, whose)
+        tails = Tails.fit(list(parts.numpy().T), beyond=True)
+        return cls(variables, summaries, tails, _surprise_of_absence(present[:, None])[0])
 
     def __call__(self, seen: Seen) -> Tensor:
         """[B] float64 surprise: the largest of its parts, less what is due to their number."""

@@ -14,8 +14,8 @@ KNOTS = 1000
 TOP, FEWEST = 0.05, 10
 """The share of the known numbers that decides how a tail goes on beyond them, and how many."""
 
-SMALLEST_EXCESS = 0.01
-"""Numbers that are closer together than this say nothing of how a tail goes on."""
+STEEPEST = 20.0
+"""Surprise per unit at most: rounding in the sixth digit must move no p-value in the fourth."""
 
 Floats = NDArray[np.float64]
 
@@ -25,8 +25,9 @@ class Tails:
     """The upper tails of T empirical distributions.
 
     The surprise of x is -log((1 + how many of n known numbers are >= x) / (n + 1)) at the knots
-    and linear between them, which is never more than it would be exactly. It is continuous, so that
-    the rounding of a float moves nothing by a rank.
+    and linear between them, which is never more than it would be exactly. It is continuous, and
+    knots that it would rise to too steeply are passed over, so that the rounding of a float moves
+    nothing by a rank.
 
     Attributes:
         x: [T, K] float64, ascending, then infinite; the last knot of each is.
@@ -109,8 +110,22 @@ def _fit(sample: Floats, *, beyond: bool) -> tuple[Floats, Floats, float, float]
     above = np.unique(np.geomspace(1, n, KNOTS).round().astype(np.int64))
     x = np.unique(ascending[n - above])
     surprise = -np.log((1 + n - np.searchsorted(ascending, x)) / (n + 1))
+    kept = _not_steep(x, surprise)
+    x, surprise = x[kept], surprise[kept]
     if not beyond:
         return x, surprise, 1.0, float(np.log(n + 1))
     top = ascending[-min(max(FEWEST, round(TOP * n)), n) :]
-    excess = max(float((top - top[0]).mean()), SMALLEST_EXCESS)
+    excess = max(float((top - top[0]).mean()), 1 / STEEPEST)
     return x, surprise, 1 / excess, np.inf
+
+
+def _not_steep(x: Floats, surprise: Floats) -> list[int]:
+    """Knots to each of which the last one before it rises no more steeply than allowed.
+
+    A line that passes over steeper ones lies below them: no surprise is larger for it.
+    """
+    kept = [0]
+    for at in range(1, len(x)):
+        if surprise[at] - surprise[kept[-1]] <= STEEPEST * (x[at] - x[kept[-1]]):
+            kept.append(at)
+    return kept

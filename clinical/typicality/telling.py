@@ -1,4 +1,4 @@
-"""What there is to say of a drift table: where it is written, in how many words, and to warn of."""
+"""What is said of a drift table, and where it is written."""
 
 from pathlib import Path
 
@@ -13,25 +13,17 @@ def drift_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.drift.parquet")
 
 
-def named(row: pd.Series) -> str:
-    """A row in a few words: what it is about."""
-    if row["what"] == "everything":
-        return "typicality"
-    if row["what"] == "modality":
-        return f"typicality of {row['modality']}"
-    return str(row["variable"])
-
-
 def difference(row: pd.Series) -> str:
-    """The more certain of a row's two differences, in a few words."""
-    change = row["seen"] - row["seen_in_train"]
+    """The more certain of a row's two differences from training, in a few words."""
+    parts = [row["variable"], row["modality"], "anything"]
+    name = next(str(part) for part in parts if not pd.isna(part))
     certain = max(row["change_low"], -row["change_high"], 0)
     if pd.isna(row["shift"]) or certain >= row["shift_low"]:
-        of_patients = f"of {percent(row['seen'])} of patients, not {percent(row['seen_in_train'])}"
-        return of_patients if change else "as in training"
-    if row["what"] != "variable":
-        return "less" if row["direction"] == "higher" else "more"
-    return str(row["direction"])
+        return f"{name} in {percent(row['seen'])} of patients, not {percent(row['seen_in_train'])}"
+    if row["what"] == "variable":
+        return f"{name} {row['direction']}"
+    typical = "less typical" if row["direction"] == "higher" else "more typical"
+    return typical if row["what"] == "everything" else f"{name} {typical}"
 
 
 def percent(share: float) -> str:
@@ -44,15 +36,15 @@ def percent(share: float) -> str:
 
 
 def warning(table: pd.DataFrame) -> str | None:
-    """One sentence if anything drifted, variables before what sums them up."""
+    """One sentence if anything drifted: variables where there are any, else what sums them up."""
     drifted = table[table["drifted"]]
     if drifted.empty:
         return None
+    of_variables = table["what"] == "variable"
     variables = drifted[drifted["what"] == "variable"]
     rows = variables if len(variables) else drifted
-    said = [f"{named(row)} ({difference(row)})" for _, row in rows.head(NAMED).iterrows()]
-    rest = len(rows) - len(said)
-    more = f" and {rest} more" if rest else ""
-    n = int((table["what"] == "variable").sum())
-    of = f"{len(variables)} of {n} variables" if len(variables) else "how typical its patients are"
-    return f"the cohort differs from the one trained on in {of}: {', '.join(said)}{more}"
+    said = "; ".join(difference(row) for _, row in rows.head(NAMED).iterrows())
+    rest = len(rows) - NAMED
+    more = f"; and {rest} more" if rest > 0 else ""
+    among = f" in {len(variables)} of {of_variables.sum()} variables" if len(variables) else ""
+    return f"the cohort differs from the one trained on{among}: {said}{more}"

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+FOLDS = 3
+
 Floats = NDArray[np.float64]
 
 
@@ -193,19 +195,18 @@ def fit_typicality(
 ) -> Typicality:
     """Densities of train samples, not calibrated.
 
-    Two thirds of the people are for the densities, the others for how far apart samples lie in
-    them: distances of what a density was fitted on are too small.
+    How far apart samples lie is told by densities of other people, in folds.
 
     Args:
         looked: at all train samples, in batches.
         subjects: [N] whose they are, in the same order.
         variables: see `Looked.at`.
-        generator: for who is among which.
+        generator: for who is in which fold.
     """
     people, whose, samples = np.unique(subjects, return_inverse=True, return_counts=True)
-    scale = (generator.permutation(len(people)) < -(-len(people) // 3))[whose]
+    fold = (generator.permutation(len(people)) % FOLDS)[whose]
     modalities = {
-        name: Modality.fit(Seen.together([each.seen[name] for each in looked]), ~scale, scale)
+        name: Modality.fit(Seen.together([each.seen[name] for each in looked]), fold)
         for name in variables
     }
     weight = (1 / samples)[whose]

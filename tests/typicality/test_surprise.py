@@ -11,6 +11,7 @@ import torch
 from scipy.stats import norm
 
 N, V, S = 600, 3, 2
+FOLD = np.arange(N) % 3
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,7 @@ def train() -> Seen:
 
 @pytest.fixture(scope="module")
 def modality(train) -> Modality:
-    scale = np.arange(N) % 3 == 0
-    return Modality.fit(train, ~scale, scale)
+    return Modality.fit(train, FOLD)
 
 
 def one(value: torch.Tensor, observed: list[bool]) -> Seen:
@@ -50,6 +50,24 @@ def test_the_squared_distance_is_mahalanobis_by_hand():
     density = Mahalanobis.fit(values, np.ones((5000, 1), dtype=bool))
     found = density.log_distance(torch.tensor([[[2.0, 3.0]]])).exp()
     assert found.item() == pytest.approx(2**2 + 1**2, rel=0.1)
+
+
+def test_distances_of_train_samples_are_those_of_new_ones_rather_than_their_own():
+    draws = torch.Generator().manual_seed(0)
+    values = torch.randn(600, 1, 30, generator=draws) * torch.logspace(-2, 2, 30)
+    known, others = values[:90], values[90:]
+    density, away = Mahalanobis.crossed(known, np.ones((90, 1), dtype=bool), np.arange(90) % 3)
+    own, new = density.log_distance(known).mean(), density.log_distance(others).mean()
+    assert own + 0.1 < new
+    assert abs(away.mean() - new) < abs(own - new)
+
+
+def test_variables_are_missed_only_among_samples_with_the_modality(train):
+    with_it = torch.arange(N) % 2 == 0
+    observed = train.table.observed & with_it[:, None]
+    value = train.table.value.masked_fill(~observed[..., None], 0.0)
+    modality = Modality.fit(Seen(with_it, Table(value, observed), None), FOLD)
+    assert modality.variables.absent[0].item() == pytest.approx(np.log(N / 2 + 2))
 
 
 def test_a_variable_that_train_hardly_has_says_nothing():
@@ -82,9 +100,8 @@ def test_only_the_absence_of_what_was_always_there_surprises(modality):
 
 
 def test_an_absent_modality_surprises_as_far_as_train_had_it(train):
-    scale = np.arange(N) % 3 == 0
-    always = Modality.fit(train, ~scale, scale)
-    half = Modality.fit(Seen(torch.arange(N) % 2 == 0, train.table, None), ~scale, scale)
+    always = Modality.fit(train, FOLD)
+    half = Modality.fit(Seen(torch.arange(N) % 2 == 0, train.table, None), FOLD)
     nothing = Seen(torch.tensor([False]), Table(MIDDLE[None], torch.zeros(1, V).bool()), None)
     assert always(nothing).item() == pytest.approx(np.log(N + 2))
     assert half(nothing).item() == pytest.approx(np.log(2), abs=0.01)
@@ -93,9 +110,8 @@ def test_an_absent_modality_surprises_as_far_as_train_had_it(train):
 def test_a_modality_without_variables_is_judged_by_its_summary():
     draws = torch.Generator().manual_seed(0)
     summary = torch.randn(N, 4, generator=draws)
-    scale = np.arange(N) % 3 == 0
     everybody = torch.ones(N, dtype=torch.bool)
-    modality = Modality.fit(Seen(everybody, None, summary), ~scale, scale)
+    modality = Modality.fit(Seen(everybody, None, summary), FOLD)
     known = torch.tensor([True])
     assert modality(Seen(known, None, torch.zeros(1, 4))).item() < 1
     assert modality(Seen(known, None, torch.full((1, 4), 5.0))).item() > 4
@@ -103,7 +119,7 @@ def test_a_modality_without_variables_is_judged_by_its_summary():
 
 def test_without_anything_to_read_only_absence_counts():
     present = torch.arange(N) % 4 > 0
-    modality = Modality.fit(Seen(present, None, None), np.arange(N) < 400, np.arange(N) >= 400)
+    modality = Modality.fit(Seen(present, None, None), FOLD)
     found = modality(Seen(torch.tensor([True, False]), None, None))
     assert found[0].item() == 0
     assert found[1].item() == pytest.approx(np.log(4), abs=0.01)

@@ -45,6 +45,13 @@ def test_it_never_falls(known, beyond):
     assert found[0] == 0
 
 
+def test_close_numbers_do_not_make_it_steep():
+    known = [0.0, 1.0, 1.0 + 1e-9, 1.0 + 2e-9, 2.0]
+    below, above = surprise(known, [1.0 - 1e-6, 1.0 + 1e-6])
+    assert above - below < 1e-4
+    assert above <= naive(known, 1.0 + 1e-6)
+
+
 def test_an_exponential_tail_goes_on_as_it_was():
     known = np.random.default_rng(0).exponential(size=20_000)
     found = surprise(known.tolist(), [2.0, 8.0, 15.0], beyond=True)
