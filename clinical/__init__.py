@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from clinical.predictor import Predictor
     from clinical.reporting import report
     from clinical.score_file import score
+    from clinical.scoring import drift
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ __all__ = [
     "choose_thresholds",
     "compare",
     "draft_mapping",
+    "drift",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -92,6 +94,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "choose_thresholds": "clinical.evaluation",
             "compare": "clinical.evaluation",
             "draft_mapping": "clinical.extract.importers.flat.draft",
+            "drift": "clinical.scoring",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",

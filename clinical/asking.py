@@ -1,6 +1,7 @@
 """The command line's verbs about a finished bundle: what is in it, and what it says of patients."""
 
 from clinical import screen
+from clinical.drift_screen import show_drift
 
 from pathlib import Path
 from typing import Annotated
@@ -90,6 +91,7 @@ def score(
         )
     screen.show(screen.pairs("what", "count", scored.counts))
     screen.show_recognised(scored.recognised)
+    show_drift(scored.drift)
     for name, note in scored.notes.items():
         typer.echo(f"note: calibration of {name}: {note}")
     typer.echo(f"{form}: {out}")

@@ -81,7 +81,7 @@ class Predictions:
         return cls()
 
     def rows(self, predictions: pd.DataFrame) -> tuple[pa.Table, dict[str, int]]:
-        # What else there may be are Shapley values, a column a part.
+        # What else there may be are Shapley values and typicality, a column a part.
         schema = pa.schema([(name, _TYPES.get(name, pa.float64())) for name in predictions.columns])
         table = pa.Table.from_pandas(predictions, schema=schema, preserve_index=False)
         unscored = int(predictions["score"].isna().sum())

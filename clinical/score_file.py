@@ -19,6 +19,7 @@ from clinical.predictor.stream import PORTION, Portion, Stream
 from clinical.preparation import ToScore
 from clinical.recognition import Recognised, together
 from clinical.training.checkpoint import thread_limit
+from clinical.typicality import Tally, drift_file, drift_table, warning
 
 import hashlib
 import json
@@ -57,12 +58,14 @@ class Scored:
         counts: of rows, by what became of them.
         recognised: how much of each modality of the extract the model knew.
         notes: task -> what has to be said of its calibration.
+        drift: how the cohort differs from the one trained on, as `data_schemas/drift.json` has it.
     """
 
     out: Path
     counts: dict[str, int]
     recognised: list[Recognised]
     notes: dict[str, str]
+    drift: pd.DataFrame
 
 
 def score_extract(
@@ -89,7 +92,8 @@ def score_extract(
     Args:
         bundle: folder of the bundle.
         extract: a MEDS folder; neither splits nor labels are needed.
-        out: Parquet file to write, atomically: by event file, subject and prediction time.
+        out: Parquet file to write, atomically: by event file, subject and prediction time. Beside
+            it comes the drift table, `<its name>.drift.parquet`.
         selection: which samples; by default the extract's own and those of its labels.
         labels: folders of labels that lie elsewhere than in training, see `with_labels`.
         context: extract whose samples may serve as unlabelled contemporaries.
@@ -143,14 +147,19 @@ def score_extract(
             parts = _Parts(folder, layout)
             parts.fill(stream, progress)
             facts = parts.finish(target, len(stream))
+            known = stream.typicality
+            drift = drift_table(known.rows, facts.tally, known.reference)
+            _write_drift(drift, drift_file(target))
     for one in facts.recognised:
         _warn(extract, one)
+    if (said := warning(drift)) is not None:
+        logger.warning("%s: %s", extract, said)
     notes = {
         name: fit.reason
         for name, fit in predictor.bundle.named_calibrations.items()
         if fit.reason is not None
     }
-    return Scored(target, facts.counts, facts.recognised, notes)
+    return Scored(target, facts.counts, facts.recognised, notes, drift)
 
 
 def score(
@@ -175,7 +184,8 @@ def score(
         bundle: folder of the bundle.
         extract: a MEDS folder; neither splits nor labels are needed.
         out: Parquet file to write, atomically; what a killed call has scored, the same call again
-            goes on with.
+            goes on with. Beside it, in `<its name>.drift.parquet`, stands how the cohort as a
+            whole differs from the one trained on.
         context: extract whose samples may serve as unlabelled contemporaries.
         samples: Parquet file with subject_id and prediction_time, or a folder of such.
         at: a rule instead, such as "ICU_ADMISSION + 48h": a sample for each event of that code.
@@ -215,6 +225,7 @@ class _Facts:
 
     counts: dict[str, int]
     recognised: list[Recognised]
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -248,6 +259,7 @@ class _Parts:
             "seen": portion.seen,
             "counts": counts,
             "recognised": [one.to_json() for one in portion.recognised],
+            "tally": portion.tally.to_json(),
         }
         # First, since a portion is done when its rows are there.
         write_json(self.path(number).with_suffix(".json"), facts)
@@ -260,12 +272,13 @@ class _Parts:
         Raises:
             SchemaError: nothing is visible of any sample.
         """
-        seen, counts, known = 0, Counter[str](), []
+        seen, counts, known, tallies = 0, Counter[str](), [], []
         for number in range(n_parts):
             text = self.path(number).with_suffix(".json").read_text(encoding="utf-8")
             facts = json.loads(text)
             seen += facts["seen"]
             counts.update(facts["counts"])
+            tallies.append(Tally.from_json(facts["tally"]))
             if facts["recognised"]:
                 known.append([Recognised.from_json(one) for one in facts["recognised"]])
         if not seen:
@@ -280,7 +293,12 @@ class _Parts:
                 for number in range(n_parts):
                     rows: pa.Table = pq.read_table(self.path(number), schema=first)
                     writer.write_table(rows)
-        return _Facts(dict(counts), together(known))
+        return _Facts(dict(counts), together(known), sum(tallies[1:], tallies[0]))
+
+
+def _write_drift(drift: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as draft:
+        drift.to_parquet(draft, index=False)
 
 
 @contextmanager

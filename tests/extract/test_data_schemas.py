@@ -23,6 +23,7 @@ TABLES = {
 OUTPUTS = (
     "rejects",
     "predictions",
+    "drift",
     "explanations",
     "explained_modalities",
     "explained_variables",
