@@ -38,7 +38,7 @@ class Tally:
         """Of some samples with their weights [B]."""
         n_variables = table.observed.shape[1]
         observed = table.observed.numpy()
-        bins = np.zeros(n_variables * BINS)
+        bins: Floats = np.zeros(n_variables * BINS)
         if table.value.shape[2]:
             bin_of = torch.bucketize(table.value[:, :, 0].contiguous(), EDGES).numpy()
             sample, variable = np.nonzero(observed)

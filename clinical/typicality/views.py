@@ -36,7 +36,7 @@ def normal_scores(position: Tensor) -> Tensor:
     that share; from there on a score goes as far as a normal variable's would.
     """
     inside = position.clamp(0, 1)
-    score = torch.special.ndtri(SHARE_BEYOND + (1 - 2 * SHARE_BEYOND) * inside)
+    score: Tensor = torch.special.ndtri(SHARE_BEYOND + (1 - 2 * SHARE_BEYOND) * inside)
     return score + (position - inside) * (2 * END)
 
 
