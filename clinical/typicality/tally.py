@@ -38,12 +38,12 @@ class Tally:
         """Of some samples with their weights [B]."""
         n_variables = table.observed.shape[1]
         observed = table.observed.numpy()
-        bins: Floats = np.zeros(n_variables * BINS)
+        bins = np.zeros(n_variables * BINS)
         if table.value.shape[2]:
             bin_of = torch.bucketize(table.value[:, :, 0].contiguous(), EDGES).numpy()
             sample, variable = np.nonzero(observed)
             cell = variable * BINS + bin_of[sample, variable]
-            bins = np.bincount(cell, weight[sample], minlength=n_variables * BINS)
+            bins += np.bincount(cell, weight[sample], minlength=n_variables * BINS)
         total = np.full(n_variables, weight.sum())
         return cls(total, weight @ observed, bins.reshape(n_variables, BINS))
 
