@@ -6,6 +6,11 @@ of n such, k = ceil((n + 1) * coverage); the truth then is in the set with at le
 probability, whatever the model (Vovk, Gammerman & Shafer 2005; for regression Lei et al. 2018,
 https://doi.org/10.1080/01621459.2017.1307116). With thresholds of its own for each class, it is so
 for the samples of each class, however rare (class-conditional, or Mondrian).
+
+People are exchangeable, and rows of one person are not. Where somebody has several, these share one
+person's weight, and n counts people: with at least the probability asked for, the set of a row that
+is drawn at random from those of a new person holds its truth (Lee, Barber & Willett 2023,
+https://doi.org/10.48550/arXiv.2306.06342). This says nothing of long stays by themselves.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ PERCENTS = tuple(range(50, 100))
 """Coverages that can be asked for: a bundle keeps a threshold for each and no patient's own."""
 
 USUAL_COVERAGE = 0.9
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Conformal:
     """The thresholds of one class, or of the residuals of a regression.
 
     Attributes:
-        n: cases that they come from.
+        n: people that they come from.
         thresholds: one for each of `PERCENTS`; infinite where n is too small to exclude anything.
     """
 
@@ -73,16 +79,26 @@ class Conformal:
             ) from error
 
 
-def fit_conformal(nonconformity: Array) -> Conformal:
-    """Thresholds from the nonconformity [N] of truths, NaN where there is none.
+def fit_conformal(nonconformity: Array, subjects: NDArray[np.int64] | None = None) -> Conformal:
+    """Thresholds from nonconformities.
 
-    The cases must be exchangeable with those to come, and nothing may have been fitted on them: in
-    a bundle, those of `calibrate`, before calibration.
+    Their people must be exchangeable with those to come, and nothing may have been fitted on them:
+    in a bundle, those of `calibrate`, before calibration.
+
+    Args:
+        nonconformity: [N] of truths, NaN where there is none.
+        subjects: [N] whose row each is; by default everybody has one.
     """
-    known = np.sort(nonconformity[~np.isnan(nonconformity)])
-    n = len(known)
-    places = [-(-(n + 1) * percent // 100) for percent in PERCENTS]
-    return Conformal(n, tuple(float(known[k - 1]) if k <= n else math.inf for k in places))
+    is_known = ~np.isnan(nonconformity)
+    whose = np.flatnonzero(is_known) if subjects is None else subjects[is_known]
+    _, place, n_rows = np.unique(whose, return_inverse=True, return_counts=True)
+    order = np.argsort(nonconformity[is_known])
+    known = np.append(nonconformity[is_known][order], math.inf)
+    # In hundredths of a person; what is lost to rounding is not taken for a part of one.
+    share = np.cumsum(100 / n_rows[place[order]])
+    asked = np.array([(len(n_rows) + 1) * percent for percent in PERCENTS])
+    found = known[np.searchsorted(share, asked - ROUNDING)]
+    return Conformal(len(n_rows), tuple(found.tolist()))
 
 
 def check_coverage(coverage: float) -> int:
