@@ -11,6 +11,11 @@ People are exchangeable, and rows of one person are not. Where somebody has seve
 person's weight, and n counts people: with at least the probability asked for, the set of a row that
 is drawn at random from those of a new person holds its truth (Lee, Barber & Willett 2023,
 https://doi.org/10.48550/arXiv.2306.06342). This says nothing of long stays by themselves.
+
+A threshold is rounded outward, to a grid that has a quarter as many steps between the quartiles as
+there are people (at most 64) and on which no value of a person lies: the truth is held as often at
+least, by half a percent more at most from some hundreds of people on, and what a bundle keeps is
+nobody's own value. From fewer than ten people there are no thresholds.
 """
 
 from __future__ import annotations
@@ -29,9 +34,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 PERCENTS = tuple(range(50, 100))
-"""Coverages that can be asked for: a bundle keeps a threshold for each and no patient's own."""
+"""Coverages that can be asked for: a bundle keeps a threshold for each."""
 
 USUAL_COVERAGE = 0.9
+FEWEST = 10
+"""People below whom nothing is said of how badly scores fit them."""
+
+MOST_STEPS, OFF_ZERO = 64, 1 / 3
+"""Of the grid: between the quartiles, and its place in a step, so that no round value is on it."""
+
 ROUNDING = 1e-6
 
 
@@ -41,7 +52,8 @@ class Conformal:
 
     Attributes:
         n: people that they come from.
-        thresholds: one for each of `PERCENTS`; infinite where n is too small to exclude anything.
+        thresholds: one for each of `PERCENTS`, on a grid; infinite where n is too small to exclude
+            anything.
     """
 
     n: int
@@ -98,7 +110,26 @@ def fit_conformal(nonconformity: Array, subjects: NDArray[np.int64] | None = Non
     share = np.cumsum(100 / n_rows[place[order]])
     asked = np.array([(len(n_rows) + 1) * percent for percent in PERCENTS])
     found = known[np.searchsorted(share, asked - ROUNDING)]
-    return Conformal(len(n_rows), tuple(found.tolist()))
+    quartiles = known[np.searchsorted(share, len(n_rows) * np.array([25, 75]) - ROUNDING)]
+    if len(n_rows) < FEWEST:
+        found = np.full(len(PERCENTS), math.inf)
+    return Conformal(len(n_rows), tuple(_outward(found, quartiles, len(n_rows)).tolist()))
+
+
+def _outward(thresholds: Array, quartiles: Array, n: int) -> Array:
+    """The next point of the grid above each threshold."""
+    finite = thresholds[np.isfinite(thresholds)]
+    if not len(finite):
+        return thresholds
+    largest = float(np.abs(finite).max())
+    spreads = (quartiles[1] - quartiles[0], finite[-1] - finite[0], largest, 1.0)
+    spread = next(float(each) for each in spreads if 0 < each < math.inf)
+    # Not so fine that the sum below is rounded to the threshold itself.
+    spread = max(spread, ROUNDING * largest)
+    # A power of 2: it tells little of the quartiles, and products with it are exact.
+    step = 2.0 ** math.floor(math.log2(spread / min(max(n // 4, 1), MOST_STEPS)))
+    above: Array = (np.floor(thresholds / step - OFF_ZERO) + 1 + OFF_ZERO) * step
+    return above
 
 
 def check_coverage(coverage: float) -> int:
