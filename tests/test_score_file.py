@@ -352,7 +352,7 @@ def test_a_second_call_for_the_same_file_is_refused_and_gets_nothing_into_it(
     score_extract(finished.bundle, finished.extract, out=out)
     assert len(refused) == 2
     assert out.read_bytes() == undisturbed.read_bytes()
-    assert beside(out) == ["scores.parquet", "undisturbed.parquet"]
+    assert beside(out) == BOTH
 
 
 @pytest.mark.parametrize("of_another", ["portion", "rows"])
