@@ -37,7 +37,8 @@ def score(
         str | None, typer.Option(help='And again, such as "6h", until the stay ends.')
     ] = None,
     until: Annotated[
-        list[str] | None, typer.Option(help="Code that ends a stay; else discharge, death.")
+        list[str] | None,
+        typer.Option(help="Code that ends a stay (or regex:PATTERN); else discharge, death."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Subjects of this split alone.")] = None,
     labels: Annotated[

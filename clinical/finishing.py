@@ -211,13 +211,16 @@ def _calibrate(bundle: Path, store: Store) -> None:
     config = predictor.bundle.config
     is_spent = config.finetune.learn_tuning
     rows = store.rows("calibrate")[: 0 if is_spent else None]
+    subjects = store.samples[rows]["subject_id"].to_numpy()
     fitted, conformal = {}, {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
-        sets = {} if is_spent else predictor.bundle.answers[task].conform(logits, labels)
+        answer = predictor.bundle.answers[task]
+        sets = {} if is_spent else answer.conform(logits, labels, subjects=subjects)
         if sets:
             conformal[task] = {name: each.to_json() for name, each in sets.items()}
-        for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
+        found = answer.calibrate(logits, labels, subjects=subjects)
+        for label_class, one in found.items():
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
     write_json(bundle / CONFORMAL, conformal)

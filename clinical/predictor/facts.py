@@ -57,14 +57,14 @@ def _scores(bundle: Bundle, task: str) -> str:
     """Whether they are calibrated, and with what sets they come."""
     fits = bundle.calibration_of(task)
     said = [
-        f"{'' if name is None else f'{name} '}{fit.reason or f'{fit.kind} on {fit.n:,} samples'}"
+        f"{'' if name is None else f'{name} '}{fit.reason or f'{fit.kind} on {fit.n:,} people'}"
         for name, fit in fits.items()
     ]
     sets = bundle.conformal.get(task, {})
     cases = [each.n for each in sets.values()]
-    counted = f"conformal sets, fewest cases of a class {min(cases):,}" if cases else "no sets"
+    counted = f"conformal sets, fewest people of a class {min(cases):,}" if cases else "no sets"
     if "residual" in sets:
-        counted = f"intervals of {sets['residual'].n:,} residuals"
+        counted = f"intervals of {sets['residual'].n:,} people"
     return f"{'; '.join(said) or 'as the network gives them, not calibrated'}; {counted}"
 
 
