@@ -251,9 +251,9 @@ def _neighbours(patient: Patient) -> str:
         )
     heads = ["relation", "neighbours", "change of log odds", "score without", "strongest ones"]
     text = (
-        "What leaving out a relation or one neighbour does to the calibrated score; no shares, which "
-        "add up to nothing. Neighbours are rows of the bundle's references or of the context; "
-        "from neighbours.parquet."
+        "What leaving out a relation or one neighbour does to the calibrated score; these are no "
+        "shares and add up to nothing. Neighbours are rows of the bundle's references or of the "
+        "context; from neighbours.parquet."
     )
     return table(heads, rows) + f'<p class="small">{text}</p>'
 
