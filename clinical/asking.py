@@ -106,6 +106,9 @@ def score(
 
 def serve(
     bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     allow_remote: Annotated[
@@ -129,4 +132,4 @@ def serve(
             raise
         raise ConfigError("serve: needs more packages; pip install 'clinical[serve]'") from None
     limits = Limits(megabytes, patients, events, at_once, waiting, seconds)
-    answer(bundle, host=host, port=port, allow_remote=allow_remote, limits=limits)
+    answer(bundle, context=context, host=host, port=port, allow_remote=allow_remote, limits=limits)

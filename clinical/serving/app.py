@@ -12,6 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -50,23 +51,29 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(
-    predictor: Predictor, limits: Limits | None = None, *, hosts: Sequence[str] = ("*",)
+    predictor: Predictor,
+    limits: Limits | None = None,
+    *,
+    context: str | Path | None = None,
+    hosts: Sequence[str] = ("*",),
 ) -> FastAPI:
     """The application, to be run by a server.
 
     Args:
         predictor: of a finished bundle.
         limits: what a request may take.
+        context: extract whose samples may serve as unlabelled contemporaries.
         hosts: names under which it may be asked. One for this machine alone should name itself, or
             a web page that somebody opens there could ask under a name of its own.
     """
     limits = limits or Limits()
-    scorer, slots = Scorer(predictor, limits), Slots(limits)
+    scorer, slots = Scorer(predictor, limits, context), Slots(limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         slots.close()
+        scorer.close()
 
     app = FastAPI(
         title="clinical",

@@ -1,22 +1,24 @@
 """The patients of a request as an extract, and the rows that a predictor gives of it."""
 
-from clinical.conformal import USUAL_COVERAGE
+from clinical.cohort.store import CONTEXT, FITTED, Store
 from clinical.extract.images.checking import unreadable
 from clinical.extract.schema import Extract
 from clinical.extract.write import write_extract
 from clinical.manifest import MANIFEST, digest_of
 from clinical.predictor import Predictor
-from clinical.predictor.stream import Stream
 from clinical.preparation import ToScore
+from clinical.relations.linking import Contemporaries, relations_of
 from clinical.serving.limits import Limits, RefusedError
 from clinical.serving.messages import Answer, Patient, Prediction, Request
 
+import shutil
 import tempfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 
@@ -34,14 +36,46 @@ SAMPLES = {"subject_id": pl.Int64(), "prediction_time": pl.Datetime("us")}
 class Scorer:
     """Scores the patients of requests, from any thread.
 
+    What all requests share, the context among it, is prepared once, into a private folder that
+    goes with the scorer; what a request brings is beside it until it is answered.
+
     Args:
         predictor: of a finished bundle.
         limits: on patients and events.
+        context: extract whose samples may serve as unlabelled contemporaries.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+    def __init__(
+        self, predictor: Predictor, limits: Limits, context: str | Path | None = None
+    ) -> None:
         self.predictor = predictor
         self.limits = limits
+        config, fitted = predictor.bundle.config, predictor.bundle.fitted
+        looks_around = any(relation.in_time for relation in relations_of(config).values())
+        self._context = Path(context) if context is not None and looks_around else None
+        self._folder = tempfile.TemporaryDirectory(prefix="clinical-serve-")
+        self._around: Contemporaries | None = None
+        around: Store | None = None
+        if self._context is not None:
+            there = Extract.open(self._context)
+            nobody = pl.DataFrame(schema=SAMPLES)
+            shared = ToScore(config, fitted, there, nobody, there, is_own_context=False)
+            shared.write_shared(self.folder)
+            self._around = shared.contemporaries(self.folder / CONTEXT)
+            around = Store.open(self.folder / CONTEXT)
+        else:
+            (self.folder / FITTED).mkdir()
+            fitted.write(self.folder / FITTED)
+        self._memories = predictor.panel.memories_with(around)
+
+    @property
+    def folder(self) -> Path:
+        """Where patients' data is while they are scored."""
+        return Path(self._folder.name)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
 
     @cached_property
     def bundle(self) -> str:
@@ -56,14 +90,12 @@ class Scorer:
             SchemaError: its events break the schema of an extract.
         """
         self._check(request.patients)
-        with tempfile.TemporaryDirectory(prefix="clinical-serve-") as folder:
-            extract, work = Path(folder) / "extract", Path(folder) / "work"
-            extract.mkdir()
-            work.mkdir()
+        with tempfile.TemporaryDirectory(prefix="request-", dir=self.folder) as folder:
+            extract = Path(folder)
             _write(request, extract)
             if "images" in self.predictor.bundle.config.modalities:
                 _check_images(request.patients, extract)
-            rows = self._score(extract, work)
+            rows = self._score(extract)
         places = {patient.subject_id: n for n, patient in enumerate(request.patients)}
         rows.insert(0, "patient", rows["subject_id"].map(places))
         ordered = rows.sort_values(["patient", "prediction_time"], kind="stable")
@@ -94,13 +126,19 @@ class Scorer:
                     422, f"patient {place} has a prediction time twice; give each once"
                 )
 
-    def _score(self, extract: Path, work: Path) -> pd.DataFrame:
+    def _score(self, extract: Path) -> pd.DataFrame:
         """The rows of `Predictor.score`; a patient of whom nothing is visible has a reason."""
         bundle = self.predictor.bundle
-        to_score = ToScore.open(bundle.config, bundle.fitted, extract)
-        stream = Stream(self.predictor, to_score, work, USUAL_COVERAGE)
-        parts = [stream.score(number).predictions for number in range(len(stream))]
-        return pd.concat(parts, ignore_index=True)
+        to_score = ToScore.open(bundle.config, bundle.fitted, extract, context=self._context)
+        store = self.folder / f"{extract.name}-store"  # beside what is shared
+        try:
+            prepared = to_score.portion(
+                to_score.cohort, store, around=self._around, embed=self.predictor.embed_keys
+            )
+            rows = np.arange(prepared.n_samples)
+            return self.predictor.score_store(prepared, rows, memories=self._memories)
+        finally:
+            shutil.rmtree(store, ignore_errors=True)
 
 
 def _write(request: Request, folder: Path) -> None:

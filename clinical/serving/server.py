@@ -36,6 +36,7 @@ def check_host(host: str, *, allow_remote: bool) -> None:
 def serve(
     bundle: str | Path,
     *,
+    context: str | Path | None = None,
     host: str = LOOPBACK,
     port: int = PORT,
     allow_remote: bool = False,
@@ -45,19 +46,20 @@ def serve(
 
     Args:
         bundle: folder of the bundle.
+        context: extract whose samples may serve as contemporaries, as it is at the start.
         host, port: to listen at.
         allow_remote: other machines may reach it, and nobody is asked who they are.
         limits: what a request may take.
 
     Raises:
         ConfigError: `host` can be reached by others though that was not asked for.
-        BundleError: as for `Predictor.load`.
+        BundleError, SchemaError: as for `Predictor.load` and `Predictor.score`.
     """
     check_host(host, allow_remote=allow_remote)
     limits = limits or Limits()
     predictor = Predictor.load(bundle)
     hosts = ["*"] if not _is_loopback(host) else ["localhost", LOOPBACK, host, f"[{host}]"]
-    app = make_app(predictor, limits, hosts=hosts)
+    app = make_app(predictor, limits, context=context, hosts=hosts)
     logger.info("serving %s at http://%s:%d; interrupt to stop", bundle, host, port)
     with thread_limit(1):
         uvicorn.run(

@@ -73,13 +73,13 @@ def client(predictor):
         yield asking
 
 
-def batch_scores(predictor, finished, answer: dict, request: dict) -> pd.DataFrame:
+def batch_scores(predictor, finished, answer: dict, request: dict, **how: Any) -> pd.DataFrame:
     """The batch command's scores, beside those of an answer."""
     served = pd.DataFrame(answer["predictions"])
     subjects = [patient["subject_id"] for patient in request["patients"]]
     served["subject_id"] = [subjects[place] for place in served["patient"]]
     served["prediction_time"] = pd.to_datetime(served["prediction_time"]).astype("datetime64[us]")
-    batch = predictor.score(finished.extract)
+    batch = predictor.score(finished.extract, **how)
     return served.merge(batch, on=["subject_id", "prediction_time", "task"], suffixes=("", "_b"))
 
 
@@ -97,6 +97,23 @@ def test_a_patient_gets_the_score_that_the_batch_command_gives(
     assert any("images" in names and "notes" in names for names in both["modalities"])
     for name in ("in_set", "other_in_set", "calibration", "kind"):
         assert both[name].tolist() == both[f"{name}_b"].tolist()
+
+
+def test_with_a_context_it_is_the_score_that_the_batch_command_gives_with_it(
+    predictor, finished, request_of
+):
+    request = request_of(12)
+    # Chosen samples, since only then a batch's context is not the samples themselves.
+    samples = pl.read_parquet(finished.extract / "samples.parquet").to_pandas()
+    with TestClient(make_app(predictor, context=finished.extract), base_url=HERE) as asking:
+        served = asking.post("/score", json=request).json()
+    both = batch_scores(
+        predictor, finished, served, request, samples=samples, context=finished.extract
+    )
+    assert len(both) >= 12
+    assert (both["score"] - both["score_b"]).abs().max() < 1e-6
+    alone = batch_scores(predictor, finished, served, request)
+    assert (alone["score"] - alone["score_b"]).abs().max() > 1e-6
 
 
 def test_patients_are_answered_in_their_order_and_alone_as_together(client, request_of):
@@ -270,19 +287,22 @@ def test_too_many_and_too_slow_requests_are_refused_and_health_says_so(
 
 
 def test_nothing_of_a_patient_is_logged_or_kept(
-    client, request_of, caplog, capfd, monkeypatch, tmp_path
+    predictor, request_of, caplog, capfd, monkeypatch, tmp_path
 ):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     request = request_of(2)
-    assert client.post("/score", json=request).status_code == 200
 
-    def fails(self, extract, work):
-        assert list(tmp_path.iterdir()) != []
+    def fails(self, extract):
+        assert len(list(extract.rglob("*.parquet"))) > 1
         raise KeyError(request["patients"][0]["events"])
 
-    monkeypatch.setattr(Scorer, "_score", fails)
-    response = client.post("/score", json=request)
+    with TestClient(make_app(predictor), base_url=HERE) as asking:
+        assert asking.post("/score", json=request).status_code == 200
+        monkeypatch.setattr(Scorer, "_score", fails)
+        response = asking.post("/score", json=request)
+        (folder,) = tmp_path.iterdir()
+        assert [path.name for path in folder.iterdir()] == ["fitted"]
     assert response.status_code == 500
     assert response.json() == {"error": "this is a defect of ours; the server's log says where"}
     said = caplog.text + "".join(capfd.readouterr())
