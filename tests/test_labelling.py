@@ -60,7 +60,7 @@ def test_mortality_is_what_the_tables_of_mimic3_say(mimic3, source):
     truth = adults.set_index(KEYS)["hospital_expire_flag"].astype(bool).sort_index()
     found = cohort.labels.set_index(KEYS)["boolean_value"]
     pd.testing.assert_series_equal(found, truth, check_names=False, check_index_type=False)
-    assert lines(cohort)["events ICU_ADMISSION(//.*)?"] == len(source)
+    assert lines(cohort)["events ICU_ADMISSION"] == len(source)
     gone = [lines(cohort)[f"{how} by the prediction time"] for how in ("died", "left")]
     assert sum(gone) == len(source) - len(stays)
     assert lines(cohort)["of another age, or age unknown"] == len(stays) - len(adults)
@@ -123,7 +123,7 @@ def test_the_command_writes_labels_and_shows_the_flow(command, hospital, task, t
     made = clinical.build_cohort(hospital, task)
     for what, n_samples in lines(made).items():
         (line,) = [line for line in out.splitlines() if line.strip(" –").startswith(f"{what}  ")]
-        assert n_samples != n_samples or f"{int(n_samples):,}" in line.split()
+        assert pd.isna(n_samples) or f"{n_samples:,}" in line.split()
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == [
         "0.parquet",
         "flow.csv",
@@ -164,7 +164,7 @@ def test_the_events_of_the_hospital_say_what_its_labels_say(hospital, task):
         (["builder=null", "labels=a"], "builder: is required"),
         (["kind=regression"], "regression needs unit"),
         (["kind=multiclass"], "makes no labels of a multiclass task"),
-        (["anchor=WARD//.*"], r"has no events WARD//\.\*; see metadata/codes\.parquet"),
+        (["anchor=WARD//.*"], r"has no events WARD; see metadata/codes\.parquet"),
         (["after_hours=90000"], "none of .* gets a label: .* by the prediction time"),
     ],
 )

@@ -6,7 +6,7 @@ subjects and gives samples, labels and the flow; it compares no times itself but
 """
 
 from clinical.cohort.tasks.flow import Flow, Sift
-from clinical.cohort.tasks.patterns import Pattern, matches
+from clinical.cohort.tasks.patterns import Pattern, matches, spoken
 from clinical.cohort.window import ages, earlier, later
 from clinical.config import TaskKind
 from clinical.sections import Section
@@ -110,7 +110,8 @@ class Builder(ABC):
             kind, unit: Of the task.
         """
         dated = events.filter(pl.col("time").is_not_null())
-        sift = Sift.begin(events["subject_id"].n_unique(), self._samples(dated), self.anchor)
+        anchor = spoken(self.anchor)
+        sift = Sift.begin(events["subject_id"].n_unique(), self._samples(dated), anchor)
         if self.which == "first":
             first = sift.samples.sort("prediction_time").unique("subject_id", keep="first")
             sift = sift.keep(first, "not the subject's first")

@@ -51,12 +51,14 @@ class Flow:
             pl.col("subjects").sum(),
         )
         order = pl.col("stage").replace_strict({s: n for n, s in enumerate(STAGES)})
-        return cls(total.sort(order, maintain_order=True))
+        # Which outcomes a shard has, and so their order, is chance.
+        name = pl.when(pl.col("stage") == "outcome").then("what")
+        return cls(total.sort(order, name, maintain_order=True))
 
     @property
     def table(self) -> pd.DataFrame:
         """`stage, what, samples, subjects`, a row a line."""
-        return self.lines.to_pandas()
+        return self.lines.to_pandas().astype({"samples": "Int64", "subjects": "Int64"})
 
     def count(self, stage: str) -> int:
         """The samples of a stage."""

@@ -12,6 +12,7 @@ LEFT, RIGHT = (0.0, 0.44), (0.54, 1.0)
 MARGIN = 0.2
 WIDTH, INCHES = 8.5, 0.2  # of the picture, and of a line
 MOST_OUTCOMES = 6
+DIGIT = "\u2007"  # a space as wide as one
 
 Box = list[str]
 
@@ -85,9 +86,10 @@ def _leaving(title: str, rows: list[dict[str, object]]) -> Box:
     total = sum(int(str(row["samples"])) for row in rows)
     counts = [f"{row['samples']:,}" for row in rows]
     wide = max(map(len, counts), default=0)
-    # Spaces as wide as a digit, so that numbers stand under one another.
-    padded = [count.rjust(wide, "\u2007") for count in counts]
-    lines = [f"   {count}  {row['what']}" for count, row in zip(padded, rows, strict=True)]
+    # Numbers stand under one another by spaces as wide as a digit.
+    # They also keep their width in an SVG file, in which others collapse.
+    padded = [DIGIT * 2 + count.rjust(wide, DIGIT) + DIGIT for count in counts]
+    lines = [f"{count}{row['what']}" for count, row in zip(padded, rows, strict=True)]
     return [f"{total:,} {title}", *lines]
 
 

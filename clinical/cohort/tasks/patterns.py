@@ -20,6 +20,11 @@ def _compiled(pattern: str) -> str:
 Pattern = Annotated[str, AfterValidator(_compiled)]
 
 
+def spoken(pattern: str) -> str:
+    """A pattern as a reader wants it: without an ending that leaves the rest of a code open."""
+    return pattern.removesuffix("(//.*)?").removesuffix("//.*")
+
+
 def matches(patterns: Sequence[str]) -> pl.Expr:
     """Whether a whole `code` matches one of some regular expressions; of none, no code does."""
     if not patterns:

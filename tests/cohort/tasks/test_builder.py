@@ -3,6 +3,7 @@
 from clinical.cohort.tasks import TASK_BUILDERS, builder_of
 from clinical.cohort.tasks.builder import Minimum
 from clinical.cohort.tasks.mortality import Mortality
+from clinical.cohort.tasks.patterns import matches, spoken
 from clinical.config import TaskConfig
 from clinical.errors import ConfigError
 
@@ -83,6 +84,41 @@ def test_nothing_after_a_prediction_time_decides_who_is_a_sample(
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 @settings(max_examples=30)
 @given(history=histories())
+def test_nothing_visible_but_the_anchor_decides_a_label(events, path, history):
+    rows = together(events, history)
+    found = built_of(path, rows).samples
+    anchors = matches([builder_of(task(path), where="t").anchor, "MEDS_BIRTH"])
+    for sample in found.iter_slices(1):
+        subject, at = sample.row(0)[:2]
+        own = rows.filter(pl.col("subject_id") == subject)
+        known = built_of(path, own.filter((pl.col("time") > at) | anchors)).samples
+        assert sample.equals(known.filter(pl.col("prediction_time") == at))
+
+
+def died_in_hospital(history, subject, hours):
+    """The label of a stay in a loop: what ends it first, if the next doesn't begin before."""
+    later = sorted((h, code) for s, h, code in history if s == subject and h > hours)
+    deaths = [h for h, code in later if code in ("MEDS_DEATH", "HOSPITAL_DISCHARGE//DIED")]
+    ends = [h for h, code in later if code.startswith("HOSPITAL_DISCHARGE")] + deaths
+    begins = [h for h, code in later if code == "HOSPITAL_ADMISSION//X"]
+    if not ends or (begins and begins[0] < min(ends)):
+        return None
+    return bool(deaths) and min(deaths) <= min(ends)
+
+
+@settings(max_examples=200)
+@given(history=histories())
+def test_mortality_is_what_a_loop_over_the_stay_says(events, base, history):
+    shipped = SHIPPED[0].with_name("mortality.yaml")
+    found = built_of(shipped, together(events, history)).samples
+    for subject, at, label in found.iter_rows():
+        hours = (at - base).total_seconds() / 3600
+        assert label == died_in_hospital(history, subject, hours)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@settings(max_examples=30)
+@given(history=histories())
 def test_the_flow_adds_up(events, path, history):
     built = built_of(path, together(events, history))
     flow, samples = built.flow, built.samples
@@ -105,6 +141,11 @@ def test_the_prediction_time_is_the_anchor_plus_the_hours_asked_for(events, base
     builder = Mortality(anchor="WARD//.*", after_hours=24, unit_exit=None, stay_end="END")
     found = builder.build(events((1, "WARD//3"), (200, "END")), kind="binary").samples
     assert found["prediction_time"].to_list() == [base + timedelta(hours=25)]
+
+
+def test_the_flow_names_codes_without_the_rest_that_is_left_open():
+    assert spoken("ICU_ADMISSION(//.*)?") == spoken("ICU_ADMISSION//.*") == "ICU_ADMISSION"
+    assert spoken("A|B") == "A|B"
 
 
 def test_a_pattern_matches_whole_codes_only(events):

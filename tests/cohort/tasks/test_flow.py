@@ -41,6 +41,13 @@ def test_the_flows_of_shards_add_up_in_the_same_order(flow):
     assert both.lines["samples"][0] is None
 
 
+def test_outcomes_stand_in_the_same_order_whichever_shard_has_which():
+    lines = [("extract", "subjects of the extract", None, 1), ("outcome", "b", 1, 1)]
+    first, second = Flow.of(lines), Flow.of([*lines[:1], ("outcome", "a", 2, 1)])
+    for flows in ([first, second], [second, first]):
+        assert Flow.together(flows).lines["what"].to_list()[1:] == ["a", "b"]
+
+
 def test_the_picture_says_what_the_table_says(flow):
     main, beside = boxes(flow.lines)
     assert [box[0] for box in main] == [
