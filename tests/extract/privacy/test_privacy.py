@@ -311,3 +311,14 @@ def test_open_transcriptions_have_few_identifiers(tmp_path):
     counts = {one.kind: one.count for one in found.found}
     assert counts == {"age over 89": 18, "phone number": 2}
     assert found.too_many() == ()
+
+
+def test_the_command_line_refuses_and_takes_the_user_s_word(command, source, tmp_path):
+    code, _, err = command("import", "flat", "mapping.yaml", source, "out")
+    assert code == 2
+    assert "social security number: 1 of 2 notes" in err
+    asked = ("import", "flat", "mapping.yaml", source, "out", "--workers", "2")
+    code, out, _ = command(*asked, "--acknowledge-identifiers")
+    assert code == 0
+    assert "what looks like identifiers" in out
+    assert SSN not in out + err
