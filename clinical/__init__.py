@@ -11,12 +11,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clinical.cohort.splits import make_splits
     from clinical.evaluation import choose_thresholds, compare
     from clinical.experiment import Run
     from clinical.explain import explain_inputs, explain_neighbours
     from clinical.extract.importers.flat import import_flat
     from clinical.extract.importers.flat.draft import draft_mapping
     from clinical.grouping import groups
+    from clinical.labelling import build_cohort
     from clinical.pipeline import (
         audit,
         embed,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from clinical.predictor import Predictor
     from clinical.reporting import report
     from clinical.score_file import score
+    from clinical.scoring import drift
 
 __version__ = "0.1.0"
 
@@ -47,9 +50,11 @@ __all__ = [
     "SchemaError",
     "__version__",
     "audit",
+    "build_cohort",
     "choose_thresholds",
     "compare",
     "draft_mapping",
+    "drift",
     "embed",
     "evaluate",
     "explain_inputs",
@@ -59,6 +64,7 @@ __all__ = [
     "import_extract",
     "import_flat",
     "link",
+    "make_splits",
     "prepare",
     "pretrain",
     "report",
@@ -84,13 +90,16 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         home = {
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
+            "build_cohort": "clinical.labelling",
             "choose_thresholds": "clinical.evaluation",
             "compare": "clinical.evaluation",
             "draft_mapping": "clinical.extract.importers.flat.draft",
+            "drift": "clinical.scoring",
             "explain_inputs": "clinical.explain",
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
             "import_flat": "clinical.extract.importers.flat",
+            "make_splits": "clinical.cohort.splits",
             "report": "clinical.reporting",
             "score": "clinical.score_file",
         }

@@ -1,6 +1,7 @@
 """The command line's verbs about a finished bundle: what is in it, and what it says of patients."""
 
 from clinical import screen
+from clinical.drift_screen import show_drift
 
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,8 @@ def score(
         str | None, typer.Option(help='And again, such as "6h", until the stay ends.')
     ] = None,
     until: Annotated[
-        list[str] | None, typer.Option(help="Code that ends a stay; else discharge, death.")
+        list[str] | None,
+        typer.Option(help="Code that ends a stay (or regex:PATTERN); else discharge, death."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Subjects of this split alone.")] = None,
     labels: Annotated[
@@ -52,13 +54,24 @@ def score(
     task: Annotated[
         str | None, typer.Option(help="For meds-evaluation, if there are several.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Share scores out; tables of the 20 highest.")
+    ] = False,
+    explain_pages: Annotated[
+        str | None, typer.Option(help="Patients' pages of rows, 12,57, or of highest:5.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Cores to use; else all.", min=1)] = None,
 ) -> None:
     """Score the samples of an extract; after a kill, the same command goes on."""
+    from clinical.closer_look import Chosen, check_folder, look_closer
     from clinical.cohort.selection import Selection
     from clinical.score_file import score_extract
 
     selection = Selection.of(samples=samples, at=at, every=every, until=until or (), split=split)
+    is_explained = explain or explain_pages is not None
+    chosen = Chosen.of(explain_pages)
+    if is_explained:
+        check_folder(out)
     with (
         screen.resumable("the same command goes on"),
         screen.progress(screen.is_terminal()) as progress,
@@ -73,11 +86,50 @@ def score(
             coverage=coverage,
             form=form,
             task=task,
+            explain=is_explained,
             threads=threads,
             progress=progress,
         )
     screen.show(screen.pairs("what", "count", scored.counts))
     screen.show_recognised(scored.recognised)
+    show_drift(scored.drift)
     for name, note in scored.notes.items():
         typer.echo(f"note: calibration of {name}: {note}")
     typer.echo(f"{form}: {out}")
+    if is_explained:
+        looked = look_closer(bundle, extract, out, chosen, context=context, threads=threads)
+        screen.show_parts(looked.explained.modalities)
+        typer.echo(f"explanation: {looked.folder}, of {len(looked.explained.samples)} scores")
+        for page in looked.pages:
+            typer.echo(f"page: {page} shows a patient's data")
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a finished model.")],
+    context: Annotated[
+        Path | None, typer.Option(help="Extract of unlabelled contemporaries.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Other machines may ask; nobody is asked who.")
+    ] = False,
+    megabytes: Annotated[float, typer.Option(help="Of a request, at most.")] = 32.0,
+    patients: Annotated[int, typer.Option(help="In a request, at most.")] = 64,
+    events: Annotated[int, typer.Option(help="In a request, at most.")] = 500_000,
+    at_once: Annotated[int, typer.Option(help="Requests scored beside each other.")] = 1,
+    waiting: Annotated[int, typer.Option(help="Requests that may wait.")] = 8,
+    seconds: Annotated[float, typer.Option(help="A request may take.")] = 60.0,
+) -> None:
+    """Score patients over HTTP, for this machine alone; JSON in and out."""
+    from clinical.errors import ConfigError
+
+    try:
+        from clinical.serving import Limits
+        from clinical.serving import serve as answer
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "starlette", "uvicorn"):
+            raise
+        raise ConfigError("serve: needs more packages; pip install 'clinical[serve]'") from None
+    limits = Limits(megabytes, patients, events, at_once, waiting, seconds)
+    answer(bundle, context=context, host=host, port=port, allow_remote=allow_remote, limits=limits)

@@ -16,6 +16,7 @@ from clinical.objectives import Objective, build_objectives, travelling
 from clinical.preparation import Fitted
 from clinical.relations.embedded import by_embedding
 from clinical.relations.linking import check_fitted
+from clinical.typicality import Typicality
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ CONFORMAL = "conformal.json"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
 THRESHOLDS = "thresholds.json"
+TYPICALITY = "typicality.safetensors"
+TYPICALITY_WORDS = "typicality.json"
 
 Experts = Mapping[str, Mapping[str, Expert]]
 
@@ -77,6 +80,7 @@ class Bundle:
         conformal: task -> thresholds of its sets or intervals; of no task where nothing was fitted.
         answers: task -> how its logits become scores.
         folder: where it lies.
+        typicality: what is known of train to tell how typical a sample is; a draft may be without.
     """
 
     config: RunConfig
@@ -88,6 +92,7 @@ class Bundle:
     conformal: Mapping[str, Mapping[str, Conformal]]
     answers: Mapping[str, Answer]
     folder: Path
+    typicality: Typicality | None = None
 
     def calibration_of(self, task: str) -> dict[str | None, Calibration]:
         """By class; None is the task as a whole."""
@@ -145,8 +150,18 @@ class Bundle:
             stack = _read_stack(folder, config)
             answers = fitted.answers(config)
             conformal = _read_conformal(folder, answers)
+            typicality = _read_typicality(folder, config, draft=draft)
             bundle = cls(
-                config, fitted, networks, experts, stack, calibrations, conformal, answers, folder
+                config,
+                fitted,
+                networks,
+                experts,
+                stack,
+                calibrations,
+                conformal,
+                answers,
+                folder,
+                typicality,
             )
             _check_width(bundle)
         return bundle
@@ -268,6 +283,19 @@ def _read_conformal(folder: Path, answers: Mapping[str, Answer]) -> dict[str, di
     for task, fitted in found.items():
         answers[task].sets(np.zeros((1, *answers[task].shape)), fitted, USUAL_COVERAGE)
     return found
+
+
+def write_typicality(folder: Path, typicality: Typicality) -> None:
+    """Add to a draft what is known of train to tell how typical a sample is."""
+    save_file(typicality.to_tensors(), folder / TYPICALITY)
+    write_json(folder / TYPICALITY_WORDS, typicality.to_json())
+
+
+def _read_typicality(folder: Path, config: RunConfig, *, draft: bool) -> Typicality | None:
+    if draft and not (folder / TYPICALITY_WORDS).is_file():
+        return None
+    words = json.loads((folder / TYPICALITY_WORDS).read_text(encoding="utf-8"))
+    return Typicality.read(words, load_file(folder / TYPICALITY), list(config.modalities))
 
 
 def _check_width(bundle: Bundle) -> None:

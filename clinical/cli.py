@@ -1,8 +1,8 @@
 """The command line: arguments and exit codes around the verbs of the pipeline."""
 
-from clinical import asking, screen
+from clinical import asking, cohort_commands, screen
 from clinical.errors import ClinicalError
-from clinical.import_commands import importers
+from clinical.import_commands import Acknowledge, importers
 
 import logging
 import sys
@@ -94,12 +94,21 @@ def validate(
 
 
 @app.command()
-def prepare(config: Config, overrides: Overrides = None) -> None:
+def prepare(
+    config: Config,
+    overrides: Overrides = None,
+    acknowledge: Acknowledge = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default trainer.workers.", min=0)
+    ] = None,
+) -> None:
     """Cut, route and store what each sample may see."""
     from clinical.experiment import Run
     from clinical.pipeline import prepare as prepare_store
 
-    store = prepare_store(Run.read(config, overrides or []))
+    said = ["acknowledge_identifiers=true"] if acknowledge else []
+    said += [] if workers is None else [f"trainer.workers={workers}"]
+    store = prepare_store(Run.read(config, [*(overrides or []), *said]))
     screen.show_counts(store.counts)
     typer.echo(f"store: {store.folder}")
 
@@ -140,7 +149,10 @@ def run(config: Config, overrides: Overrides = None) -> None:
     screen.show_run(evaluation, read.out)
 
 
+app.command()(cohort_commands.cohort)
+app.command()(cohort_commands.split)
 app.command()(asking.score)
+app.command()(asking.serve)
 app.add_typer(asking.bundle, name="bundle")
 
 
@@ -180,7 +192,7 @@ def explain(
     task: Annotated[str | None, typer.Option(help="By default every binary one.")] = None,
     top: Annotated[int, typer.Option(help="Neighbours a sample and relation.", min=0)] = 5,
     inputs: Annotated[
-        Path | None, typer.Option(help="Folder for modalities, words and regions.")
+        Path | None, typer.Option(help="Folder for modalities, variables, words, regions.")
     ] = None,
     highest: Annotated[
         int, typer.Option(help="Highest scores whose words and regions go there.", min=0)

@@ -184,6 +184,8 @@ class RunConfig(Section):
     """Go on where an interrupted run of the same configuration stopped."""
     overwrite: bool = False
     """Replace a finished run in `out`."""
+    acknowledge_identifiers: bool = False
+    """Prepare an extract even if it has what looks like identifiers of people."""
     window_hours: float | None = Field(default=48.0, gt=0)
     """Visible hours before the prediction time; null = everything before it."""
     splits: Path | None = None

@@ -6,6 +6,16 @@ of n such, k = ceil((n + 1) * coverage); the truth then is in the set with at le
 probability, whatever the model (Vovk, Gammerman & Shafer 2005; for regression Lei et al. 2018,
 https://doi.org/10.1080/01621459.2017.1307116). With thresholds of its own for each class, it is so
 for the samples of each class, however rare (class-conditional, or Mondrian).
+
+People are exchangeable, and rows of one person are not. Where somebody has several, these share one
+person's weight, and n counts people: with at least the probability asked for, the set of a row that
+is drawn at random from those of a new person holds its truth (Lee, Barber & Willett 2023,
+https://doi.org/10.48550/arXiv.2306.06342). This says nothing of long stays by themselves.
+
+A threshold is rounded outward, to a grid that has a quarter as many steps between the quartiles as
+there are people (at most 64) and on which no value of a person lies: the truth is held as often at
+least, by half a percent more at most from some hundreds of people on, and what a bundle keeps is
+nobody's own value. From fewer than ten people there are no thresholds.
 """
 
 from __future__ import annotations
@@ -24,9 +34,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 PERCENTS = tuple(range(50, 100))
-"""Coverages that can be asked for: a bundle keeps a threshold for each and no patient's own."""
+"""Coverages that can be asked for: a bundle keeps a threshold for each."""
 
 USUAL_COVERAGE = 0.9
+FEWEST = 10
+"""People below whom nothing is said of how badly scores fit them."""
+
+MOST_STEPS, OFF_ZERO = 64, 1 / 3
+"""Of the grid: between the quartiles, and its place in a step, so that no round value is on it."""
+
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,9 @@ class Conformal:
     """The thresholds of one class, or of the residuals of a regression.
 
     Attributes:
-        n: cases that they come from.
-        thresholds: one for each of `PERCENTS`; infinite where n is too small to exclude anything.
+        n: people that they come from.
+        thresholds: one for each of `PERCENTS`, on a grid; infinite where n is too small to exclude
+            anything.
     """
 
     n: int
@@ -73,16 +91,45 @@ class Conformal:
             ) from error
 
 
-def fit_conformal(nonconformity: Array) -> Conformal:
-    """Thresholds from the nonconformity [N] of truths, NaN where there is none.
+def fit_conformal(nonconformity: Array, subjects: NDArray[np.int64] | None = None) -> Conformal:
+    """Thresholds from nonconformities.
 
-    The cases must be exchangeable with those to come, and nothing may have been fitted on them: in
-    a bundle, those of `calibrate`, before calibration.
+    Their people must be exchangeable with those to come, and nothing may have been fitted on them:
+    in a bundle, those of `calibrate`, before calibration.
+
+    Args:
+        nonconformity: [N] of truths, NaN where there is none.
+        subjects: [N] whose row each is; by default everybody has one.
     """
-    known = np.sort(nonconformity[~np.isnan(nonconformity)])
-    n = len(known)
-    places = [-(-(n + 1) * percent // 100) for percent in PERCENTS]
-    return Conformal(n, tuple(float(known[k - 1]) if k <= n else math.inf for k in places))
+    is_known = ~np.isnan(nonconformity)
+    whose = np.flatnonzero(is_known) if subjects is None else subjects[is_known]
+    _, place, n_rows = np.unique(whose, return_inverse=True, return_counts=True)
+    order = np.argsort(nonconformity[is_known])
+    known = np.append(nonconformity[is_known][order], math.inf)
+    # In hundredths of a person; what is lost to rounding is not taken for a part of one.
+    share = np.cumsum(100 / n_rows[place[order]])
+    asked = np.array([(len(n_rows) + 1) * percent for percent in PERCENTS])
+    found = known[np.searchsorted(share, asked - ROUNDING)]
+    quartiles = known[np.searchsorted(share, len(n_rows) * np.array([25, 75]) - ROUNDING)]
+    if len(n_rows) < FEWEST:
+        found = np.full(len(PERCENTS), math.inf)
+    return Conformal(len(n_rows), tuple(_outward(found, quartiles, len(n_rows)).tolist()))
+
+
+def _outward(thresholds: Array, quartiles: Array, n: int) -> Array:
+    """The next point of the grid above each threshold."""
+    finite = thresholds[np.isfinite(thresholds)]
+    if not len(finite):
+        return thresholds
+    largest = float(np.abs(finite).max())
+    spreads = (quartiles[1] - quartiles[0], finite[-1] - finite[0], largest, 1.0)
+    spread = next(float(each) for each in spreads if 0 < each < math.inf)
+    # Not so fine that the sum below is rounded to the threshold itself.
+    spread = max(spread, ROUNDING * largest)
+    # A power of 2: it tells little of the quartiles, and products with it are exact.
+    step = 2.0 ** math.floor(math.log2(spread / min(max(n // 4, 1), MOST_STEPS)))
+    above: Array = (np.floor(thresholds / step - OFF_ZERO) + 1 + OFF_ZERO) * step
+    return above
 
 
 def check_coverage(coverage: float) -> int:

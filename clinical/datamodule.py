@@ -7,7 +7,8 @@ from clinical.cohort.store import Store
 from clinical.config import RunConfig, TaskConfig
 from clinical.modalities import Reader
 from clinical.modalities.contract import RowReader
-from clinical.modalities.shards import modalities_of, worker_context
+from clinical.modalities.shards import modalities_of
+from clinical.processes import worker_context
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -190,7 +191,7 @@ def make_loader(
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        multiprocessing_context=worker_context() if workers else None,
+        multiprocessing_context=worker_context("clinical.modalities.shards") if workers else None,
         persistent_workers=workers > 0,
         # Its own, or starting an epoch would draw from the global generator.
         generator=torch.Generator().manual_seed(0),

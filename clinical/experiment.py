@@ -1,16 +1,16 @@
 """The configuration of a run, checked against the menus: what the verbs take."""
 
-from clinical.cohort.tasks import TASK_BUILDERS
+from clinical.cohort.tasks import builder_problems
 from clinical.config import (
     FusionConfig,
     ModalityConfig,
     RelationConfig,
     RunConfig,
     TaskConfig,
-    keywords,
 )
 from clinical.config_file import likely, load_yaml, override, problems
 from clinical.encoders import ENCODERS
+from clinical.entry_options import entry_problems, option_problems
 from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.fusion import FUSIONS
@@ -21,15 +21,14 @@ from clinical.relations import RELATIONS
 from clinical.sections import ObjectiveConfig, OpenSection
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
-Entry = Callable[..., Any]
 Section = TypeVar("Section", bound=OpenSection)
 
 
@@ -142,9 +141,9 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
     for name, task in entries.tasks.items():
         where = f"tasks.{name}"
         if task.builder is None:
-            yield from _option_problems(where, task, [])
+            yield from option_problems(where, task, [])
         else:
-            yield from _entry_problems(where, "builder", task.builder, TASK_BUILDERS, task, [])
+            yield from builder_problems(task, where=where)
     for name, modality in entries.modalities.items():
         where = f"modalities.{name}"
         if name not in MODALITIES:
@@ -156,15 +155,15 @@ def _menu_problems(entries: _Entries) -> Iterator[str]:
                 "key, and give a local file where it takes one"
             )
         others = [MODALITIES[name]]
-        yield from _entry_problems(where, "encoder", modality.encoder, ENCODERS, modality, others)
+        yield from entry_problems(where, "encoder", modality.encoder, ENCODERS, modality, others)
     fusion = entries.fusion
-    yield from _entry_problems("fusion", "kind", fusion.kind, FUSIONS, fusion, [])
+    yield from entry_problems("fusion", "kind", fusion.kind, FUSIONS, fusion, [])
     for name, relation in entries.relations.items():
         where = f"graph.relations.{name}"
-        yield from _entry_problems(where, "kind", relation.kind or name, RELATIONS, relation, [])
+        yield from entry_problems(where, "kind", relation.kind or name, RELATIONS, relation, [])
     for name, objective in entries.objectives.items():
         where = f"pretrain.objectives.{name}"
-        yield from _entry_problems(where, "name", name, OBJECTIVES, objective, [])
+        yield from entry_problems(where, "name", name, OBJECTIVES, objective, [])
 
 
 def _name_problems(entries: _Entries) -> Iterator[str]:
@@ -178,36 +177,3 @@ def _name_problems(entries: _Entries) -> Iterator[str]:
                 yield f"{section}.{name}: means something else already; choose another name"
     for name in entries.tasks.keys() & entries.relations.keys():
         yield f"tasks.{name}: a relation has that name too; rename one of them"
-
-
-def _entry_problems(
-    where: str,
-    key: str,
-    name: str,
-    menu: Mapping[str, Entry],
-    section: OpenSection,
-    others: Sequence[Entry],
-) -> Iterator[str]:
-    if name not in menu:
-        yield f"{where}.{key}: there is no {name}{likely(name, menu)}"
-        return
-    yield from _option_problems(where, section, [menu[name], *others])
-
-
-def _option_problems(where: str, section: OpenSection, entries: Sequence[Entry]) -> Iterator[str]:
-    """Problems of a section's own keys; those that are right get the type the entry asks for."""
-    known = {k: p for entry in entries for k, p in keywords(entry).items()}
-    own = [name for name in type(section).model_fields if name != "options"]
-    for key, value in section.options.items():
-        if key not in known:
-            yield f"{where}.{key}: unknown key{likely(key, [*known, *own])}"
-            continue
-        try:
-            # YAML reads 5e-4 as text: what passes the check must also arrive as a number.
-            section.options[key] = TypeAdapter(known[key].annotation).validate_python(value)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            yield f"{where}.{key}: {message[0].lower()}{message[1:]} (given: {value!r})"
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in {*section.options, *own}:
-            yield f"{where}.{key}: is required"

@@ -11,6 +11,7 @@ from clinical.bundle import (
     Network,
     calibration_name,
     write_draft,
+    write_typicality,
 )
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
@@ -31,7 +32,9 @@ from clinical.manifest import seal, write_json
 from clinical.model import ClinicalModel
 from clinical.objectives import travelling
 from clinical.places import replacing
+from clinical.prediction_table import TYPICALITY
 from clinical.predictor import Predictor
+from clinical.predictor.watching import typicality_of
 from clinical.relations.embedded import by_embedding
 from clinical.training.build import (
     build_model,
@@ -55,6 +58,9 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 logger = logging.getLogger(__name__)
+
+ATYPICAL = 0.05
+"""The typicality from which on down a sample is counted as atypical."""
 
 NOT_HELD_OUT = "tuning (not held out: what a run chooses was chosen on it)"
 
@@ -120,6 +126,7 @@ def finish(
     )
     _stack(bundle, store)
     _calibrate(bundle, store)
+    write_typicality(bundle, typicality_of(Bundle.read(bundle, draft=True), store))
     predictor = Predictor(Bundle.read(bundle, draft=True))
     thresholds = _thresholds(predictor, store)
     write_json(bundle / THRESHOLDS, thresholds)
@@ -143,6 +150,7 @@ def finish(
         },
         "epoch_chosen_by": _chosen_by(config, store),
         "members": _members(predictor, store, judged.rows),
+        "typicality": _typical(predictor, predictions),
         "relations": relation_figures(
             config, store, [n.model for n in predictor.bundle.networks], judged.rows
         ),
@@ -203,13 +211,16 @@ def _calibrate(bundle: Path, store: Store) -> None:
     config = predictor.bundle.config
     is_spent = config.finetune.learn_tuning
     rows = store.rows("calibrate")[: 0 if is_spent else None]
+    subjects = store.samples[rows]["subject_id"].to_numpy()
     fitted, conformal = {}, {}
     for task, logits in predictor.logits(predictor.opinions(store, rows)).items():
         labels = label_array(store.samples[rows], task, config.tasks[task])
-        sets = {} if is_spent else predictor.bundle.answers[task].conform(logits, labels)
+        answer = predictor.bundle.answers[task]
+        sets = {} if is_spent else answer.conform(logits, labels, subjects=subjects)
         if sets:
             conformal[task] = {name: each.to_json() for name, each in sets.items()}
-        for label_class, one in predictor.bundle.answers[task].calibrate(logits, labels).items():
+        found = answer.calibrate(logits, labels, subjects=subjects)
+        for label_class, one in found.items():
             fitted[calibration_name(task, label_class)] = one.to_json()
     write_json(bundle / CALIBRATION, fitted)
     write_json(bundle / CONFORMAL, conformal)
@@ -277,6 +288,19 @@ def _ranked(
             "auprc": float(average_precision_score(truth, score)) if both else None,
         }
     return found
+
+
+def _typical(predictor: Predictor, predictions: pd.DataFrame) -> dict[str, Any]:
+    """How many of the judged samples are called atypical, of which 5 % would be."""
+    known = predictor.bundle.typicality
+    assert known is not None, "it was fitted by now"
+    each = predictions.drop_duplicates(["subject_id", "prediction_time"])[TYPICALITY].dropna()
+    return {
+        "calibrated_on": known.n_calibrated,
+        "level": ATYPICAL,
+        "judged": len(each),
+        "atypical": int((each <= ATYPICAL).sum()),
+    }
 
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -3,6 +3,7 @@
 from clinical import screen
 from clinical.errors import ConfigError
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,15 @@ KNOWN = {
 Source = Annotated[Path, typer.Argument(help="Folder or archive of raw files.")]
 Out = Annotated[Path, typer.Argument(help="Folder of the extract to write.")]
 Outcomes = Annotated[Path | None, typer.Option(help="File of outcomes, where kept apart.")]
+Acknowledge = Annotated[
+    bool,
+    typer.Option(
+        "--acknowledge-identifiers", help="Import what looks like identifiers of people, too."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; by default one a core for large sources.", min=1)
+]
 
 
 class _Importers(TyperGroup):
@@ -43,10 +53,25 @@ importers = typer.Typer(
 
 
 def _known(name: str) -> Callable[..., None]:
-    def import_known(source: Source, out: Out, outcomes: Outcomes = None) -> None:
+    def import_known(
+        source: Source,
+        out: Out,
+        outcomes: Outcomes = None,
+        acknowledge: Acknowledge = False,
+        workers: Workers = None,
+    ) -> None:
         from clinical.pipeline import import_extract
 
-        _show(import_extract(name, source, out, outcomes=outcomes), out)
+        with screen.resumable("the same command goes on with the import"):
+            report = import_extract(
+                name,
+                source,
+                out,
+                outcomes=outcomes,
+                acknowledge_identifiers=acknowledge,
+                workers=workers or _cores(),
+            )
+        _show(report, out)
 
     return import_known
 
@@ -69,6 +94,8 @@ def flat(
         Path | None,
         typer.Option(help="Look at this folder and write a first mapping to MAPPING instead."),
     ] = None,
+    acknowledge: Acknowledge = False,
+    workers: Workers = None,
 ) -> None:
     """Any relational extract, by a mapping of its tables."""
     from clinical.extract.importers.flat import import_flat
@@ -81,7 +108,22 @@ def flat(
     elif mapping is None or source is None or out is None:
         raise ConfigError("import flat: give MAPPING SOURCE OUT, or --draft SOURCE to begin")
     else:
-        _show(import_flat(mapping, source, out, overrides or []), out)
+        with screen.resumable("the same command goes on with the import"):
+            report = import_flat(
+                mapping,
+                source,
+                out,
+                overrides or [],
+                acknowledge_identifiers=acknowledge,
+                workers=workers or _cores(),
+            )
+        _show(report, out)
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _show(report: "ImportReport", out: Path) -> None:

@@ -31,7 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def import_extract(
-    name: str, source: str | Path, out: str | Path, *, outcomes: str | Path | None = None
+    name: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    outcomes: str | Path | None = None,
+    acknowledge_identifiers: bool = False,
+    workers: int = 1,
 ) -> "ImportReport":
     """Turn raw files into an extract.
 
@@ -40,13 +46,19 @@ def import_extract(
         source: folder or archive of the raw files.
         out: folder to write, which must not hold anything.
         outcomes: file of outcomes, where the source keeps them apart.
+        acknowledge_identifiers: write it even if it has what looks like identifiers of people.
+        workers: processes at most; the extract is the same with any number of them.
     """
     from clinical.extract.importers import IMPORTERS
 
     if name not in IMPORTERS:
         raise ConfigError(f"{name}: there is no such importer; known are {', '.join(IMPORTERS)}")
     return IMPORTERS[name](
-        Path(source), Path(out), outcomes=None if outcomes is None else Path(outcomes)
+        Path(source),
+        Path(out),
+        outcomes=None if outcomes is None else Path(outcomes),
+        acknowledge_identifiers=acknowledge_identifiers,
+        workers=workers,
     )
 
 

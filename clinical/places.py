@@ -19,6 +19,15 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files of a folder however deep, sorted; what is hidden or a folder is none.
+
+    Systems leave hidden files beside those that they copy, under the same ending.
+    """
+    found = sorted(folder.rglob("*.parquet"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
 def check_file(path: Path, *, what: str, usual: Sequence[str] = ()) -> None:
     """Refuse a path that is no file.
 

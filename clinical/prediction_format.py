@@ -30,6 +30,8 @@ _TYPES = {
     "calibration": pa.string(),
     "reason": pa.string(),
     "modalities": pa.string(),
+    "logit": pa.float64(),
+    "logit_nothing": pa.float64(),
 }
 """Of every column, so that a portion in which one is all null has the type of the others."""
 
@@ -79,7 +81,8 @@ class Predictions:
         return cls()
 
     def rows(self, predictions: pd.DataFrame) -> tuple[pa.Table, dict[str, int]]:
-        schema = pa.schema([(name, _TYPES[name]) for name in predictions.columns])
+        # What else there may be are Shapley values and typicality, a column a part.
+        schema = pa.schema([(name, _TYPES.get(name, pa.float64())) for name in predictions.columns])
         table = pa.Table.from_pandas(predictions, schema=schema, preserve_index=False)
         unscored = int(predictions["score"].isna().sum())
         return table, {"rows scored": len(predictions) - unscored, "without a score": unscored}

@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 
 NOT_CALIBRATED = "none"
+TYPICALITY = "typicality"
 INTERVAL = ("low", "high")
 SETS: dict[TaskKind, tuple[str, ...]] = {
     "binary": ("in_set", "other_in_set"),
@@ -96,6 +97,22 @@ def add_sets(
         # As booleans with nulls, where they say yes or no.
         frame[name] = column if name in INTERVAL else column.astype("boolean")
     frame["coverage"] = np.where(is_scored & bool(sets), coverage, np.nan)
+
+
+def add_typicality(frame: pd.DataFrame, p_values: np.ndarray, modalities: Sequence[str]) -> None:
+    """Put beside the rows of a task how typical each sample is, null where it has no score.
+
+    Args:
+        frame: of `long_frame`, N * R rows.
+        p_values: [N, M + 1] of each modality and of everything.
+        modalities: [M] names.
+    """
+    n_each = len(frame) // max(len(p_values), 1)
+    is_scored = frame["score"].notna()
+    named = [f"{TYPICALITY}_{name}" for name in modalities]
+    columns = dict(zip([*named, TYPICALITY], p_values.T, strict=True))
+    for name in (TYPICALITY, *named):
+        frame[name] = pd.Series(np.repeat(columns[name], n_each)).where(is_scored)
 
 
 def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -98,6 +98,40 @@ def explain_extract(
     return Explained(neighbours, found)
 
 
+def drift(
+    bundle: str | Path,
+    extract: str | Path,
+    *,
+    samples: pd.DataFrame | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """How a cohort as a whole differs from the one a model was trained on.
+
+    `clinical.score` writes the same table beside its file.
+
+    Args:
+        bundle: folder of the bundle.
+        extract: a MEDS folder; neither splits nor labels are needed.
+        samples: subject_id and prediction_time; by default the extract's own samples.
+        threads: of torch.
+
+    Returns:
+        A row for everything, each modality (how typical it is) and each variable (in how many
+        patients it is observed, and its level), the most certain differences first, as
+        `data_schemas/drift.json` lists them. All intervals hold at once with 95 %.
+
+    Raises:
+        SchemaError: the extract breaks its schema, or nothing in it is visible.
+    """
+    with thread_limit(threads):
+        predictor = Predictor.load(bundle)
+        with predictor.prepared(extract, samples=samples) as (store, rows):
+            watch = predictor.watch(store)
+            assert watch is not None, "only a draft knows nothing of train"
+            predictor.score_store(store, rows, watch=watch)
+    return watch.drift()
+
+
 def link_extract(
     bundle: str | Path,
     extract: str | Path,

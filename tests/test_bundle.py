@@ -43,6 +43,8 @@ FILES = [
     "stack.json",
     "statistics.json",
     "thresholds.json",
+    "typicality.json",
+    "typicality.safetensors",
 ]
 
 

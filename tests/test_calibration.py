@@ -4,6 +4,8 @@ from clinical.calibration import (
     Calibration,
     fit_calibration,
     fit_logistic,
+    fit_temperature,
+    fitting,
     simplest_near_best,
 )
 from clinical.errors import BundleError, SchemaError
@@ -192,6 +194,98 @@ def test_the_order_of_the_rows_changes_nothing():
     assert fit_calibration(logits[order], labels[order]) == fit_calibration(logits, labels)
 
 
+# People with several rows
+
+
+def rolling(n_people, n_rows, seed):
+    """Logits that hardly vary within a person, whose label is the same in every row."""
+    generator = np.random.default_rng(seed)
+    own = generator.normal(-1.5, 1.2, n_people)
+    labels = (generator.random(n_people) < sigmoid(own)).astype(float)
+    subjects = np.repeat(np.arange(n_people), n_rows)
+    return own[subjects] + generator.normal(0, 0.3, len(subjects)), labels[subjects], subjects
+
+
+def test_a_row_seen_many_times_is_one_row():
+    logits, labels = simulated(500, 5, lambda z: sigmoid(1 + 0.3 * z))
+    once = fit_calibration(logits, labels)
+    rows = np.random.default_rng(0).permutation(np.repeat(np.arange(500), 24))
+    many = fit_calibration(logits[rows], labels[rows], rows)
+    assert (many.kind, many.n, many.events) == (once.kind, 500, once.events)
+    assert many.log_loss == pytest.approx(once.log_loss, rel=1e-9)
+    for name in ("intercept", "slope_low", "slope_high"):
+        assert getattr(many, name) == pytest.approx(getattr(once, name), rel=1e-6)
+
+
+def test_a_row_of_each_changes_nothing_whatever_people_are_called():
+    logits, labels = simulated(700, 9, sigmoid)
+    names = np.random.default_rng(0).permutation(700) + 10**12
+    assert fit_calibration(logits, labels, names) == fit_calibration(logits, labels)
+    some = np.stack([logits, -logits, 0 * logits], axis=1)
+    classes = labels.astype(np.int64)
+    assert fit_temperature(some, classes, names) == fit_temperature(some, classes)
+
+
+def test_rolling_predictions_of_few_people_choose_no_bent_curve():
+    fits = [fit_calibration(*rolling(60, 24, seed)) for seed in range(20)]
+    assert {fit.kind for fit in fits} == {"platt"}
+    assert all("positives" in fit.reason for fit in fits)
+    # Their slopes are held near 1 as those of one row a person are.
+    single = [fit_calibration(*rolling(60, 1, seed)) for seed in range(20)]
+    spread, once = (np.std([fit.slope_low for fit in each]) for each in (fits, single))
+    assert spread < 1.5 * once
+
+
+def test_people_are_counted_and_not_their_rows():
+    logits, labels, subjects = rolling(60, 24, 0)
+    labels[:24] = np.arange(24) == 23  # one comes to the event in the last row
+    fitted = fit_calibration(logits, labels, subjects)
+    positives = len(np.unique(subjects[labels == 1]))
+    negatives = len(np.unique(subjects[labels == 0]))
+    assert (fitted.n, fitted.events) == (60, positives)
+    assert positives + negatives == 61
+    assert f"only {positives} positives and {negatives} negatives" in fitted.reason
+
+
+def test_rows_of_one_person_are_never_fitted_on_to_judge_another_of_them(monkeypatch):
+    logits, labels, subjects = rolling(400, 3, 1)
+    seen, fit = [], fitting._fit
+
+    def watched(kind, rows, slope_sd):
+        seen.append(rows)
+        return fit(kind, rows, slope_sd)
+
+    monkeypatch.setattr(fitting, "_fit", watched)
+    fit_calibration(logits, labels, subjects)
+    for rows in seen[: len(KINDS) * fitting.FOLDS]:
+        people, n_rows = np.unique(rows.whose, return_counts=True)
+        assert len(people) in (319, 320, 321)
+        assert set(n_rows) == {3}
+
+
+def test_the_standard_error_is_that_of_people():
+    # 200 people of whom rows repeat what is known: nothing is known more surely than from one row.
+    once = fit_calibration(*rolling(800, 1, 3))
+    logits, labels, subjects = rolling(800, 1, 3)
+    many = fit_calibration(*(np.repeat(each, 50) for each in (logits, labels, subjects)))
+    assert many.kind == once.kind
+    naive = fit_calibration(np.repeat(logits, 50), np.repeat(labels, 50))
+    assert naive.kind != once.kind
+
+
+def test_rolling_classes_are_held_near_one_by_the_number_of_people():
+    generator = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(30), 40)
+    classes = generator.integers(0, 3, 30)[subjects]
+    logits = generator.normal(size=(1200, 3))
+    fitted = fit_temperature(logits, classes, subjects)
+    assert fitted.n == 30
+    assert fitted.reason == "only 30 people: held near 1"
+    longer = np.concatenate([np.arange(1200), np.repeat(np.flatnonzero(subjects == 0), 20)])
+    again = fit_temperature(logits[longer], classes[longer], subjects[longer])
+    assert again.slope_low == pytest.approx(fitted.slope_low, rel=1e-9)
+
+
 def test_apply_is_the_beta_calibration_of_its_paper():
     # Kull, Silva Filho and Flach (2017): 1 / (1 + 1 / (exp(c) * s^a / (1 - s)^b)).
     scores = np.array([0.01, 0.2, 0.5, 0.9])
@@ -239,7 +333,7 @@ def test_a_damaged_calibration_is_refused(change, words):
         ([0.0, np.nan], [0, 1], "1 logits are not finite"),
         ([0.0, np.inf], [0, 1], "1 logits are not finite"),
         ([0.0, 1.0], [0, 2], "1 labels are neither 0 nor 1"),
-        ([0.0, 1.0], [0], r"shape \(2,\) and labels of shape \(1,\)"),
+        ([0.0, 1.0], [0], r"shape \(2,\), labels of shape \(1,\)"),
     ],
 )
 def test_bad_input_is_refused_with_its_count(logits, labels, words):

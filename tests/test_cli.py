@@ -241,7 +241,7 @@ def places(hospital, hospital_tools, finished, tmp_path_factory) -> dict[str, Pa
             "import physionet2012 {empty} x --outcomes {empty}",
             "outcomes: {empty} is a folder; give a file",
         ),
-        ("import covid_chestxray {file} x", "source: {file} is a file; give the folder that has"),
+        ("import covid_chestxray {file} x", "source: {file} is a file; give the folder that holds"),
     ],
 )
 def test_a_file_in_a_folder_s_place_and_the_reverse_are_told_in_one_line(

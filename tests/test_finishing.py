@@ -93,6 +93,23 @@ def test_calibration_and_sets_are_fitted_on_calibrate_alone(config, store, finis
     assert sets["yes"]["n"] == len(store.rows("calibrate"))
 
 
+def test_calibration_and_sets_count_people_however_many_samples_each_has(store, finished, tmp_path):
+    bundle = shutil.copytree(finished.bundle, tmp_path / "bundle")
+    rolling = pl.col("subject_id") // 10  # of ten subjects in a row
+    store.__dict__["samples"] = store.samples.with_columns(rolling)
+    _calibrate(bundle, store)
+    rows = store.samples[store.rows("calibrate")]
+    label = "label.in_hospital_mortality"
+    people = {
+        value: rows.filter(pl.col(label) == value)["subject_id"].n_unique() for value in (0, 1)
+    }
+    assert rows["subject_id"].n_unique() < rows.height
+    fitted = [bundle / name for name in ("calibration.json", "conformal.json")]
+    calibration, sets = (json.loads(path.read_text())["in_hospital_mortality"] for path in fitted)
+    assert (calibration["n"], calibration["events"]) == (rows["subject_id"].n_unique(), people[1])
+    assert {name: one["n"] for name, one in sets.items()} == {"no": people[0], "yes": people[1]}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

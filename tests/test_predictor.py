@@ -350,6 +350,8 @@ def test_predictions_have_the_documented_columns(alone):
         "calibration",
         "reason",
         "modalities",
+        "typicality",
+        *(f"typicality_{name}" for name in ("events", "static", "notes", "images", "codes")),
     ]
     assert alone["label"].dtype == np.float64
     assert alone["class"].isna().all()

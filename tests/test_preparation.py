@@ -62,6 +62,7 @@ def by_sample(store, relation, *, n_reference):
 def test_a_store_says_what_it_holds(store, config):
     counts = store.counts
     assert counts["samples"].keys() == {"train", "select", "calibrate", "held_out"}
+    assert sum(counts["subjects"].values()) == store.samples["subject_id"].n_unique()
     assert sum(counts["samples"].values()) == sum(counts["modalities"].values()) == store.n_samples
     assert counts["labels"]["death: labelled"] == store.n_samples
     assert set(store.sizes) == set(config.modalities)

@@ -4,7 +4,7 @@ Letters beside those of `batch.py`: C logits of a sample, R scores of a sample (
 predictions each).
 """
 
-from clinical.calibration import Calibration
+from clinical.calibration import Calibration, Subjects
 from clinical.config import TaskConfig
 from clinical.conformal import Conformal
 
@@ -108,12 +108,20 @@ class Answer(ABC):
         """[N, R] samples that each known outcome stands for; None where each is for itself."""
         return None
 
-    def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
-        """Fit on logits [N, *shape] and labels [N, n] what `scores` takes; {} where nothing is."""
+    def calibrate(
+        self, logits: Array, labels: Array, *, subjects: Subjects
+    ) -> dict[str | None, Calibration]:
+        """Fit what `scores` takes; {} where nothing is.
+
+        Args:
+            logits: [N, *shape].
+            labels: [N, n].
+            subjects: [N] whose sample it is.
+        """
         return {}
 
-    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
-        """Fit on uncalibrated logits and labels, as `calibrate`, what `sets` takes."""
+    def conform(self, logits: Array, labels: Array, *, subjects: Subjects) -> dict[str, Conformal]:
+        """Fit on uncalibrated logits what `sets` takes; arguments are those of `calibrate`."""
         return {}
 
     def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:

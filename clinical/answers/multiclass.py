@@ -1,7 +1,7 @@
 """Multiclass tasks: one of several classes, learned from train in sorted order."""
 
 from clinical.answers.answer import Array, Calibrations, Conformals, OfClasses, known
-from clinical.calibration import Calibration, fit_temperature
+from clinical.calibration import Calibration, Subjects, fit_temperature
 from clinical.config import TaskConfig
 from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
@@ -76,14 +76,17 @@ class Multiclass(OfClasses):
         is_class = (labels == np.arange(len(self.names))).astype(np.float64)
         return np.where(np.isnan(labels), np.nan, is_class)
 
-    def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
+    def calibrate(
+        self, logits: Array, labels: Array, *, subjects: Subjects
+    ) -> dict[str | None, Calibration]:
         both = known(labels) & known(logits)
-        return {None: fit_temperature(logits[both], labels[both, 0].astype(np.int64))}
+        classes = labels[both, 0].astype(np.int64)
+        return {None: fit_temperature(logits[both], classes, subjects[both])}
 
-    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+    def conform(self, logits: Array, labels: Array, *, subjects: Subjects) -> dict[str, Conformal]:
         misfit, truth = _misfit(logits), self.truth(labels)
         return {
-            name: fit_conformal(np.where(truth[:, place] == 1, misfit[:, place], np.nan))
+            name: fit_conformal(np.where(truth[:, place] == 1, misfit[:, place], np.nan), subjects)
             for place, name in enumerate(self.names)
         }
 

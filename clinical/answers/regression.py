@@ -1,6 +1,7 @@
 """Regression: a value in the task's unit."""
 
 from clinical.answers.answer import Answer, Array, Calibrations, Conformals
+from clinical.calibration import Subjects
 from clinical.config import TaskConfig
 from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
@@ -67,8 +68,9 @@ class Regression(Answer):
     def scores(self, logits: Array, calibrations: Calibrations) -> Array:
         return (self.mean + self.sd * logits)[:, None]
 
-    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
-        return {RESIDUAL: fit_conformal(np.abs(labels[:, 0] - self.scores(logits, {})[:, 0]))}
+    def conform(self, logits: Array, labels: Array, *, subjects: Subjects) -> dict[str, Conformal]:
+        residuals = np.abs(labels[:, 0] - self.scores(logits, {})[:, 0])
+        return {RESIDUAL: fit_conformal(residuals, subjects)}
 
     def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
         if not fitted:

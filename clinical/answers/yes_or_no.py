@@ -1,7 +1,7 @@
 """Binary tasks, and multilabel ones: several yes-or-no answers that do not exclude each other."""
 
 from clinical.answers.answer import Answer, Array, Calibrations, Conformals, OfClasses
-from clinical.calibration import Calibration, fit_calibration, sigmoid
+from clinical.calibration import Calibration, Subjects, fit_calibration, sigmoid
 from clinical.config import TaskConfig
 from clinical.conformal import Conformal, fit_conformal
 from clinical.errors import SchemaError
@@ -43,11 +43,13 @@ class Binary(Answer):
     def outcomes(self, labels: Array) -> Array:
         return labels
 
-    def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
-        return {None: _fit(logits, labels[:, 0])}
+    def calibrate(
+        self, logits: Array, labels: Array, *, subjects: Subjects
+    ) -> dict[str | None, Calibration]:
+        return {None: _fit(logits, labels[:, 0], subjects)}
 
-    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
-        return _conform(logits, labels[:, 0])
+    def conform(self, logits: Array, labels: Array, *, subjects: Subjects) -> dict[str, Conformal]:
+        return _conform(logits, labels[:, 0], subjects)
 
     def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
         return _sets(logits[:, None], [fitted], coverage) if fitted else {}
@@ -85,16 +87,18 @@ class Multilabel(OfClasses):
     def outcomes(self, labels: Array) -> Array:
         return labels
 
-    def calibrate(self, logits: Array, labels: Array) -> dict[str | None, Calibration]:
+    def calibrate(
+        self, logits: Array, labels: Array, *, subjects: Subjects
+    ) -> dict[str | None, Calibration]:
         each = zip(self.names, logits.T, labels.T, strict=True)
-        return {name: _fit(logit, label) for name, logit, label in each}
+        return {name: _fit(logit, label, subjects) for name, logit, label in each}
 
-    def conform(self, logits: Array, labels: Array) -> dict[str, Conformal]:
+    def conform(self, logits: Array, labels: Array, *, subjects: Subjects) -> dict[str, Conformal]:
         each = zip(self.names, logits.T, labels.T, strict=True)
         return {
             f"{name}/{answer}": found
             for name, logit, label in each
-            for answer, found in _conform(logit, label).items()
+            for answer, found in _conform(logit, label, subjects).items()
         }
 
     def sets(self, logits: Array, fitted: Conformals, coverage: float) -> dict[str, Array]:
@@ -115,16 +119,16 @@ def _probability(logit: Array, calibration: Calibration | None) -> Array:
     return sigmoid(logit) if calibration is None else calibration.apply(logit)
 
 
-def _fit(logit: Array, label: Array) -> Calibration:
+def _fit(logit: Array, label: Array, subjects: Subjects) -> Calibration:
     known = ~np.isnan(label) & ~np.isnan(logit)
-    return fit_calibration(logit[known], label[known])
+    return fit_calibration(logit[known], label[known], subjects[known])
 
 
-def _conform(logit: Array, label: Array) -> dict[str, Conformal]:
+def _conform(logit: Array, label: Array, subjects: Subjects) -> dict[str, Conformal]:
     """A yes fits the worse the lower the logit [N], a no the higher: calibrated or not."""
     return {
-        YES: fit_conformal(np.where(label == 1, -logit, np.nan)),
-        NO: fit_conformal(np.where(label == 0, logit, np.nan)),
+        YES: fit_conformal(np.where(label == 1, -logit, np.nan), subjects),
+        NO: fit_conformal(np.where(label == 0, logit, np.nan), subjects),
     }
 
 

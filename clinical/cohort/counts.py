@@ -16,6 +16,7 @@ NOTHING_VISIBLE = "nothing visible"
 
 CAPTIONS = {
     "samples": "samples of the cohort, by split",
+    "subjects": "subjects of the cohort, by split; nobody is in two",
     "labels": "samples with a label, and those labelled 1 or of a class",
     "modalities": "samples, by what is visible of them",
     "neighbours": "samples with at least one neighbour, by relation",
@@ -74,8 +75,11 @@ def describe(
     together = samples.select(pl.concat_str(parts, separator="+", ignore_nulls=True)).to_series()
     combinations = together.replace("", NOTHING_VISIBLE).value_counts(sort=True, name="n")
     splits = samples["split"].fill_null("no split").value_counts(sort=True, name="n")
+    subjects = samples.group_by("split").agg(pl.col("subject_id").n_unique().alias("n"))
+    by_split = subjects.with_columns(pl.col("split").fill_null("no split")).sort("split")
     return {
         "samples": dict(splits.iter_rows()),
+        "subjects": dict(by_split.iter_rows()),
         "modalities": dict(combinations.iter_rows()),
         "labels": _describe_labels(config, answers, samples),
     }

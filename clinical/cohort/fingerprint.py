@@ -5,6 +5,7 @@ from clinical.config import RunConfig
 from clinical.errors import SchemaError
 from clinical.extract.schema import EDGES_FOLDER, Extract
 from clinical.given_weights import local_weights
+from clinical.places import parquet_files
 
 import hashlib
 import json
@@ -60,7 +61,7 @@ def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
     yield from (path for path in single if path.is_file())
     for task in config.tasks.values():
         for folder in task.folders:
-            yield from sorted((extract.path / folder).rglob("*.parquet"))
+            yield from parquet_files(extract.path / folder)
     for name, modality in config.modalities.items():
         weights = local_weights(name, modality)
         if weights is not None:

@@ -6,10 +6,11 @@ column `label.<task>/<class>` for each class.
 """
 
 from clinical.answers import ANSWERS, Answer, Multiclass
-from clinical.cohort.tasks import TASK_BUILDERS
-from clinical.config import RunConfig, TaskConfig, pick
+from clinical.cohort.tasks import build_task
+from clinical.config import RunConfig, TaskConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
+from clinical.places import parquet_files
 
 import logging
 from collections.abc import Mapping
@@ -40,11 +41,10 @@ def read_labels(
     """
     columns = task.label_columns(name)
     if task.builder is not None:
-        return _as_columns(_built(extract, name, task), task, columns, f"tasks.{name}.builder")
+        built = build_task(extract, task, where=f"tasks.{name}")
+        return _as_columns(built.samples, task, columns, f"tasks.{name}.builder")
     there = [
-        folder
-        for folder in task.folders
-        if not is_optional or any((extract.path / folder).rglob("*.parquet"))
+        folder for folder in task.folders if not is_optional or parquet_files(extract.path / folder)
     ]
     if not there:
         return None
@@ -108,15 +108,6 @@ def label_array(samples: pl.DataFrame, name: str, task: TaskConfig) -> NDArray[n
     columns = samples.select(pl.col(c).cast(pl.Float64) for c in task.label_columns(name))
     labels: NDArray[np.float64] = columns.fill_null(float("nan")).to_numpy()
     return np.ascontiguousarray(labels)
-
-
-def _built(extract: Extract, name: str, task: TaskConfig) -> pl.DataFrame:
-    builder = TASK_BUILDERS.get(task.builder or "")
-    if builder is None:
-        known = ", ".join(TASK_BUILDERS)
-        raise ConfigError(f"tasks.{name}.builder: there is no {task.builder}; known: {known}")
-    options = pick(task.options, builder)
-    return pl.concat([builder(extract.read_checked(s), **options) for s in extract.shards])
 
 
 def _checked(extract: Extract, folder: Path) -> pl.DataFrame:

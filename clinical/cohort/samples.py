@@ -6,6 +6,7 @@ stays the same when subjects are added, and for every seed.
 """
 
 from clinical.cohort.labels import read_labels
+from clinical.cohort.splits import check_disjoint
 from clinical.config import RunConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
@@ -70,6 +71,7 @@ def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
 
     Raises:
         ConfigError: A label folder is missing, or the splits have no tuning subject.
+        LeakageError: A subject is in two splits.
         SchemaError: There are no splits or no train samples, or a label is of an unknown subject.
     """
     labels = {name: read_labels(extract, name, task) for name, task in config.tasks.items()}
@@ -159,13 +161,15 @@ def _with_splits(cohort: pl.DataFrame, extract: Extract, override: Path | None) 
             "half": pl.Series([half(subject) for subject in tuning["subject_id"]], dtype=pl.String),
         }
     )
-    return (
+    together = (
         cohort.join(splits, on="subject_id", how="left")
         .join(halves, on="subject_id", how="left")
         .with_columns(pl.coalesce("half", "split").alias("split"))
         .drop("half")
         .sort("shard", *KEYS)
     )
+    check_disjoint(together)
+    return together
 
 
 def _check_splits(cohort: pl.DataFrame) -> None:

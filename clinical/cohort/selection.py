@@ -7,6 +7,7 @@ from clinical.config_file import likely
 from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import SPLIT_NAMES, Extract
 from clinical.extract.tables import SAMPLES
+from clinical.places import parquet_files
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _read(path: Path) -> pl.DataFrame:
     """All samples of a file or of a folder's files."""
     if not path.exists():
         raise ConfigError(f"samples: there is no such file as {path}; check the path")
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = parquet_files(path) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"samples: there is no Parquet file in {path}; check the path")
     return pl.concat([SAMPLES.read(file, where=file.name) for file in files]).unique()

@@ -4,6 +4,7 @@ store.json         what it was made from, counts, sizes; no subject identifier
 samples.arrow      subject_id, prediction_time, split, the columns of labels (`labels.py`),
                    present.<modality>, reason
 shard-00000/       one folder a shard, the arrays of every modality
+identifiers.json   of a run to train: what looks like identifiers in the extract, masked
 reference.arrow    the samples that the graph may look at; row = row of the embedding memory
 neighbours/        one table a relation: rows [N, K] of the memory, weight [N, K]; where edges exist
                    through codes also those and their parts of the weight, [N, K, S]

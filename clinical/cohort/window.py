@@ -75,8 +75,58 @@ def ages(births: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def earlier(
+    events: pl.DataFrame, samples: pl.DataFrame, *, hours: float | None = None
+) -> pl.DataFrame:
+    """Pair samples with the dated events that they may see: what decides who is a sample.
+
+    Args:
+        events: `subject_id, time` and any other columns.
+        samples: `sample, subject_id, prediction_time`.
+        hours: Before the prediction time; None sees everything before.
+
+    Returns:
+        As `visible`, without static events.
+    """
+    dated = events.filter(pl.col("time").is_not_null()).with_row_index("event")
+    seen = visible(dated.with_columns(modality=pl.lit("")), samples, {"": hours})
+    return seen.drop("event", "modality")
+
+
+def later(events: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """Pair samples with the events after their prediction time: what labels are made of.
+
+    Args:
+        events: `subject_id, time` and any other columns.
+        samples: `sample, subject_id, prediction_time`.
+
+    Returns:
+        One row per sample and later event, sorted by `sample` and `hours`: the columns of
+        `events` without `time`, with `sample` and `hours` (after the prediction time, above 0).
+    """
+    return (
+        samples.lazy()
+        .select("sample", "subject_id", "prediction_time")
+        .join(events.lazy(), on="subject_id")
+        .filter(is_future())
+        .with_columns((-_GAP / MICROSECONDS_PER_HOUR).alias("hours"))
+        .drop("time", "prediction_time")
+        .sort("sample", "hours", maintain_order=True)
+        .collect()
+    )
+
+
+def is_visible_from(*, inclusive: bool) -> pl.Expr:
+    """Whether a window that begins at `time` has anything that is visible in it; null is the start.
+
+    Args:
+        inclusive: Whether the window has its own beginning in it.
+    """
+    return (_GAP >= 0 if inclusive else _GAP > 0).fill_null(True)
+
+
 def is_future() -> pl.Expr:
-    """Whether `time` is after `prediction_time`: what labels are made of."""
+    """Whether `time` is after `prediction_time`."""
     return _GAP < 0
 
 

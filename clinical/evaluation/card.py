@@ -33,7 +33,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     Args:
         config: the resolved run, as plain mappings.
         metrics: what the run writes to `metrics.json`: split, baseline, calibration and members
-            (both by task), relations and evaluation (`Evaluation.to_json()`).
+            (both by task), typicality, relations and evaluation (`Evaluation.to_json()`).
     """
     parts = ["# Model card", NOT_A_DEVICE, "## What it does", *_purpose(config)]
     parts += ["## How it did", f"Evaluated on: {metrics['split']}."]
@@ -45,6 +45,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         parts += _members(name, members)
     parts += _relations(metrics.get("relations", {}), config)
     parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
+    parts += _typicality(metrics.get("typicality", {}))
     parts += ["## Handle with care", PATIENT_LEVEL, *_class_names(config)]
     return "\n\n".join(parts) + "\n"
 
@@ -162,6 +163,24 @@ def _relations(relations: Mapping[str, Mapping[str, Any]], config: Mapping[str, 
     if others := [name for name, task in config["tasks"].items() if task["kind"] != "binary"]:
         text += f" Here none is closed: what they tell of {', '.join(others)} was not tried."
     return ["## Relations between patients", text, "\n".join(lines)]
+
+
+def _typicality(typicality: Mapping[str, Any]) -> list[str]:
+    """How many of the samples that it was judged on it calls atypical, unless few were judged."""
+    if not typicality:
+        return []
+    n, judged = typicality["calibrated_on"], typicality["judged"]
+    if not n:
+        return ["## Typicality", "No samples were left to calibrate it on: scores come without."]
+    text = (
+        "Each score says how typical its sample is of those trained on, as the share of "
+        f"{counted(n, SMALLEST)} calibration samples that were no more typical."
+    )
+    if min(judged, n) >= SMALLEST:
+        level = typicality["level"]
+        share = typicality["atypical"] / judged
+        text += f" At {level:g} or less were {share:.1%} of {judged:,} judged samples."
+    return ["## Typicality", text]
 
 
 def _line(cells: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation.thresholds import Thresholds
-from clinical.places import check_file
+from clinical.places import check_file, parquet_files
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ def _numbers_in(text: str) -> list[float] | None:
 
 def _check_one_task(path: Path) -> None:
     """Several tasks' labels read as one would be judged without a word."""
-    files = [file.relative_to(path) for file in path.rglob("*.parquet")]
+    files = [file.relative_to(path) for file in parquet_files(path)]
     if not files:
         raise ConfigError(f"labels: there is no Parquet file in {path}; give a folder of labels")
     folders = sorted({file.parts[0] for file in files if len(file.parts) > 1})
@@ -97,7 +97,11 @@ def _check_one_task(path: Path) -> None:
 
 
 def _read(path: Path, what: str) -> pd.DataFrame:
+    """One file, or all of a folder but the empty ones, whose columns may be of any type."""
     try:
-        return pd.read_parquet(path)
+        if not path.is_dir():
+            return pd.read_parquet(path)
+        parts = [pd.read_parquet(file) for file in parquet_files(path)]
+        return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     except (OSError, ValueError) as error:
         raise SchemaError(f"{what}: {path} is not readable Parquet; write it again") from error

@@ -101,8 +101,26 @@ class Tabulator:
     @property
     def n_columns(self) -> int:
         """F, the features of a sample."""
-        blocks = ((BLOCKS[name], sizes) for name, sizes in self.sizes.items())
-        return sum(block.n_columns(sizes[block.size]) for block, sizes in blocks)
+        return sum(self._widths.values())
+
+    @property
+    def _widths(self) -> dict[str, int]:
+        """Modality -> its features, in their order."""
+        return {
+            name: BLOCKS[name].n_columns(sizes[BLOCKS[name].size])
+            for name, sizes in self.sizes.items()
+        }
+
+    def columns(self, modality: str) -> slice:
+        """Where a modality's features stand; an empty one where it has none."""
+        names = list(self._widths)
+        before = names[: names.index(modality)] if modality in names else names
+        start = sum(self._widths[name] for name in before)
+        return slice(start, start + self._widths.get(modality, 0))
+
+    def only(self, modality: str) -> "Tabulator":
+        """The features of one modality alone."""
+        return Tabulator({name: sizes for name, sizes in self.sizes.items() if name == modality})
 
     def features(self, batch: ClinicalBatch, without: frozenset[str] = frozenset()) -> np.ndarray:
         """[B, F] float32, NaN where missing; the modalities of `without` as if never recorded."""

@@ -1,4 +1,4 @@
-"""Words and regions of single samples: what each adds to a logit, as the networks read them."""
+"""Variables, words and regions of single samples: what each adds to a logit."""
 
 from clinical.batch import ClinicalBatch
 from clinical.cohort.store import Store
@@ -7,7 +7,9 @@ from clinical.datamodule import StoreDataset
 from clinical.explain.gradients import integrate, piece_table
 from clinical.explain.maps import maps_of
 from clinical.explain.question import Question
+from clinical.explain.recorded import TAKEN_APART, recorded, vocabulary_of
 from clinical.explain.sources import no_events, pictures_of, real_events
+from clinical.explain.variables import VARIABLES, variables_of_sample
 from clinical.explain.words import Pieces, by_word
 from clinical.extract.schema import Extract
 from clinical.modalities.decoding import placed
@@ -32,6 +34,8 @@ _OF_EVENT: dict[str, pl.DataType] = {
     "number": pl.Int64(),
     "time": pl.Datetime("us"),
     "code": pl.String(),
+    "file": pl.String(),
+    "file_row": pl.Int64(),
 }
 WORDS = {
     **_OF_EVENT,
@@ -58,12 +62,15 @@ class Seen:
     """What was found of some samples.
 
     Attributes:
-        words, regions: see `WORDS` and `REGIONS`.
+        variables, words, regions: see `VARIABLES`, `WORDS` and `REGIONS`.
+        events: behind the variables, as `recorded` gives them.
         notes, images: the real ones, as `real_events` gives them.
     """
 
+    variables: pl.DataFrame
     words: pl.DataFrame
     regions: pl.DataFrame
+    events: pl.DataFrame
     notes: pl.DataFrame
     images: pl.DataFrame
 
@@ -72,8 +79,8 @@ class Seen:
 class Closely:
     """A panel whose networks are asked about one sample after the other, with gradients.
 
-    What they say is their mean logit, by its share in the logit of networks and experts together.
-    Experts are not asked: what they make of notes and images cannot be differentiated.
+    Of notes and images they say their mean logit, by its share in the logit of networks and experts
+    together. Experts are not asked there: what they make of both cannot be differentiated.
 
     Attributes:
         panel: whose networks are asked.
@@ -90,14 +97,22 @@ class Closely:
     steps: int
 
     def look(self, chosen: Mapping[str, NDArray[np.int64]]) -> Seen:
-        """The words and regions of samples.
+        """The variables, words and regions of samples.
 
         Args:
             chosen: binary task -> rows of the store to explain for it.
         """
         rows = np.unique(np.concatenate([np.empty(0, np.int64), *chosen.values()]))
         notes, images = self._real("notes", rows), self._real("images", rows)
-        dataset = StoreDataset(self.store.folder, self.panel.bundle.config)
+        config = self.panel.bundle.config
+        events = recorded(self.extract, self.store, config, rows)
+        vocabularies = {
+            name: vocabulary_of(self.store, config, name)
+            for name in TAKEN_APART
+            if name in config.modalities
+        }
+        dataset = StoreDataset(self.store.folder, config)
+        variables = [pl.DataFrame(schema=VARIABLES)]
         words, regions = [pl.DataFrame(schema=WORDS)], [pl.DataFrame(schema=REGIONS)]
         for row in rows.tolist():
             batch = dataset[np.array([row])]
@@ -107,9 +122,19 @@ class Closely:
                 for network, memory in zip(self.panel.bundle.networks, self.memories, strict=True)
             ]
             own = pl.col("row") == row
+            variables += variables_of_sample(
+                self.panel,
+                questions,
+                batch,
+                vocabularies=vocabularies,
+                real=events.filter(own),
+                tasks=tasks,
+            )
             words += self._words(questions, batch, notes.filter(own), tasks)
             regions += self._regions(questions, batch, images.filter(own), tasks)
-        return Seen(pl.concat(words), pl.concat(regions), notes, images)
+        return Seen(
+            pl.concat(variables), pl.concat(words), pl.concat(regions), events, notes, images
+        )
 
     def _real(self, modality: str, rows: NDArray[np.int64]) -> pl.DataFrame:
         """The events behind the rows of a modality; none where it is not configured."""

@@ -19,6 +19,8 @@ RAISES, LOWERS, GREY = "#D55E00", "#0072B2", "#6E6E6E"
 SHADES = LinearSegmentedColormap.from_list("effect", [LOWERS, "#FFFFFF", RAISES])
 STRONGEST = 0.75
 """Opacity of the strongest word or region: what is under it stays readable."""
+FAINT = 0.02
+"""Log odds that get the full shade at least: where no word matters none looks as if it did."""
 FINE = 256
 """Side of a map before it is laid over an image, in pixels."""
 
@@ -35,13 +37,11 @@ def draw_parts(parts: pd.DataFrame, ax: Axes) -> Axes:
     values = shown["shapley"].to_numpy()
     colours = [RAISES if value > 0 else LOWERS for value in values]
     bars = ax.barh(shown["part"].tolist(), values, color=colours, height=0.6)
-    ax.bar_label(bars, [_signed(value) for value in values], padding=4)
+    ax.bar_label(bars, [signed(value) for value in values], padding=4)
     ax.axvline(0, color="black", linewidth=0.8)
     one = parts.iloc[0]
     title = f"{one['task']}: score {one['score']:.3f}"
-    title += (
-        f"\nlog odds {_signed(one['logit'])}, with nothing known {_signed(one['logit_nothing'])}"
-    )
+    title += f"\nlog odds {signed(one['logit'])}, with nothing known {signed(one['logit_nothing'])}"
     ax.set_title(title, loc="left", fontsize="medium")
     words = "what each part adds (Shapley value, log odds)"
     ax.set_xlabel(words + (f"\nnot recorded: {', '.join(absent)}" if absent else ""))
@@ -54,8 +54,10 @@ def draw_parts(parts: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float) -> str:
+    """A log odds with its sign; what rounds to nothing has none."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
 
 
 def note_html(text: str, words: pd.DataFrame, *, strongest: float) -> str:

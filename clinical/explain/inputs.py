@@ -1,14 +1,16 @@
-"""What of a patient's own record moved a score: modalities, words of notes, regions of images."""
+"""What of a patient's own record moved a score: modalities, variables, words, image regions."""
 
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.explain.asked import binary_tasks
 from clinical.explain.closely import Closely
 from clinical.explain.explanation import InputExplanation
+from clinical.explain.neighbours import neighbours_of
 from clinical.explain.shapley import Shared, parts_of, share_out
 from clinical.explain.sources import pictures_of
 from clinical.extract.schema import Extract
 from clinical.predictor import Predictor
+from clinical.predictor.panel import Memories
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 KEYS = ("subject_id", "prediction_time")
 HIGHEST = 20
 STEPS = 32
+MAY_BE_NULL = ("start", "end", "events", "file_row")
+"""Whole numbers that not every row of a table has."""
 
 Rows = NDArray[np.int64]
 
@@ -44,25 +48,29 @@ def explain_inputs(
     patient is ill.
 
     `modalities` are exact Shapley values over the modalities that a sample has, and the graph
-    where it has neighbours (`shapley.py`); they add up to `logit` less `logit_nothing`. `words`
+    where it has neighbours (`shapley.py`); they add up to `logit` less `logit_nothing`. `variables`
+    are Owen values (`owen.py`): those of a modality add up to its Shapley value. `words`
     are integrated gradients from a blank note (`gradients.py`), added up by word, and what counted
     phrases add through their pieces; those of a sample add up to what its notes add to a patient of
     whom all else is held fixed, but for `gap`, the error of the steps. `regions` are Grad-CAM and
     the shares of the coarse view (`maps.py`), slice by slice. Words and regions are of the networks
     alone, by their weight: what an expert makes of a note or image is in the Shapley values only.
+    `neighbours` are effects of leaving out relations and single neighbours, which are no shares.
 
     Args:
         predictor: or the folder of its bundle.
         extract, samples, context, work: as for `Predictor.score`.
         task: to explain; by default every binary one.
-        highest: samples of the highest scores by each task whose words and regions are looked at:
-            each takes `steps` passes forward and back through the encoder of notes.
+        highest: samples of the highest scores by each task whose variables, words, regions and
+            neighbours are looked at: each takes `steps` passes forward and back through the encoder
+            of notes, and some `2 * DRAWN` through that of events for each of its variables.
         steps: of integrated gradients.
         with_text: also give the words themselves. Without it no text of a note is in a table.
 
     Returns:
-        The tables `modalities`, `words` and `regions`, which data_schemas/explained_*.json
-        describe, and pictures of the samples looked at.
+        The tables `modalities`, `variables`, `words` and `regions`, which
+        data_schemas/explained_*.json describe, `neighbours` as `explain_neighbours` gives it, and
+        pictures and pages of the samples looked at.
 
     Raises:
         BundleError, SchemaError: as for `Predictor.load` and `Predictor.score`.
@@ -108,8 +116,12 @@ def inputs_of(
     highest: int = HIGHEST,
     steps: int = STEPS,
     with_text: bool = False,
+    chosen: Mapping[str, Rows] | None = None,
 ) -> InputExplanation:
-    """The same of rows [N] of a store that was prepared from `extract`."""
+    """The same of rows [N] of a store that was prepared from `extract`.
+
+    With `chosen`, task -> rows, these are looked at closely, in place of the highest.
+    """
     panel = predictor.panel
     memories = [memory for (memory,) in panel.memories(store)]
     parts = parts_of(panel)
@@ -123,16 +135,65 @@ def inputs_of(
     samples = store.samples.select(*KEYS, "reason").with_columns(
         row=pl.int_range(pl.len(), dtype=pl.Int64)
     )
-    chosen = {task: _highest(shared, task, samples, highest) for task in tasks}
+    if chosen is None:
+        chosen = {task: _highest(shared, task, samples, highest) for task in tasks}
     found = Closely(panel, store, extract, memories, steps).look(chosen)
     return InputExplanation(
         modalities=_modalities(shared, samples, rows, tasks),
+        variables=_named(found.variables, samples),
         words=_named(found.words if with_text else found.words.drop("text"), samples, "note"),
         regions=_named(found.regions, samples, "image"),
+        neighbours=_heard(predictor, store, chosen),
         samples=_looked_at(shared, samples, chosen),
+        events=found.events,
         notes=found.notes,
         pictures=pictures_of(extract, store, found.images),
     )
+
+
+def shapley_columns(
+    predictor: Predictor,
+    predictions: pd.DataFrame,
+    store: Store,
+    rows: Rows,
+    memories: Memories,
+) -> pd.DataFrame:
+    """Predictions with their scores shared out among modalities and the graph.
+
+    Args:
+        predictor: that made the predictions.
+        predictions: of rows of the store.
+        store, rows: of the samples.
+        memories: of each network, with nothing left out.
+
+    Returns:
+        The predictions with further columns: logit, logit_nothing (of a patient of whom nothing is
+        known) and for each part shapley_PART. The last add up to the difference of the first two;
+        null where there is no score, and of tasks that are not binary.
+    """
+    parts, tasks = parts_of(predictor.panel), binary_tasks(predictor, None)
+    shared = pl.concat(
+        [
+            _shares(predictor, each, parts, task)
+            for each in share_out(
+                predictor.panel, store, np.unique(rows), memories=[one[0] for one in memories]
+            )
+            for task in tasks
+        ]
+    )
+    wide = shared.pivot("part", index=["row", "task"], values="shapley").join(
+        shared.unique(["row", "task"]).select("row", "task", "logit", "logit_nothing"),
+        on=["row", "task"],
+    )
+    keys = store.samples.select(*KEYS).with_row_index("row").with_columns(pl.col("row").cast(int))
+    named = wide.join(keys, on="row").rename({part: f"shapley_{part}" for part in parts})
+    columns = ["logit", "logit_nothing", *(f"shapley_{part}" for part in parts)]
+    added = named.select(*KEYS, "task", *columns).to_pandas()
+    added[KEYS[1]] = added[KEYS[1]].astype(predictions[KEYS[1]].dtype)
+    added["task"] = added["task"].astype(predictions["task"].dtype)
+    both = predictions.merge(added, on=[*KEYS, "task"], how="left", validate="many_to_one")
+    both.loc[both["score"].isna(), columns] = np.nan
+    return both
 
 
 def _shares(predictor: Predictor, shared: Shared, parts: Sequence[str], task: str) -> pl.DataFrame:
@@ -200,11 +261,24 @@ def _looked_at(
     return _to_pandas(found.sort("task", "rank"))
 
 
-def _named(found: pl.DataFrame, samples: pl.DataFrame, what: str) -> pd.DataFrame:
+def _heard(predictor: Predictor, store: Store, chosen: Mapping[str, Rows]) -> pd.DataFrame | None:
+    """What relations and neighbours did to the scores looked at; None without either."""
+    if not predictor.bundle.config.graph.relations:
+        return None
+    found = [
+        neighbours_of(predictor, store, rows, tasks=[task])
+        for task, rows in chosen.items()
+        if len(rows)
+    ]
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def _named(found: pl.DataFrame, samples: pl.DataFrame, what: str = "number") -> pd.DataFrame:
     """Rows of the store by their subject and time, `number` by what it counts."""
     table = found.with_row_index("place").join(samples.drop("reason"), on="row").sort("place")
     own = [name for name in found.columns if name != "row"]
-    return _to_pandas(table.select(*KEYS, *own).rename({"number": what}))
+    names = {"number": what} if "number" in own else {}
+    return _to_pandas(table.select(*KEYS, *own).rename(names))
 
 
 def _to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
@@ -213,7 +287,7 @@ def _to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
     for name, dtype in frame.schema.items():
         if dtype == pl.String:
             columns[name] = pd.Series(frame[name].to_list(), dtype="string")
-        elif name in ("start", "end"):
+        elif name in MAY_BE_NULL:
             columns[name] = pd.Series(frame[name].to_list(), dtype="Int64")
         else:
             columns[name] = frame[name].to_numpy()

@@ -1,6 +1,7 @@
 """One sample of which one modality varies, while everything else about it is held fixed."""
 
 from clinical.batch import ClinicalBatch, Neighbours
+from clinical.containers import Container
 from clinical.encoders.encoding import Encoding
 from clinical.model import ClinicalModel, Encoded
 
@@ -66,11 +67,26 @@ class Question:
 
     def logits(self, modality: str, encoding: Encoding) -> Mapping[str, Tensor]:
         """Task -> [S] logits of the sample, once for each of S encodings of the modality."""
+        varied, neighbours = self.varied(modality, encoding)
+        return self.model.answer(varied, neighbours, memory=self.memory).logits
+
+    @torch.no_grad()
+    def reencoded(
+        self, modality: str, container: Container
+    ) -> tuple[Encoded, dict[str, Neighbours]]:
+        """The sample once for each of S versions of the modality, which may be absent."""
+        encoding = self.model.encoders[modality](container)
+        varied, neighbours = self.varied(modality, encoding)
+        present = varied.present.clone()
+        present[:, self.model.modalities.index(modality)] = container.present
+        return Encoded(varied.encodings, varied.summaries, present), neighbours
+
+    def varied(self, modality: str, encoding: Encoding) -> tuple[Encoded, dict[str, Neighbours]]:
+        """The sample once for each of S encodings of the modality, and its neighbours."""
         size, at = len(encoding.summary), self.model.modalities.index(modality)
         same = torch.zeros(size, dtype=torch.int64)
         taken, neighbours = again(self.encoded, self.neighbours, same)
         own = self.model.project[modality](encoding.summary)
         summaries = [own if i == at else one for i, one in enumerate(taken.summaries.unbind(1))]
         encodings = {**taken.encodings, modality: encoding}
-        varied = Encoded(encodings, torch.stack(summaries, 1), taken.present)
-        return self.model.answer(varied, neighbours, memory=self.memory).logits
+        return Encoded(encodings, torch.stack(summaries, 1), taken.present), neighbours

@@ -69,7 +69,7 @@ def share_out(
     """
     parts = parts_of(panel)
     for batch in panel.batches(store, rows):
-        has = _has(batch, parts)
+        has = has_parts(batch, parts)
         players = (has << np.arange(len(parts))[:, None]).sum(0)
         worth = _worth(panel, batch, parts, players=players, memories=memories)
         everyone, coalitions = np.arange(len(players)), np.arange(1 << len(parts))[:, None]
@@ -110,7 +110,7 @@ def shapley_values(worth: Array) -> Array:
     return values
 
 
-def _has(batch: ClinicalBatch, parts: Sequence[str]) -> NDArray[np.int64]:
+def has_parts(batch: ClinicalBatch, parts: Sequence[str]) -> NDArray[np.int64]:
     """[P, B] 0 or 1; of the graph 1 if the sample has a neighbour by any relation."""
     linked = torch.zeros(len(batch), dtype=torch.bool)
     for edges in batch.neighbours.values():
@@ -137,7 +137,15 @@ def _worth(
         for number in np.unique(lost).tolist()
     }
     networks = [
-        _asked(network.model, batch, encode(network.model, batch), memory, sample, lost, without)
+        logits_without(
+            network.model,
+            encode(network.model, batch),
+            batch.neighbours,
+            memory=memory,
+            sample=sample,
+            lost=lost,
+            without=without,
+        )
         for network, memory in zip(panel.bundle.networks, memories, strict=True)
     ]
     experts = _experts(panel, batch, sample, lost, without)
@@ -157,16 +165,26 @@ def _worth(
 
 
 @torch.inference_mode()
-def _asked(
+def logits_without(
     model: ClinicalModel,
-    batch: ClinicalBatch,
     encoded: Encoded,
+    neighbours: Mapping[str, Neighbours],
+    *,
     memory: Tensor,
     sample: NDArray[np.int64],
     lost: NDArray[np.int64],
     without: Mapping[int, frozenset[str]],
 ) -> dict[str, Array]:
-    """Task -> [C] logits of one network for each sample less what it lost."""
+    """Task -> [C] logits of one network for samples less what each lost.
+
+    Args:
+        model: of the network.
+        encoded, neighbours: of some samples.
+        memory: what the network reads its neighbours from.
+        sample: [C] places among the samples.
+        lost: [C] numbers of what is left out.
+        without: what each number means; see `Panel.left_out_with`.
+    """
     kept = {
         number: torch.tensor([name not in gone for name in model.modalities])
         for number, gone in without.items()
@@ -175,7 +193,7 @@ def _asked(
     for start in range(0, len(sample), ASKED_AT_ONCE):
         numbers = lost[start : start + ASKED_AT_ONCE].tolist()
         places = torch.from_numpy(sample[start : start + ASKED_AT_ONCE])
-        taken, edges = again(encoded, batch.neighbours, places)
+        taken, edges = again(encoded, neighbours, places)
         present = taken.present & torch.stack([kept[number] for number in numbers])
         heard = {name: _heard(each, name, numbers, without) for name, each in edges.items()}
         less = Encoded(taken.encodings, taken.summaries, present)

@@ -14,7 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 REAL = ("time", "code", "text_value", "image_path")
-OWN = ("row", "number", "part")
+OWN = {
+    **dict.fromkeys(("row", "number", "part"), pl.Int64()),
+    "file": pl.String(),
+    "file_row": pl.Int64(),
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def real_events(
     Returns:
         One line for each row that a batch of the sample alone has of the modality, in its order:
         row (of the store), number (of the note or image among the sample's, from 0, oldest
-        first), part (chunk of the note or slice of the image, from 0), and time, code,
-        text_value, image_path of the event.
+        first), part (chunk of the note or slice of the image, from 0), file and file_row (where
+        the event stands in the extract), and time, code, text_value, image_path of the event.
     """
     seen = Occurrences([folder / modality for folder in store.shards])
     found = seen.seen(rows)
@@ -78,14 +82,15 @@ def real_events(
             "line": np.arange(len(entry)),
             "row": rows[sample],
             "subject_id": subject,
-            "event": seen.entries["event"].take(entry).astype(np.int64),
+            "file_row": seen.entries["event"].take(entry).astype(np.int64),
             "part": part.astype(np.int64),
         }
-    ).with_columns(number=pl.col("event").rle_id().over("row").cast(pl.Int64))
+    ).with_columns(number=pl.col("file_row").rle_id().over("row").cast(pl.Int64))
     where = extract.subjects().filter(pl.col("subject_id").is_in(subject.tolist()))
-    parts = [_real(lines.clear(), EVENTS.empty())]
-    for (shard,), of in lines.join(where, on="subject_id").group_by("shard"):
-        events = extract.read_checked(str(shard))[of["event"].to_numpy()]
+    parts = [no_events().with_columns(line=pl.lit(0, pl.Int64))]
+    where = where.rename({"shard": "file"})
+    for (file,), of in lines.join(where, on="subject_id").group_by("file"):
+        events = extract.read_checked(str(file))[of["file_row"].to_numpy()]
         assert events["subject_id"].equals(of["subject_id"]), "an event is somebody else's"
         parts.append(_real(of, events))
     return pl.concat(parts).sort("line").drop("line")
@@ -93,11 +98,11 @@ def real_events(
 
 def no_events() -> pl.DataFrame:
     """The columns of `real_events`, for a modality that is not configured."""
-    own = pl.DataFrame(schema=dict.fromkeys(OWN, pl.Int64()))
+    own = pl.DataFrame(schema=OWN)
     return pl.concat([own, EVENTS.empty().select(REAL)], how="horizontal")
 
 
 def _real(lines: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """The lines beside the events that they are about."""
-    own = lines.select("line", *OWN)
-    return pl.concat([own, events.select(REAL)], how="horizontal")
+    own = [lines.select(*OWN), events.select(REAL), lines.select("line")]
+    return pl.concat(own, how="horizontal")

@@ -13,7 +13,7 @@ from clinical.extract.tables import (
     scan_file,
 )
 from clinical.facts_table import html_of
-from clinical.places import check_file, check_no_file
+from clinical.places import check_file, check_no_file, parquet_files
 
 import hashlib
 import json
@@ -204,7 +204,7 @@ class Extract:
         """The labels of one task: MEDS' label columns, null where the files lack one.
 
         Args:
-            folder: Absolute or relative to the extract; every `**/*.parquet` in it is read.
+            folder: Absolute or relative to the extract; all Parquet files in it are read.
 
         Raises:
             ConfigError: The folder does not exist, is a file or has no Parquet file.
@@ -212,10 +212,10 @@ class Extract:
         """
         path = self.path / folder
         check_no_file(path, what="labels", remedy=f"give its folder, {folder.parent}")
-        found = sorted(path.rglob("*.parquet"))
+        found = parquet_files(path)
         if not found:
             raise ConfigError(f"labels: there is no Parquet file in {folder}; check the path")
-        frame = pl.concat([LABELS.read(p, where=_name(self.path, p)) for p in found])
+        frame = pl.concat([LABELS.empty(), *(_shard_of_labels(self.path, p) for p in found)])
         _check_unique(frame, what="labels", where=str(folder))
         return frame
 
@@ -321,6 +321,15 @@ def read_dataset(root: Path) -> dict[str, Any]:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise SchemaError(f"{where}: {reason}; follow MEDS' dataset metadata schema") from None
     return content
+
+
+def _shard_of_labels(root: Path, path: Path) -> pl.DataFrame:
+    """One file of labels. An empty one need not have columns: tools write such for empty shards."""
+    where = _name(root, path)
+    rows = scan_file(path, where=where)
+    if not rows.collect_schema() or not collect(rows.select(pl.len()), where=where).item():
+        return LABELS.empty()
+    return LABELS.read(path, where=where)
 
 
 def _check_unique(frame: pl.DataFrame, *, what: str, where: str) -> None:

@@ -1,5 +1,6 @@
 """Everything that can be wrong with an extract, found without stopping at the first problem."""
 
+from clinical.errors import SchemaError
 from clinical.extract.findings import Finding, Validation, attempt
 from clinical.extract.images import check_images
 from clinical.extract.order import (
@@ -8,12 +9,15 @@ from clinical.extract.order import (
     n_subjects_born_late,
     n_subjects_unordered,
 )
+from clinical.extract.privacy import by_design, find_identifiers, identifiers
 from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
+from clinical.places import parquet_files
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import meds
@@ -61,6 +65,8 @@ def validate(path: Path | str) -> Validation:
     everyone = subjects if n_read == len(shards) else None
     _check_samples(extract, everyone, findings)
     _check_edges(extract, everyone, findings)
+    if n_read == len(shards):
+        findings += _check_identifiers(extract)
     return Validation(tuple(findings))
 
 
@@ -135,8 +141,10 @@ def _check_codes(extract: Extract, codes: pl.DataFrame, findings: list[Finding])
         return
     missing = codes.join(listed.select("code"), on="code", how="anti").sort("code")
     if not missing.is_empty():
-        examples = ", ".join(missing["code"].head(3))
-        remedy = f"codes of the data are not listed, such as {examples}; add rows for them"
+        # A code that may name somebody is no example.
+        shown = (c for c in missing["code"] if not any(identifiers(c, is_code=True)))
+        such = ", such as " + ", ".join(few) if (few := [*islice(shown, 3)]) else ""
+        remedy = f"codes of the data are not listed{such}; add rows for them"
         findings.append(Finding("codes listed", "error", _CODES, missing.height, remedy))
     if n_again := listed.height - listed["code"].n_unique():
         remedy = "rows repeat a code; keep one of each"
@@ -202,10 +210,24 @@ def _check_edges(extract: Extract, subjects: pl.DataFrame | None, findings: list
             findings.append(Finding("edges", "warning", name, unknown, remedy))
 
 
+def _check_identifiers(extract: Extract) -> Iterator[Finding]:
+    try:
+        found, known = find_identifiers(extract).found, by_design(extract)
+    except SchemaError:
+        return  # of a table that was found broken already
+    for one in (one for one in found if one.kind not in known):
+        remedy = f"{one.words}; take out what identifies people" + (
+            ", or training is refused unless acknowledge_identifiers says true"
+            if one.is_too_many
+            else ""
+        )
+        yield Finding("identifiers", "warning", "data", one.count, remedy)
+
+
 def _labels(
     extract: Extract, folder: Path, name: str, findings: list[Finding]
 ) -> pl.DataFrame | None:
-    if not any(folder.rglob("*.parquet")):
+    if not parquet_files(folder):
         remedy = "the folder has no Parquet file; write its labels or remove it"
         findings.append(Finding("labels", "warning", name, 1, remedy))
         return None

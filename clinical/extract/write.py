@@ -1,13 +1,14 @@
 """Writing an extract: all of it or nothing, with the exact types of the MEDS schemas."""
 
-from clinical.errors import ConfigError, SchemaError
+from clinical.errors import ClinicalError, ConfigError, SchemaError
 from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, Table
-from clinical.places import check_no_file
+from clinical.places import check_no_file, replacing
 
 import json
+import logging
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import meds
 import polars as pl
 import pyarrow.parquet as pq
+
+logger = logging.getLogger(__name__)
 
 # The lists of dataset.json that may declare a column beyond the core ones.
 DECLARATIONS = (
@@ -27,6 +30,39 @@ DECLARATIONS = (
 
 
 @contextmanager
+def resumable_draft(out: Path, made_from: str) -> Iterator[Path]:
+    """As `draft_folder`, but an interrupted draft stays, and the same call goes on with it.
+
+    A ClinicalError is no interruption, as the same again would end like this.
+
+    Args:
+        out: Where the folder belongs.
+        made_from: What it is made from, in full; a draft of anything else is removed.
+
+    Raises:
+        ConfigError: As `draft_folder`.
+    """
+    out = check_new(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.import")
+    known = draft / ".made_from"
+    if draft.exists() and not (known.is_file() and known.read_text("utf-8") == made_from):
+        shutil.rmtree(draft)
+    if draft.exists():
+        logger.info("going on with the import that was interrupted")
+    else:
+        draft.mkdir()
+        known.write_text(made_from, "utf-8")
+    try:
+        yield draft
+    except ClinicalError:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    known.unlink()
+    draft.rename(out)
+
+
+@contextmanager
 def draft_folder(out: Path) -> Iterator[Path]:
     """A new folder beside `out` that takes its place when the block ends well.
 
@@ -35,10 +71,7 @@ def draft_folder(out: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `out` exists and is not an empty folder, or lies below a file.
     """
-    out = Path(out).resolve()
-    check_no_file(out, what="out", remedy="choose another place for the folder")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out.name} exists and is not empty; remove it or choose another folder")
+    out = check_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.draft-{uuid.uuid4().hex[:8]}")
     draft.mkdir()
@@ -50,10 +83,23 @@ def draft_folder(out: Path) -> Iterator[Path]:
         raise
 
 
+def check_new(out: Path) -> Path:
+    """The absolute place of a folder to write.
+
+    Raises:
+        ConfigError: It exists and is not an empty folder, or lies below a file.
+    """
+    out = Path(out).resolve()
+    check_no_file(out, what="out", remedy="choose another place for the folder")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out.name} exists and is not empty; remove it or choose another folder")
+    return out
+
+
 def write_extract(
     root: Path,
     *,
-    shards: Iterable[pl.DataFrame],
+    shards: Iterable[pl.DataFrame] | None,
     codes: pl.DataFrame,
     dataset: Mapping[str, Any],
     splits: pl.DataFrame | None = None,
@@ -67,7 +113,7 @@ def write_extract(
 
     Args:
         root: An existing folder.
-        shards: The events, every subject in one frame only.
+        shards: The events, every subject in one frame only; None where `write_shard` wrote them.
         codes: A row for each code of the events.
         dataset: What goes into `dataset.json`; `meds_version` is added.
         splits: `subject_id, split`.
@@ -77,11 +123,12 @@ def write_extract(
     Raises:
         SchemaError: A table breaks its schema, a subject is in two shards, a code is not listed.
     """
-    (root / "metadata").mkdir()
-    (root / "data").mkdir()
+    for name in ("metadata", "data"):
+        (root / name).mkdir(exist_ok=True)
     declared = [name for key in DECLARATIONS for name in dataset.get(key, [])]
     codes = _align(codes, CODES, extra=[c for c in codes.columns if c not in CODES.dtypes])
-    _write_shards(root, shards, codes["code"], declared)
+    if shards is not None:
+        _write_shards(root, shards, codes["code"], declared)
     pq.write_table(CODES.to_arrow(codes.sort("code")), root / meds.code_metadata_filepath)
     _write_dataset(root / meds.dataset_metadata_filepath, dataset)
     if splits is not None:
@@ -99,28 +146,53 @@ def _write_shards(
 ) -> None:
     seen = EVENTS.empty().select("subject_id")
     for number, shard in enumerate(shards):
-        where = f"data/{number}.parquet"
-        extra = [name for name in declared if name not in EVENTS.dtypes]
-        events = _align(shard, EVENTS, extra=extra, where=where)
-        if "image_path" not in declared:
-            if n_images := events["image_path"].count():
-                raise SchemaError(
-                    f"{where}: {n_images} rows have an image_path; declare the column in "
-                    "additional_value_modality_columns of dataset.json"
-                )
-            events = events.drop("image_path")
-        if n_unlisted := events.join(codes.to_frame(), on="code", how="anti").height:
-            raise SchemaError(f"{where}: the codes of {n_unlisted} rows are not in codes.parquet")
-        subjects = events.select("subject_id").unique()
+        subjects = write_shard(root, number, shard, codes, declared)
         if n_again := subjects.join(seen, on="subject_id", how="semi").height:
-            raise SchemaError(f"{where}: {n_again} subjects are in an earlier shard too")
+            raise SchemaError(
+                f"data/{number}.parquet: {n_again} subjects are in an earlier shard too"
+            )
         seen = pl.concat([seen, subjects])
-        events = events.sort("subject_id", "time", nulls_last=False, maintain_order=True)
-        table = EVENTS.to_arrow(events)
-        meds.DataSchema.validate(table)
-        pq.write_table(table, root / where, compression="zstd")
     if seen.is_empty():
         raise SchemaError("data: there are no events to write; the source has none")
+
+
+def write_shard(
+    root: Path, number: int, shard: pl.DataFrame, codes: pl.Series, declared: Sequence[str]
+) -> pl.DataFrame:
+    """Write one file of events, `data/NUMBER.parquet`.
+
+    Args:
+        root: The extract.
+        number: Of the shard.
+        shard: Events; rows of one time keep their order.
+        codes: Those of codes.parquet.
+        declared: Columns beyond MEDS' own.
+
+    Returns:
+        Its `subject_id`, each once.
+
+    Raises:
+        SchemaError: It breaks its schema, or a code is not listed.
+    """
+    where = f"data/{number}.parquet"
+    extra = [name for name in declared if name not in EVENTS.dtypes]
+    events = _align(shard, EVENTS, extra=extra, where=where)
+    if "image_path" not in declared:
+        if n_images := events["image_path"].count():
+            raise SchemaError(
+                f"{where}: {n_images} rows have an image_path; declare the column in "
+                "additional_value_modality_columns of dataset.json"
+            )
+        events = events.drop("image_path")
+    if n_unlisted := events.join(codes.to_frame("code"), on="code", how="anti").height:
+        raise SchemaError(f"{where}: the codes of {n_unlisted} rows are not in codes.parquet")
+    events = events.sort("subject_id", "time", nulls_last=False, maintain_order=True)
+    table = EVENTS.to_arrow(events)
+    meds.DataSchema.validate(table)
+    (root / where).parent.mkdir(exist_ok=True)
+    with replacing(root / where) as draft:
+        pq.write_table(table, draft, compression="zstd")
+    return events.select("subject_id").unique()
 
 
 def _write_labels(folder: Path, frame: pl.DataFrame) -> None:
@@ -128,7 +200,7 @@ def _write_labels(folder: Path, frame: pl.DataFrame) -> None:
     # MEDS has a value column without nulls or not at all.
     used = [name for name in LABELS.dtypes if name in frame.columns]
     table = LABELS.to_arrow(aligned.select(used).sort("subject_id", "prediction_time"))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / "0.parquet")
 
 

@@ -3,6 +3,7 @@
 from clinical.errors import SchemaError
 from clinical.extract.schema import EDGES_FOLDER, Extract
 from clinical.extract.tables import SAMPLES, collect, scan_file
+from clinical.places import parquet_files
 
 import json
 import os
@@ -203,7 +204,7 @@ def _labels(
     for folder in folders:
         # A bundle may come from anywhere; what it names is read and written inside only.
         is_inside = not folder.is_absolute() and ".." not in folder.parts
-        if is_inside and any((extract.path / folder).rglob("*.parquet")):
+        if is_inside and parquet_files(extract.path / folder):
             found[folder] = extract.labels(folder).join(samples, on=KEYS, how="semi")
     return found
 

@@ -99,7 +99,7 @@ class Agreement:
             spread between records along a direction is its reliability, so that what follows
             listens to the reliable ones first.
         """
-        trusted, rank, whole = np.zeros(0), 0, self.basis.shape[1]
+        trusted, rank, whole = np.zeros(0), 0, self.basis.shape[1] if width else 0
         for r in sorted({*(r for r in RANKS if r < whole), whole} - {0}):
             found = self._trusted(r, width)
             if found.sum() > trusted.sum():

@@ -14,14 +14,10 @@ from clinical.modalities.routing import matches
 from clinical.modalities.static import AGE
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import TypeVar
 
 import meds
 import numpy as np
@@ -31,9 +27,6 @@ from numpy.typing import NDArray
 CODES_FILE = "relation_codes.arrow"
 SEEN_FILE = "seen_codes.arrow"
 """`modality, code, events` (once for each sample that sees them) of a shard to score."""
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 _FRAME = {
     "sample": pl.Int64,
@@ -186,31 +179,6 @@ def cut_and_write(
     ]
     pl.concat(by_code).write_ipc(folder / SEEN_FILE)
     return shard.write(frames, statistics, folder)
-
-
-def over_shards(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int
-) -> Iterator[Result]:
-    """Apply a top-level function to every shard's job, in order of the jobs."""
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(function, jobs)
-        return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=worker_context()) as pool:
-        yield from pool.map(function, jobs)
-
-
-def worker_context() -> BaseContext:
-    """How worker processes start.
-
-    Not by forking this process, which would copy the thread pools of polars and torch in an
-    unusable state. Where the platform has it, a server that has imported everything and started
-    no thread is forked instead, so that only the first worker waits for the imports.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def jobs_of(

@@ -33,6 +33,7 @@ def facts_of(bundle: Bundle) -> Facts:
     facts["references"] = f"{len(fitted.reference_subject):,} train samples"
     facts["networks"] = _networks(bundle)
     facts["experts"] = ", ".join(bundle.experts) or "none"
+    facts["typicality"] = _typicality(bundle)
     files = [path for path in bundle.folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     facts["files"] = f"{len(files)}, {size / 1e6:.1f} MB, all as their manifest says"
@@ -56,14 +57,14 @@ def _scores(bundle: Bundle, task: str) -> str:
     """Whether they are calibrated, and with what sets they come."""
     fits = bundle.calibration_of(task)
     said = [
-        f"{'' if name is None else f'{name} '}{fit.reason or f'{fit.kind} on {fit.n:,} samples'}"
+        f"{'' if name is None else f'{name} '}{fit.reason or f'{fit.kind} on {fit.n:,} people'}"
         for name, fit in fits.items()
     ]
     sets = bundle.conformal.get(task, {})
     cases = [each.n for each in sets.values()]
-    counted = f"conformal sets, fewest cases of a class {min(cases):,}" if cases else "no sets"
+    counted = f"conformal sets, fewest people of a class {min(cases):,}" if cases else "no sets"
     if "residual" in sets:
-        counted = f"intervals of {sets['residual'].n:,} residuals"
+        counted = f"intervals of {sets['residual'].n:,} people"
     return f"{'; '.join(said) or 'as the network gives them, not calibrated'}; {counted}"
 
 
@@ -79,6 +80,17 @@ def _networks(bundle: Bundle) -> str:
     weights = sum(weight.numel() for weight in bundle.networks[0].model.parameters())
     each = " each" if len(bundle.networks) > 1 else ""
     return f"{len(bundle.networks)}, {weights:,} weights{each}, width {bundle.config.fusion.width}"
+
+
+def _typicality(bundle: Bundle) -> str:
+    known = bundle.typicality
+    if known is None or not known.n_calibrated:
+        return "none: nothing was left to calibrate it on"
+    tables = [name for name, each in known.modalities.items() if each.variables is not None]
+    others = [name for name in known.modalities if name not in tables]
+    said = [f"variables of {', '.join(tables)}"] * bool(tables)
+    said += [f"what a network makes of {', '.join(others)}"] * bool(others)
+    return f"by {' and '.join(said)}; p-values of {known.n_calibrated:,} samples"
 
 
 def _judged(bundle: Bundle) -> dict[str, list[str]]:

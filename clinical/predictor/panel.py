@@ -24,6 +24,7 @@ BATCH_SIZE = 64
 GRAPH = "graph"
 Memories = Sequence[Sequence[Tensor]]
 """[N + M, D] by network and what is left out; see `Panel.memories`."""
+Watcher = Callable[[ClinicalBatch, Encoded | None], None]
 NOTHING: frozenset[str] = frozenset()
 """What is left out of a whole score."""
 
@@ -126,6 +127,7 @@ class Panel:
         *,
         memories: Memories | None = None,
         at_once: int = 1,
+        watch: Watcher | None = None,
     ) -> list[dict[str, Opinions]]:
         """Uncalibrated logits of each network and expert by task, without each of `left_out`.
 
@@ -136,6 +138,7 @@ class Panel:
             left_out: see `left_out_with`.
             memories: those of the store and of `left_out`, where they are known already.
             at_once: batches that are asked about beside each other, each in a thread.
+            watch: told of each batch, whole, and of what the first network makes of it.
         """
         networks = self.bundle.networks
         found = [self._unknown(store.n_samples) for _ in left_out]
@@ -143,8 +146,12 @@ class Panel:
 
         def ask(batch: ClinicalBatch) -> None:
             at = batch.row.numpy()
+            if watch is not None and not networks:
+                watch(batch, None)
             for number, network in enumerate(networks):
                 encoded = encode(network.model, batch)
+                if watch is not None and not number:
+                    watch(batch, encoded)
                 asked = self.answers(
                     network.model,
                     batch,
@@ -202,10 +209,13 @@ class Panel:
         self, batch: ClinicalBatch, without: frozenset[str] = NOTHING
     ) -> dict[str, np.ndarray]:
         """[E, B] logits of the experts by binary task; empty where there are none."""
-        experts = self.bundle.experts.values()
-        if not experts:
+        if not self.bundle.experts:
             return {}
-        features = self.bundle.tabulator.features(batch, without)
+        return self.logits_of_features(self.bundle.tabulator.features(batch, without))
+
+    def logits_of_features(self, features: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of flat features [B, F], as the bundle's tabulator gives them."""
+        experts = self.bundle.experts.values()
         return {
             task: np.stack([expert[task].logit(features) for expert in experts])
             for task in self.bundle.config.binary_tasks

@@ -7,10 +7,11 @@ from clinical.conformal import USUAL_COVERAGE, check_coverage
 from clinical.errors import ConfigError
 from clinical.facts_table import html_of
 from clinical.links import Linker, learns_links
-from clinical.prediction_table import NOT_CALIBRATED, add_sets, long_frame, together
+from clinical.prediction_table import NOT_CALIBRATED, add_sets, add_typicality, long_frame, together
 from clinical.predictor.embedding import check_aspect, embeddings
 from clinical.predictor.facts import facts_of
 from clinical.predictor.panel import GRAPH, NOTHING, Memories, Opinions, Panel
+from clinical.predictor.watching import Watch
 from clinical.predictor.zero_shot import Prompts, ZeroShot
 from clinical.preparation import prepare_for_scoring
 from clinical.relations.embedded import Embed, by_embedding
@@ -89,7 +90,9 @@ class Predictor:
             label_observed (where known), kind; of classes in_set (the conformal set holds this
             row's class) and other_in_set (and its opposite), of regression low and high, and their
             coverage, null where the model has no sets; calibration (its kind; "none" where scores
-            are the network's own); reason (where there is no score), modalities.
+            are the network's own); reason (where there is no score), modalities; typicality (the
+            share of the samples of `calibrate` that were no more typical of train, so that 0.05 or
+            less is rare) and typicality_<modality>, of the whole record whatever is left out.
 
         Raises:
             SchemaError: the extract breaks its schema, or nothing in it is visible.
@@ -130,8 +133,9 @@ class Predictor:
             parts = [*self.bundle.config.modalities, *graph]
         left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-            each = self.panel.opinions(store, rows, left_out)
-            frames = [self._frames(store, rows, found, USUAL_COVERAGE) for found in each]
+            watch = self.watch(store)
+            each = self.panel.opinions(store, rows, left_out, watch=watch)
+            frames = [self._frames(store, rows, found, USUAL_COVERAGE, watch) for found in each]
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)
@@ -305,13 +309,27 @@ class Predictor:
         coverage: float = USUAL_COVERAGE,
         memories: Memories | None = None,
         at_once: int = 1,
+        watch: Watch | None = None,
     ) -> pd.DataFrame:
         """Score rows of a prepared store; see `score` for the columns.
 
-        `memories` and `at_once` are those of `Panel.opinions`.
+        `memories` and `at_once` are those of `Panel.opinions`; `watch` is over the same store.
         """
-        found = self.panel.opinions(store, rows, [without], memories=memories, at_once=at_once)
-        return self._frames(store, rows, found[0], coverage)
+        watch = self.watch(store) if watch is None else watch
+        (found,) = self.panel.opinions(
+            store, rows, [without], memories=memories, at_once=at_once, watch=watch
+        )
+        return self._frames(store, rows, found, coverage, watch)
+
+    def watch(self, store: Store, weight: np.ndarray | None = None) -> Watch | None:
+        """What notes how typical the samples of a store are; a draft may not know.
+
+        Args:
+            store: to be scored.
+            weight: [N] in what is counted of the cohort; by default each person counts once.
+        """
+        known = self.bundle.typicality
+        return None if known is None else Watch.of(known, store, weight)
 
     def opinions(self, store: Store, rows: np.ndarray) -> dict[str, Opinions]:
         """Uncalibrated logits of each network and expert, for rows of a prepared store, by task."""
@@ -330,11 +348,20 @@ class Predictor:
         return self._scores(task, logits)[:, 0]
 
     def _frames(
-        self, store: Store, rows: np.ndarray, opinions: Mapping[str, Opinions], coverage: float
+        self,
+        store: Store,
+        rows: np.ndarray,
+        opinions: Mapping[str, Opinions],
+        coverage: float,
+        watch: Watch | None,
     ) -> pd.DataFrame:
         """The rows of all tasks."""
         logits, samples = self.logits(opinions), store.samples[rows]
-        return together([self._frame(samples, t, logits[t], coverage) for t in self.tasks])
+        frames = [self._frame(samples, task, logits[task], coverage) for task in self.tasks]
+        if watch is not None:
+            for frame in frames:
+                add_typicality(frame, watch.p_values[rows], list(self.bundle.config.modalities))
+        return together(frames)
 
     def _frame(
         self, samples: pl.DataFrame, task: str, logits: np.ndarray, coverage: float

@@ -4,12 +4,14 @@ from clinical.cohort.store import CONTEXT, Store
 from clinical.errors import SchemaError
 from clinical.predictor.panel import Memories
 from clinical.predictor.predictor import Predictor
+from clinical.predictor.watching import Watch
 from clinical.preparation import ToScore
 from clinical.recognition import Recognised, recognised
 from clinical.relations.linking import Contemporaries
+from clinical.typicality import Tally, Typicality
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 
 PORTION = 1024
 """Samples of a portion at most: enough that what each costs besides is nothing beside them."""
+
+Beside = Callable[[pd.DataFrame, Store, NDArray[np.int64], Memories], pd.DataFrame]
+"""(predictions, store, rows [N] of it, memories with nothing left out) -> predictions."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,13 @@ class Portion:
         seen: samples of whom anything is visible.
         recognised: how much of them the model knew, by modality; empty where that was said of
             another portion too.
+        tally: of the patients, for the drift of all portions together.
     """
 
     predictions: pd.DataFrame
     seen: int
     recognised: Sequence[Recognised]
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Stream:
             must be of the same bundle, extract and context.
         coverage: of sets and intervals.
         at_once: batches that are asked about beside each other.
+        beside: puts further columns beside the predictions of some rows of a store.
     """
 
     predictor: Predictor
@@ -60,6 +69,7 @@ class Stream:
     work: Path
     coverage: float
     at_once: int = 1
+    beside: Beside | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -128,9 +138,32 @@ class Stream:
             around = None
         return self.predictor.panel.memories_with(around, at_once=self.at_once)
 
+    @cached_property
+    def _shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Subjects, ascending, and what each of their samples counts in the tally."""
+        subjects, samples = np.unique(self.to_score.cohort["subject_id"], return_counts=True)
+        return subjects, 1 / samples
+
     def _scored(self, store: Store, rows: np.ndarray, known: Sequence[Recognised]) -> Portion:
+        subjects, shares = self._shares  # of all portions: a person's samples may be in several
+        weight = shares[np.searchsorted(subjects, store.samples["subject_id"].to_numpy())]
+        watch = Watch.of(self.typicality, store, weight)
         predictions = self.predictor.score_store(
-            store, rows, coverage=self.coverage, memories=self._memories, at_once=self.at_once
+            store,
+            rows,
+            coverage=self.coverage,
+            memories=self._memories,
+            at_once=self.at_once,
+            watch=watch,
         )
+        if self.beside is not None:
+            predictions = self.beside(predictions, store, rows, self._memories)
         seen = int(store.samples[rows]["reason"].is_null().sum())
-        return Portion(predictions, seen, known)
+        return Portion(predictions, seen, known, watch.tally)
+
+    @property
+    def typicality(self) -> Typicality:
+        """Of the bundle; only drafts have none."""
+        known = self.predictor.bundle.typicality
+        assert known is not None, "a draft scores no extract"
+        return known

@@ -10,7 +10,8 @@ from clinical.config import RunConfig, pick
 from clinical.errors import SchemaError
 from clinical.extract.schema import Extract
 from clinical.modalities import MODALITIES, Counts, Statistics
-from clinical.modalities.shards import ShardJob, cut_and_write, jobs_of, modalities_of, over_shards
+from clinical.modalities.shards import ShardJob, cut_and_write, jobs_of, modalities_of
+from clinical.processes import over_jobs
 from clinical.relations import RELATIONS
 from clinical.relations.linking import Contemporaries, Population, link, queries_of, relations_of
 
@@ -98,7 +99,7 @@ def cut_and_populate(
         (replace(job, is_part=is_part), folder / shard_name(number), fitted.statistics)
         for number, job in enumerate(jobs_to_cut(extract, config, cohort))
     ]
-    counts = sum_counts(over_shards(cut_and_write, jobs, workers=config.trainer.workers))
+    counts = sum_counts(over_jobs(cut_and_write, jobs, workers=config.trainer.workers))
     folders = [shard for _, shard, _ in jobs]
     population = populate(config, extract, cohort, fitted.statistics, folders, fitted.salt)
     return population, counts

@@ -9,6 +9,7 @@ from clinical.cohort.samples import training_cohort
 from clinical.cohort.store import Store, draft_of
 from clinical.config import RunConfig
 from clinical.errors import SchemaError
+from clinical.extract.privacy import guard_preparation
 from clinical.extract.schema import Extract
 from clinical.modalities import Statistics
 from clinical.modalities.shards import (
@@ -16,7 +17,6 @@ from clinical.modalities.shards import (
     cut_to_scratch,
     fit_modalities,
     modalities_of,
-    over_shards,
     write_from_scratch,
 )
 from clinical.preparation.assembly import (
@@ -27,6 +27,7 @@ from clinical.preparation.assembly import (
     settings_of,
     shard_name,
 )
+from clinical.processes import over_jobs
 from clinical.relations.embedded import check_pretrains
 from clinical.relations.linking import Population, check_tables, fit_relations, relations_of
 
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(config: RunConfig, folder: Path) -> Store:
-    """The store of a training run, made or used again.
+    """The store of a training run, made or used again; `identifiers.json` lies beside it.
 
     Args:
         config: Extract, tasks, modalities, relations, seed and splits are what counts.
@@ -52,7 +53,8 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     Raises:
         ConfigError: A relation cannot work with the modalities or without pretraining, a label
             folder or the tuning split is missing, or `folder` holds something else.
-        SchemaError: The extract, its samples, labels or splits are not usable.
+        SchemaError: The extract, its samples, labels or splits are not usable, or it has what
+            looks like identifiers of people and the configuration does not acknowledge them.
     """
     folder = Path(folder)
     relations = relations_of(config)
@@ -63,6 +65,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     check_tables(extract, relations)
     identity = Identity.of(config, extract, settings_of(config))
     if (store := identity.find(folder)) is not None:
+        guard_preparation(extract, folder, acknowledged=config.acknowledge_identifiers)
         logger.info("%s: already prepared", folder)
         return store
     extract.check_subjects_apart()
@@ -70,16 +73,17 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     answers = learn_answers(config, cohort)
     cohort = numbered(cohort, answers)
     with draft_of(folder) as draft:
+        guard_preparation(extract, draft, acknowledged=config.acknowledge_identifiers)
         shards = [
             ScratchJob(job, draft / shard_name(number))
             for number, job in enumerate(jobs_to_cut(extract, config, cohort))
         ]
         workers = config.trainer.workers
-        for _ in over_shards(cut_to_scratch, shards, workers=workers):
+        for _ in over_jobs(cut_to_scratch, shards, workers=workers):
             pass
         statistics = fit_modalities(config, shards, _train_rows(cohort), codes=extract.codes())
         jobs = [(shard, statistics) for shard in shards]
-        counts = sum_counts(over_shards(write_from_scratch, jobs, workers=workers))
+        counts = sum_counts(over_jobs(write_from_scratch, jobs, workers=workers))
         salt = hashlib.blake2b(identity.made_from.encode(), digest_size=16).hexdigest()
         folders = [shard.folder for shard in shards]
         population = populate(config, extract, cohort, statistics, folders, salt)

@@ -7,9 +7,9 @@ learns from there: a linear probe, then fine-tuning (LP-FT, Kumar et al., 2022, 
 
 The solution is written into the layers that are there, so that a network which began like this is
 like any other. First each linear layer of an encoder writes its part of the solution into the
-encoder's summary, in a direction drawn for each logit. Then the readout is solved to say what the
-solution says, for the network as it is by then; this needs no label, so that nothing is fitted to
-labels twice, and unlabelled samples serve.
+encoder's summary, in directions in which that hardly varies. Then the readout is solved to say what
+the solution says, for the network as it is by then; this needs no label, so that nothing is fitted
+to labels twice, and unlabelled samples serve.
 """
 
 from clinical.batch import ClinicalBatch, Target
@@ -36,6 +36,8 @@ MOST_READ = 4_000
 FEWEST_LABELS = 8
 LOUDNESS = 3.0
 """Of what is written into a summary, in its own standard deviations: the readout hears it apart."""
+QUIET = 1e-3
+"""Of the mean variance of a summary; a direction that varies less is as quiet as any."""
 READ_RIDGE = 1e-4
 """Of each unknown's own variance; keeps the readout solvable where summaries are collinear."""
 
@@ -93,7 +95,7 @@ def start_linearly(
         unlabelled: further ones that may be looked at, so that few labels are not few samples.
         subject: [N] whose sample each row of the store is.
         target: what training compares a task's logits with.
-        generator: draws the samples, and the directions in which encoders write.
+        generator: draws the samples, of which not all are read.
         device: to encode on.
     """
     n_logits = sum(model.head(task).linear.out_features for task in model.heads)
@@ -109,7 +111,7 @@ def start_linearly(
     everyone = np.union1d(rows, unlabelled)
     some = np.sort(generator.choice(everyone, min(MOST_READ, len(everyone)), replace=False))
     before = _look(model, read(some), target)
-    _write_encoders(model, before, lines, generator)
+    _write_encoders(model, before, lines)
     after = _look(model, read(some), target)
     _write_readout(model, after, lines(before.blocks))
     model.train(was_training).to(home)
@@ -206,9 +208,7 @@ def _weighed_against_each_other(lines: Lines, wanted: Array) -> Lines:
 
 
 @torch.no_grad()
-def _write_encoders(
-    model: ClinicalModel, seen: Looked, lines: Lines, generator: np.random.Generator
-) -> None:
+def _write_encoders(model: ClinicalModel, seen: Looked, lines: Lines) -> None:
     """Let each encoder's linear layers say together what the lines make of their inputs.
 
     They say it in directions of their own, louder than the summary that they are added to.
@@ -226,19 +226,33 @@ def _write_encoders(
         # Of many logits only as many mixtures as there is room for, the strongest.
         _, _, mixtures = np.linalg.svd(said - said.mean(0), full_matrices=False)
         mixtures = mixtures[: max(1, width // 4)]
-        drawn = generator.standard_normal((width, len(mixtures)))
-        directions, _ = np.linalg.qr(drawn)
-        heard = (said @ mixtures.T) @ (project @ directions).T
         is_there = seen.present[:, number] > 0
         if is_there.sum() < 2:
             continue
-        summary = np.linalg.norm(seen.summaries[number][is_there].std(0))
+        summaries = seen.summaries[number][is_there]
+        directions = _quiet_directions(project, summaries, n=len(mixtures))
+        heard = (said @ mixtures.T) @ (project @ directions).T
+        summary = np.linalg.norm(summaries.std(0))
         loudness = LOUDNESS * summary / np.maximum(np.linalg.norm(heard[is_there].std(0)), 1e-12)
         # What tells little is not to drown the summary.
         loudness *= min(1.0, np.linalg.norm(said.std(0)) / max(whole, 1e-12))
         for layer in own:
             added = loudness * directions @ mixtures @ found[layer].T
             layers[layer].weight.add_(torch.from_numpy(added).to(layers[layer].weight))
+
+
+def _quiet_directions(project: Array, summaries: Array, *, n: int) -> Array:
+    """[W, n] of an encoder's output, orthogonal: in which the readout tells best what is added.
+
+    Of a `project` [D, W] of the output and the `summaries` [m, D] it gave. Where these hardly vary,
+    little of what an encoder says already is mixed with what it is to say.
+    """
+    covariance = np.atleast_2d(np.cov(summaries, rowvar=False))
+    covariance += QUIET * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    heard_apart = project.T @ np.linalg.solve(covariance + 1e-12 * np.eye(len(project)), project)
+    _, directions = np.linalg.eigh(heard_apart)
+    found: Array = directions[:, ::-1][:, :n]
+    return found
 
 
 @torch.no_grad()

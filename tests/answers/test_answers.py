@@ -75,18 +75,21 @@ def test_a_temperature_flattens_classes_that_were_too_sure():
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([generator.choice(3, p=p) for p in chances], dtype=float)[:, None]
     labels[:100] = NAN
-    (fit,) = learn("multiclass").calibrate(3 * logits, labels).values()
+    subjects = np.arange(3000)
+    (fit,) = learn("multiclass").calibrate(3 * logits, labels, subjects=subjects).values()
     assert (fit.kind, fit.n) == ("temperature", 2900)
     assert fit.slope_low == pytest.approx(1 / 3, abs=0.03)
     scores = learn("multiclass").scores(3 * logits, {None: fit})
     np.testing.assert_allclose(scores, chances, atol=0.05)
     shuffled = generator.permutation(3000)
-    (again,) = learn("multiclass").calibrate(3 * logits[shuffled], labels[shuffled]).values()
-    assert again == fit
+    some = learn("multiclass").calibrate(3 * logits[shuffled], labels[shuffled], subjects=subjects)
+    assert some == {None: fit}
 
 
 def test_without_labels_nothing_is_calibrated_and_it_is_said():
-    (fit,) = learn("multiclass").calibrate(np.zeros((2, 3)), np.full((2, 1), NAN)).values()
+    unknown = np.full((2, 1), NAN)
+    fits = learn("multiclass").calibrate(np.zeros((2, 3)), unknown, subjects=np.arange(2))
+    (fit,) = fits.values()
     assert fit.kind == "identity"
     assert "no labelled sample" in fit.reason
 
@@ -101,7 +104,7 @@ def test_each_class_of_a_multilabel_task_is_calibrated_by_itself():
     many = generator.normal(size=(400, 2))
     labels = (generator.random((400, 2)) < sigmoid(many)).astype(float)
     labels[:150, 0] = NAN
-    fits = answer.calibrate(many, labels)
+    fits = answer.calibrate(many, labels, subjects=np.arange(len(many)))
     assert {name: fit.n for name, fit in fits.items()} == {"a": 250, "b": 400}
 
 

@@ -95,7 +95,9 @@ def test_an_empty_text_is_no_class(make):
 
 
 def test_a_built_in_task_of_another_kind_is_refused(make):
-    with pytest.raises(ConfigError, match=r"tasks\.t\.builder: makes no float_value"):
+    with pytest.raises(
+        ConfigError, match=r"tasks\.t\.builder: mortality makes no labels of a regression"
+    ):
         read(make(), kind="regression", builder="mortality", unit="days", anchor="X")
 
 

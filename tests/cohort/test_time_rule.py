@@ -56,14 +56,15 @@ def hours_of(samples: pl.DataFrame) -> list[tuple[int, float]]:
         ("ICU_ADMISSION + 48h", "ICU_ADMISSION", 48),
         ("ICU_ADMISSION+2d", "ICU_ADMISSION", 48),
         ("  LAB//A-1  +  30 min ", "LAB//A-1", 0.5),
-        ("ICU//.+ + 1w", "ICU//.+", 168),
+        ("regex:ICU//.+ + 1w", "regex:ICU//.+", 168),
+        ("ICU_ADMISSION//A - B (C) + 1h", "ICU_ADMISSION//A - B (C)", 1),
         ("ICU_ADMISSION", "ICU_ADMISSION", 0),
         ("X + 1.5h", "X", 1.5),
     ],
 )
 def test_a_rule_is_read_as_it_is_written(text, anchor, hours):
     rule = TimeRule.parse(text)
-    assert rule.anchor.strip() == anchor
+    assert rule.anchor == anchor
     assert rule.after_hours == hours
 
 
@@ -81,9 +82,9 @@ def test_a_step_that_is_no_time_above_zero_is_refused(every):
 
 def test_a_pattern_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="no regular expression"):
-        TimeRule.parse("ICU(")
+        TimeRule.parse("regex:ICU(")
     with pytest.raises(ConfigError, match="no regular expression"):
-        TimeRule.parse("ICU", until=["["])
+        TimeRule.parse("ICU", until=["regex:["])
 
 
 def test_an_admission_ends_with_its_own_discharge_or_any_end():
@@ -91,6 +92,20 @@ def test_an_admission_ends_with_its_own_discharge_or_any_end():
     assert TimeRule.parse("HOSPITAL_ADMISSION").ends == ENDS
     assert TimeRule.parse("LAB//X").ends == ENDS
     assert TimeRule.parse("LAB//X", until=["OUT"]).ends == ("OUT",)
+
+
+@pytest.mark.parametrize(
+    "text", ["ICU_ADMISSION//MICU", "ICU_ADMISSION//M (ADMISSIONS)//2", "regex:ICU_ADMISSION//.*"]
+)
+def test_a_stay_in_one_unit_ends_with_the_discharge_from_any(text):
+    assert TimeRule.parse(f"{text} + 1h").ends == ("ICU_DISCHARGE", *ENDS)
+
+
+def test_a_pattern_that_does_not_tell_what_ends_a_stay_asks_for_it():
+    with pytest.raises(ConfigError, match="say it with until"):
+        TimeRule.parse("regex:(ICU|CCU)_ADMISSION + 1h")
+    rule = TimeRule.parse("regex:(ICU|CCU)_ADMISSION + 1h", until=["OUT"])
+    assert rule.ends == ("OUT",)
 
 
 def test_a_rule_and_a_file_or_a_step_alone_are_refused():
@@ -148,6 +163,52 @@ def test_an_anchor_that_nobody_has_and_stays_that_are_over_are_told(tmp_path):
         TimeRule.parse("WARD").samples(extract)
     with pytest.raises(SchemaError, match="all 1 stays that begin with ICU_ADMISSION have ended"):
         TimeRule.parse("ICU_ADMISSION + 9h").samples(extract)
+
+
+UNIT = "Medical Intensive Care Unit (MICU)"
+
+
+@pytest.mark.parametrize(
+    "anchor", [f"ICU_ADMISSION//{UNIT}", r"regex:ICU_ADMISSION//.*\(MICU\)", "ICU_ADMISSION"]
+)
+def test_a_units_name_in_brackets_is_taken_as_it_is(tmp_path, anchor):
+    extract = extract_of(
+        tmp_path / "extract",
+        (1, 0, f"ICU_ADMISSION//{UNIT}"),
+        (1, 10, "ICU_DISCHARGE//Surgical (SICU)"),  # the unit that the patient went on to
+        (1, 99, "HOSPITAL_DISCHARGE//HOME"),
+        (2, 0, f"ICU_ADMISSION//{UNIT}"),
+        (2, 30, f"ICU_DISCHARGE//{UNIT}"),
+    )
+    rule = TimeRule.parse(f"{anchor} + 12h")
+    assert hours_of(rule.samples(extract)) == [(2, 12)]
+    rule = TimeRule.parse(f"{anchor} + 12h", until=[f"ICU_DISCHARGE//{UNIT}"])
+    assert hours_of(rule.samples(extract)) == [(1, 12), (2, 12)]
+
+
+def test_a_code_is_no_pattern_unless_it_says_so(tmp_path):
+    extract = extract_of(tmp_path / "extract", (1, 0, "ICU//A"), (1, 9, "LAB"))
+    with pytest.raises(SchemaError, match=r"has the code ICU//\., .*begins with regex:\)"):
+        TimeRule.parse("ICU//.").samples(extract)
+    assert hours_of(TimeRule.parse("regex:ICU//.").samples(extract)) == [(1, 0)]
+    with pytest.raises(SchemaError, match=r"has a code that matches ICU//B\+; see"):
+        TimeRule.parse("regex:ICU//B+").samples(extract)
+
+
+def test_an_end_that_nobody_has_is_refused_if_asked_for_and_else_told(tmp_path, caplog):
+    extract = extract_of(
+        tmp_path / "extract",
+        (1, 0, "ICU_ADMISSION//A"),
+        (1, 9, "ICU_END"),
+        (2, 0, "ICU_ADMISSION//A"),
+        shards=2,
+    )
+    with pytest.raises(SchemaError, match="until: no dated event of the extract has the code OUT"):
+        TimeRule.parse("ICU_ADMISSION", until=["ICU_END", "OUT"]).samples(extract)
+    TimeRule.parse("ICU_ADMISSION", until=["ICU_END"]).samples(extract)
+    assert "no dated event" not in caplog.text
+    TimeRule.parse("ICU_ADMISSION").samples(extract)
+    assert "no dated event has the code ICU_DISCHARGE" in caplog.text
 
 
 hours = st.integers(0, 40)

@@ -1,5 +1,5 @@
 import clinical  # noqa: F401
-from clinical.cohort.window import ages, is_future, visible
+from clinical.cohort.window import ages, earlier, is_future, later, visible
 
 from datetime import datetime, timedelta
 
@@ -99,3 +99,27 @@ def test_only_what_comes_after_is_future():
         {"prediction_time": [BASE] * 3, "time": [BASE, BASE + timedelta(microseconds=1), None]}
     )
     assert times.select(is_future().alias("future"))["future"].to_list() == [False, True, None]
+
+
+def test_what_comes_later_is_what_is_not_visible_and_dated():
+    samples = pl.DataFrame(
+        {"sample": [0, 1], "subject_id": [1, 2], "prediction_time": [BASE, BASE]}
+    )
+    hours = [-3.0, 0.0, 0.001, 5.0, None]
+    events = pl.DataFrame(
+        {
+            "subject_id": [1] * 5,
+            "time": [None if h is None else BASE + timedelta(hours=h) for h in hours],
+            "code": list("abcde"),
+        },
+        schema_overrides={"time": pl.Datetime("us")},
+    )
+    assert earlier(events, samples).select("sample", "code", "hours").rows() == [
+        (0, "a", 3.0),
+        (0, "b", 0.0),
+    ]
+    assert later(events, samples).select("sample", "code", "hours").rows() == [
+        (0, "c", 0.001),
+        (0, "d", 5.0),
+    ]
+    assert earlier(events, samples, hours=2)["code"].to_list() == ["b"]

@@ -26,6 +26,17 @@ def test_the_labels_of_one_task_are_read_however_they_are_sharded(tmp_path, labe
     assert len(read_labels(tmp_path)) == 2 * len(shards)
 
 
+def test_empty_shards_of_labels_say_nothing(tmp_path, labels):
+    write(tmp_path, labels, "1")
+    write(tmp_path, labels.head(0).drop(columns="boolean_value"), "0")
+    write(tmp_path, pd.DataFrame(), "2")
+    found = read_labels(tmp_path)
+    assert found is not None
+    pd.testing.assert_frame_equal(found, labels)
+    write(tmp_path / "nobody", labels.head(0), "0")
+    assert len(read_labels(tmp_path / "nobody")) == 0
+
+
 def test_a_folder_of_several_tasks_is_not_taken_for_one(tmp_path, labels):
     write(tmp_path, labels, "death", "readmission")
     with pytest.raises(ConfigError, match=r"holds 2 folders .* such as .*/death"):

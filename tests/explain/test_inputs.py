@@ -3,7 +3,7 @@
 import clinical
 from clinical.encoders.cnn import CNNEncoder
 from clinical.errors import ConfigError
-from clinical.explain import by_part, explain_inputs
+from clinical.explain import by_part, explain_inputs, shapley_columns
 
 import copy
 import importlib.resources
@@ -59,6 +59,98 @@ def test_words_are_of_the_highest_scores_of_each_task(explained):
         has = of[(of["part"] == "images") & of["present"]]
         assert samples_in(regions) == samples_in(most) & samples_in(has)
     assert len(explained.regions) > 0
+
+
+def test_nobody_need_be_looked_at_closely(small_predictor, small_extract, explained):
+    found = explain_inputs(small_predictor, small_extract, context=small_extract, highest=0)
+    pd.testing.assert_frame_equal(found.modalities, explained.modalities)
+    assert [len(t) for t in (found.variables, found.words, found.regions, found.samples)] == [0] * 4
+    assert found.neighbours is None
+
+
+def test_columns_are_null_without_a_score_and_for_tasks_of_other_kinds(
+    small_predictor, small_extract
+):
+    keys = small_predictor.score(small_extract)[KEYS].drop_duplicates().head(2)
+    stranger = keys.iloc[[0]].assign(subject_id=99)
+    asked = pd.concat([keys, stranger])
+    with small_predictor.prepared(small_extract, samples=asked) as (store, rows):
+        scores = small_predictor.score_store(store, rows)
+        other = scores[scores["task"] == "death"].assign(task="ward", kind="multiclass")
+        both = pd.concat([scores, other], ignore_index=True)
+        memories = small_predictor.panel.memories(store)
+        found = shapley_columns(small_predictor, both, store, rows, memories)
+    added = found.drop(columns=scores.columns)
+    is_told = (found["task"] != "ward") & (found["subject_id"] != 99)
+    assert is_told.sum() == 4
+    assert added[is_told].notna().all(axis=None)
+    assert added[~is_told].isna().all(axis=None)
+
+
+def test_columns_beside_the_scores_share_them_out(small_predictor, small_extract, explained):
+    with small_predictor.prepared(small_extract, context=small_extract) as (store, rows):
+        rows = rows[::-2]
+        scores = small_predictor.score_store(store, rows)
+        memories = small_predictor.panel.memories(store)
+        found = shapley_columns(small_predictor, scores, store, rows, memories)
+    pd.testing.assert_frame_equal(found[scores.columns], scores)
+    shares = [name for name in found if name.startswith("shapley_")]
+    assert shares == [f"shapley_{part}" for part in explained.modalities["part"][:6]]
+    total = found["logit"] - found["logit_nothing"]
+    np.testing.assert_allclose(found[shares].sum(axis=1), total, rtol=0, atol=1e-9)
+    keys = [*KEYS, "task"]
+    same = found.merge(explained.modalities.query("part == 'notes'"), on=keys, suffixes=("", "_"))
+    np.testing.assert_allclose(same["shapley_notes"], same["shapley"], rtol=0, atol=1e-5)
+    assert len(same) == len(found)
+
+
+def test_variables_of_a_modality_add_up_to_its_shapley_value(explained):
+    keys = [*KEYS, "task"]
+    found = explained.variables.groupby([*keys, "modality"])["attribution"].sum()
+    shapley = explained.modalities.set_index([*keys, "part"])["shapley"]
+    assert len(found) == 3 * 3 * 2
+    np.testing.assert_allclose(found, shapley.loc[found.index], rtol=0, atol=1e-5)
+
+
+def test_every_variable_is_traced_to_the_row_that_it_was_read_from(explained, small_extract):
+    named = explained.variables[explained.variables["variable"].notna()]
+    files = {name: pl.read_parquet(small_extract / name) for name in named["file"].unique()}
+    ages = 0
+    for row in named.itertuples():
+        event = files[row.file].row(int(row.file_row), named=True)
+        assert event["subject_id"] == row.subject_id
+        if row.variable == "AGE":
+            ages += 1
+            assert event["code"] == "MEDS_BIRTH"
+            years = (row.prediction_time - event["time"]).total_seconds() / (365.25 * 86400)
+            assert row.value == pytest.approx(years, abs=1e-4)
+            continue
+        assert event["code"] == row.code
+        assert (event["time"] is None and pd.isna(row.time)) or event["time"] == row.time
+        number = event["numeric_value"]
+        assert (number is None and np.isnan(row.value)) or number == row.value
+    assert ages == 6
+    measured = named[named["modality"] == "events"]
+    behind = explained.events.filter(pl.col("modality") == "events")
+    assert (measured["events"] >= 1).all()
+    assert behind["value"].max() >= measured["highest"].max() >= measured["value"].max()
+    assert (measured["time"] <= measured["prediction_time"]).all()
+    assert "LATE" not in "".join(named["code"])
+
+
+def test_notes_and_images_are_traced_to_their_rows(explained, small_extract):
+    for table in (explained.words, explained.regions):
+        for row in table.drop_duplicates(["subject_id", "file_row"]).itertuples():
+            event = pl.read_parquet(small_extract / row.file).row(row.file_row, named=True)
+            assert (event["subject_id"], event["code"]) == (row.subject_id, row.code)
+            assert event["time"] == row.time
+
+
+def test_only_the_samples_looked_at_have_their_neighbours_told(explained):
+    heard = explained.neighbours.query("task == 'death'")
+    looked_at = explained.samples.query("task == 'death'")
+    assert samples_in(heard) == samples_in(looked_at)
+    assert set(heard["relation"]) == {"similar", "same_unit"}
 
 
 def test_a_word_stands_where_the_table_says_in_the_real_note(explained, small_extract):
@@ -161,7 +253,7 @@ def test_a_sample_is_explained_alone_as_among_others(small_predictor, small_extr
         task="death",
         with_text=True,
     )
-    for name in ("modalities", "words", "regions"):
+    for name in ("modalities", "variables", "words", "regions", "neighbours"):
         table = getattr(explained, name).query("task == 'death'").merge(who, on=KEYS)
         found = getattr(alone, name)
         assert len(found) == len(table)
@@ -172,7 +264,7 @@ def test_a_sample_is_explained_alone_as_among_others(small_predictor, small_extr
                 assert found[column].tolist() == table[column].tolist()
 
 
-@pytest.mark.parametrize("name", ["modalities", "words", "regions"])
+@pytest.mark.parametrize("name", ["modalities", "variables", "words", "regions"])
 def test_the_tables_are_those_that_are_described(explained, name, tmp_path):
     folder = importlib.resources.files("clinical.data_schemas")
     text = (folder / f"explained_{name}.json").read_text(encoding="utf-8")

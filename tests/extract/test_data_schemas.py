@@ -1,9 +1,12 @@
 """The JSON descriptions of the tables say what the code does."""
 
+from clinical.extract.importers.flat.accounts import REJECTS_SCHEMA
 from clinical.extract.tables import CODES, EDGES, EVENTS, LABELS, SAMPLES, SPLITS, Table
 
 import importlib.resources
 import json
+import runpy
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -18,9 +21,12 @@ TABLES = {
     "edges": EDGES,
 }
 OUTPUTS = (
+    "rejects",
     "predictions",
+    "drift",
     "explanations",
     "explained_modalities",
+    "explained_variables",
     "explained_words",
     "explained_regions",
 )
@@ -53,6 +59,18 @@ def test_every_table_and_column_is_described(name):
     for described in (content, *content["columns"]):
         assert len(described["description"]) > 10
     assert content["path"]
+
+
+def test_the_description_of_the_rejects_is_what_an_import_writes():
+    columns = read("rejects")["columns"]
+    assert [c["name"] for c in columns] == REJECTS_SCHEMA.names
+    assert [arrow_type(c["dtype"]) for c in columns] == REJECTS_SCHEMA.types
+
+
+def test_the_page_of_tables_is_rendered_from_the_descriptions():
+    docs = Path(__file__).parents[2] / "docs"
+    render = runpy.run_path(str(docs / "render_tables.py"))["render"]
+    assert (docs / "tables.md").read_text(encoding="utf-8") == render()
 
 
 def test_nothing_else_lies_in_the_folder():

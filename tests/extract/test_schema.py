@@ -281,6 +281,35 @@ def test_labels_come_from_every_file_of_their_folder_also_empty_ones(root):
     assert labels.equals(Extract.open(root).labels(folder))
 
 
+def test_shards_of_labels_without_rows_may_have_any_columns_or_none(root):
+    folder = root / "tasks" / "died"
+    before = Extract.open(root).labels(folder)
+    for place in ("train/0", "held_out/0", "9"):
+        (folder / place).parent.mkdir(exist_ok=True)
+    pl.DataFrame().write_parquet(folder / "train" / "0.parquet")
+    pl.DataFrame({"subject_id": [], "prediction_time": []}).write_parquet(
+        folder / "held_out" / "0.parquet"
+    )
+    no_times = pl.DataFrame(schema={"subject_id": pl.String, "boolean_value": pl.Int64})
+    no_times.write_parquet(folder / "9.parquet")
+    (folder / "._0.parquet").write_bytes(b"what a copy leaves")
+    (folder / "part.parquet").mkdir()
+    assert Extract.open(root).labels(folder).equals(before)
+
+
+def test_a_task_whose_shards_are_all_empty_has_no_labels(root):
+    folder = root / "tasks" / "nobody"
+    folder.mkdir()
+    pl.DataFrame().write_parquet(folder / "0.parquet")
+    assert Extract.open(root).labels(folder).is_empty()
+
+
+def test_a_shard_of_labels_with_rows_has_to_have_its_columns(root):
+    pl.DataFrame({"subject_id": [1]}).write_parquet(root / "tasks" / "died" / "1.parquet")
+    with pytest.raises(SchemaError, match=r"died/1\.parquet: .* needs the column prediction_time"):
+        Extract.open(root).labels(Path("tasks/died"))
+
+
 def test_broken_labels_and_samples_are_refused(root):
     extract = Extract.open(root)
     with pytest.raises(ConfigError, match="there is no Parquet file in tasks/absent"):

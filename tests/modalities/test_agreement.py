@@ -59,3 +59,10 @@ def test_the_folds_keep_a_subject_together() -> None:
     one = Agreement.of(counts, record, np.zeros_like(record), seed=0)
     filled = [bool(total.any()) for total in one.total]
     assert sum(filled) == 1
+
+
+def test_no_direction_is_sought_where_none_is_wanted() -> None:
+    counts, record, _ = draw_counts(0.2)
+    vectors, center = Agreement.of(counts, record, record, seed=0).directions(0)
+    assert vectors.shape == (WIDTH, 0)
+    assert len(center) == 0

@@ -12,6 +12,7 @@ from clinical.errors import SchemaError
 from clinical.extract.importers.members import read_members, source_name
 from clinical.extract.importers.outcomes import USUAL, read_outcomes
 from clinical.extract.importers.report import ImportReport
+from clinical.extract.privacy import OLD, guard_import
 from clinical.extract.splitting import split_by_hash
 from clinical.extract.variables import code_table, count_implausible, is_implausible
 from clinical.extract.write import draft_folder, write_extract
@@ -35,7 +36,14 @@ HEADER = "Time,Parameter,Value"
 _RECORD = re.compile(r"\d{1,18}\.txt")
 
 
-def import_physionet2012(source: Path, out: Path, *, outcomes: Path | None = None) -> ImportReport:
+def import_physionet2012(
+    source: Path,
+    out: Path,
+    *,
+    outcomes: Path | None = None,
+    acknowledge_identifiers: bool = False,
+    workers: int = 1,
+) -> ImportReport:
     """Write an extract from one or more sets of the challenge.
 
     The first row of a static descriptor (age, gender, height, ICU type, weight), if at 00:00, is a
@@ -48,6 +56,8 @@ def import_physionet2012(source: Path, out: Path, *, outcomes: Path | None = Non
         source: A folder with `NUMBER.txt` files at any depth, or an archive of one.
         out: A new or empty folder.
         outcomes: `Outcomes-*.txt` with `RecordID` and `In-hospital_death`.
+        acknowledge_identifiers: Whether what looks like identifiers of people may be there.
+        workers: Has no use, as all of the source takes seconds.
 
     Raises:
         ConfigError: A path does not exist, or `out` is not empty.
@@ -84,6 +94,8 @@ def import_physionet2012(source: Path, out: Path, *, outcomes: Path | None = Non
             samples=samples,
             labels={"in_hospital_mortality": labels} if labels is not None else {},
         )
+        # Of everybody over 89 the source says 90, be it one person in a part of it.
+        tally.update(guard_import(root, acknowledged=acknowledge_identifiers or (OLD,)))
     return _report(f"physionet2012-{name}", len(subjects), tally, rejected)
 
 

@@ -39,15 +39,25 @@ class ImportReport:
 class Importer(Protocol):
     """Turns one raw source into an extract."""
 
-    def __call__(self, source: Path, out: Path, *, outcomes: Path | None = None) -> ImportReport:
+    def __call__(
+        self,
+        source: Path,
+        out: Path,
+        *,
+        outcomes: Path | None = None,
+        acknowledge_identifiers: bool = False,
+        workers: int = 1,
+    ) -> ImportReport:
         """Write an extract to `out`, whole or not at all.
 
         Args:
             source: The raw files.
             out: A new or empty folder.
             outcomes: A file of outcomes; an importer that has no use for one refuses it.
+            acknowledge_identifiers: Whether what looks like identifiers of people may be there.
+            workers: Processes at most; it makes no difference to the extract.
 
         Raises:
             ConfigError: A path does not exist, `out` is not empty, `outcomes` has no use.
-            SchemaError: The source breaks its format.
+            SchemaError: The source breaks its format, or has identifiers.
         """

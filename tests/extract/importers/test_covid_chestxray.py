@@ -1,7 +1,7 @@
-"""The chest image collection: images, notes and measurements enter, outcomes do not."""
+"""The mapping of the chest images: images, notes and measurements enter, outcomes do not."""
 
-from clinical.errors import ConfigError, SchemaError
-from clinical.extract.importers.covid_chestxray import import_covid_chestxray
+from clinical.errors import ClinicalError, ConfigError
+from clinical.extract.importers import IMPORTERS
 from clinical.extract.schema import Extract
 from clinical.extract.validate import validate
 
@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+import_covid_chestxray = IMPORTERS["covid_chestxray"]
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "covid-chestxray"
 BASE = datetime(2000, 1, 1)
 
@@ -64,12 +65,12 @@ def test_a_row_becomes_an_image_a_note_and_its_measurements_at_its_day(out):
     first = people(out)[0]
     assert first == [
         (None, "GENDER//M", None, None, None),
-        (BASE - timedelta(days=60 * 365.25), "MEDS_BIRTH", None, None, None),
+        (datetime(1940, 1, 1), "MEDS_BIRTH", None, None, None),
         (day(0), "IMAGE//X-ray//PA", None, None, "images/a.jpg"),
-        (day(0), "NOTE//clinical", None, "Cough, fever.", None),
-        (day(0), "temperature", 38.5, None, None),
         (day(0), "IMAGE//X-ray//L", None, None, "images/b.jpg"),
         (day(0), "IMAGE//CT//Axial", None, None, "images/d.jpg"),
+        (day(0), "NOTE//clinical", None, "Cough, fever.", None),
+        (day(0), "temperature", 38.5, None, None),
         (day(3), "IMAGE//X-ray//AP Supine", None, None, "images/c.jpg"),
         (day(3), "NOTE//clinical", None, "Worse.", None),
         (day(3), "pO2_saturation", 91.0, None, None),
@@ -109,8 +110,8 @@ def test_a_day_with_an_image_is_labelled_by_its_finding_unless_nobody_read_it(ou
     found = labels.select("prediction_time", "boolean_value").sort(
         "prediction_time", "boolean_value"
     )
-    # Of the fourth patient nobody has read the image, of the third there is none.
-    assert found.rows() == [(day(0), False), (day(0), True), (day(3), True)]
+    # Of the fourth patient nobody has read the image; the third's was read, but is not there.
+    assert found.rows() == [(day(-2), False), (day(0), False), (day(0), True), (day(3), True)]
 
 
 def test_a_day_on_which_findings_disagree_has_no_label(source, tmp_path):
@@ -119,7 +120,7 @@ def test_a_day_on_which_findings_disagree_has_no_label(source, tmp_path):
     import_covid_chestxray(source, tmp_path / "again")
     labels = Extract.open(tmp_path / "again").labels(Path("tasks/covid_19"))
     found = labels.select("prediction_time", "boolean_value").sort("prediction_time").rows()
-    assert found == [(day(0), False), (day(3), False)]
+    assert found == [(day(-2), False), (day(0), False), (day(3), False)]
 
 
 def test_images_are_copied_and_missing_ones_counted_and_damaged_ones_kept(source, out, tmp_path):
@@ -127,26 +128,18 @@ def test_images_are_copied_and_missing_ones_counted_and_damaged_ones_kept(source
     for name in "abcde":
         copied = (out / "images" / f"{name}.jpg").read_bytes()
         assert copied == (source / "images" / f"{name}.jpg").read_bytes()
-    report = import_covid_chestxray(source, tmp_path / "again")
-    assert report.counts == {
-        "subjects": 4,
-        "rows read": 8,
-        "rows without a patientid": 0,
-        "rows without an offset": 2,
-        "images written": 5,
-        "images missing": 3,
-        "notes written": 4,
-        "notes repeated on a day": 1,
-        "measurements": 4,
-        "measurements that are no number": 1,
-        "impossible values left out": 1,
-        "labels": 2,
-        "patients who went to the ICU": 1,
-        "patients whose rows disagree": 1,
-        "days of COVID-19 or another finding": 3,
-        "events written": 17,
-    }
-    assert report.rejected == {"temperature outside 10 to 50 Cel": 1}
+    counts = import_covid_chestxray(source, tmp_path / "again").counts
+    assert counts["subjects"] == 4
+    assert counts["events written"] == 17
+    assert counts["static events, births and deaths that repeat another"] == 9
+    assert counts["images"] == 5
+    assert counts["went_icu: labels"] == 2
+    assert counts["went_icu: labels left out, as rows of one time differ"] == 1
+    assert counts["rows: rows read"] == counts["rows: rows imported"] == 8
+    assert counts["rows: cells left out, no such image"] == 1
+    assert counts["rows: cells left out, the image's path leads out of the source"] == 1
+    assert counts["rows: cells left out, the value is no number"] == 1
+    assert counts["rows: cells left out, the value is outside the plausible range"] == 1
     (finding,) = validate(out).findings
     assert (finding.check, finding.severity, finding.count) == ("images readable", "warning", 1)
 
@@ -169,15 +162,15 @@ def test_an_outcome_file_has_no_use(source, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ROWS.replace("went_icu", "icu").replace("offset", "day"), "no column offset, went_icu"),
-        (ROWS.splitlines()[0] + "\n", "no row has a patientid"),
-        ("", "not a complete CSV file"),
+        (ROWS.replace("went_icu", "icu").replace("offset", "day"), "has no column offset"),
+        (ROWS.splitlines()[0] + "\n", "no row gives an event"),
+        ("", "is empty"),
     ],
 )
 def test_broken_metadata_is_refused_and_nothing_is_left(source, tmp_path, text, message):
     (source / "metadata.csv").write_text(text)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SchemaError, match=rf"metadata\.csv: {message}"):
+    with pytest.raises(ClinicalError, match=message):
         import_covid_chestxray(source, tmp_path / "out")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -186,12 +179,12 @@ def test_broken_metadata_is_refused_and_nothing_is_left(source, tmp_path, text, 
 def test_the_real_collection_imports_whole(tmp_path):
     report = import_covid_chestxray(SHARED, tmp_path / "out")
     counts = report.counts
-    assert (counts["subjects"], counts["rows read"], counts["images written"]) == (198, 396, 396)
+    assert (counts["subjects"], counts["rows: rows read"], counts["images"]) == (198, 396, 396)
     source = pl.read_csv(SHARED / "metadata.csv", infer_schema_length=0)
     events = Extract.open(tmp_path / "out").read_checked("data/0.parquet")
     notes = set(source["clinical_notes"].drop_nulls()) - {"?"}
     assert set(events["text_value"].drop_nulls()) == notes
     assert set(events["image_path"].drop_nulls()) == {f"images/{n}" for n in source["filename"]}
     said = source.filter(pl.col("went_icu").is_in(["Y", "N"]))["patientid"].n_unique()
-    assert counts["labels"] == said
+    assert counts["went_icu: labels"] == said
     assert validate(tmp_path / "out").findings == ()

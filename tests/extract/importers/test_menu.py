@@ -17,6 +17,8 @@ def test_an_importer_has_the_signature_of_the_command_line(name):
         ("source", "POSITIONAL_OR_KEYWORD", inspect.Parameter.empty),
         ("out", "POSITIONAL_OR_KEYWORD", inspect.Parameter.empty),
         ("outcomes", "KEYWORD_ONLY", None),
+        ("acknowledge_identifiers", "KEYWORD_ONLY", False),
+        ("workers", "KEYWORD_ONLY", 1),
     ]
 
 

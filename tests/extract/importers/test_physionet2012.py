@@ -36,7 +36,7 @@ FIRST = """00:00,RecordID,900101
 48:00,GCS,15
 """
 SECOND = """00:00,RecordID,900102
-00:00,Age,91
+00:00,Age,81
 00:00,Gender,-1
 00:00,Height,170.2
 00:00,ICUType,2
@@ -98,7 +98,7 @@ def test_each_row_becomes_one_event_in_the_order_of_its_file(source, tmp_path):
         (900101, at(1, 30), "HR", 78.0),
         (900101, at(10, 5), "Weight", float(value(80.1))),
         (900101, at(48, 0), "GCS", 15.0),
-        (900102, None, "Age", 91.0),
+        (900102, None, "Age", 81.0),
         (900102, None, "Height", float(value(170.2))),
         (900102, None, "ICUType", 2.0),
         (900102, None, "Weight", float(value(70.8))),

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-REJECTS = pa.schema(
+REJECTS_SCHEMA = pa.schema(
     [
         ("table", pa.string()),
         ("file", pa.string()),
@@ -53,6 +53,12 @@ class Account:
     empty_files: int = 0
     unmatched: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "Account") -> None:
+        """Take in the counts of other files of the table."""
+        for name, count in vars(other).items():
+            # Counters add up like numbers.
+            setattr(self, name, getattr(self, name) + count)
+
     def rows(self, table: str) -> dict[str, int]:
         """Counts with their words."""
         counts = {"rows read": self.read, "rows imported": self.imported}
@@ -77,7 +83,7 @@ class Rejects:
     """Writes the places of what was left out; no cell of the source is in it."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, REJECTS, compression="zstd")
+        self._writer = pq.ParquetWriter(path, REJECTS_SCHEMA, compression="zstd")
 
     def close(self) -> None:
         """Finish the file."""
@@ -115,7 +121,7 @@ class Rejects:
                 "row_left_out": is_whole,
             }
         )
-        self._writer.write_table(frame.to_arrow().cast(REJECTS))
+        self._writer.write_table(frame.to_arrow().cast(REJECTS_SCHEMA))
 
 
 class BatchAccount:
@@ -174,59 +180,6 @@ class BatchAccount:
         whole = np.flatnonzero(out & ~self._is_told)
         there = (places[0][whole], places[1][whole])
         rejects.add(table, files, there, None, self._first[whole], np.ones(len(whole), dtype=bool))
-
-
-class LookupAccounts:
-    """What became of the rows of lookups, which give no events but what others need."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, Account] = {}
-        self._rejects: list[tuple[str, list[str], np.ndarray, np.ndarray, Reason]] = []
-
-    def take(
-        self,
-        name: str,
-        files: Sequence[str],
-        places: tuple[np.ndarray, np.ndarray],
-        has_key: np.ndarray,
-        ragged: Sequence[tuple[int, int]],
-    ) -> None:
-        """Count the rows of a batch.
-
-        Args:
-            name: Of the lookup.
-            files: What its files are called.
-            places: [N] file and record of each row.
-            has_key: [N] whether no cell of its key is empty.
-            ragged: The places of records that have more or fewer cells than the header.
-        """
-        account = self.of.setdefault(name, Account(files=len(files)))
-        account.read += len(has_key) + len(ragged)
-        account.imported += int(has_key.sum())
-        of_ragged = np.array(ragged, dtype=np.int64).reshape(-1, 2)
-        keyless = (places[0][~has_key], places[1][~has_key])
-        for (file, row), why in (
-            ((of_ragged[:, 0], of_ragged[:, 1]), Reason.RAGGED),
-            (keyless, Reason.NO_KEY),
-        ):
-            if len(row):
-                account.left_out[why] += len(row)
-                self._rejects.append((f"lookups.{name}", list(files), file, row, why))
-
-    def write(self, rejects: Rejects) -> None:
-        """Note the places of what was left out."""
-        for name, files, file, row, why in self._rejects:
-            whole = np.ones(len(row), dtype=bool)
-            rejects.add(name, files, (file, row), None, np.full(len(row), why), whole)
-
-    def rows(self) -> dict[str, int]:
-        """Counts with their words, of lookups of which rows were left out."""
-        counts: dict[str, int] = {}
-        for name, account in self.of.items():
-            if account.left_out:
-                said = account.rows(f"lookups.{name}")
-                counts |= {words: n for words, n in said.items() if not words.endswith(": events")}
-        return counts
 
 
 def _count(counter: Counter[Reason], why: np.ndarray) -> None:

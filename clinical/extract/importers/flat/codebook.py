@@ -3,6 +3,9 @@
 from clinical.extract.importers.flat.reasons import MAX_CODE
 from clinical.extract.variables import code_table, plausible_ranges
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -12,6 +15,8 @@ class Codebook:
 
     def __init__(self) -> None:
         self.codes: list[str] = []
+        self.once: set[int] = set()
+        """Codes of events that count once, however often they are repeated."""
         self._numbers: dict[str, int] = {}
         self._units: dict[int, set[str]] = {}
         self._descriptions: dict[int, str] = {}
@@ -29,16 +34,54 @@ class Codebook:
         found = codes.unique().to_list()
         new = [code for code in sorted(found) if code not in self._numbers]
         for code in new:
-            self._numbers[code] = len(self.codes)
-            self.codes.append(code)
-            low, high = self._ranges.get(code, (-np.inf, np.inf))
-            self._lows.append(low)
-            self._highs.append(high)
+            self._append(code)
         if len(found) == 1:
             return np.full(len(codes), self._numbers[found[0]], dtype=np.uint32), new
         numbers = pl.Series([self._numbers[code] for code in found], dtype=pl.UInt32)
         encoded = codes.replace_strict(pl.Series(found), numbers, return_dtype=pl.UInt32)
         return encoded.to_numpy(), new
+
+    def absorb(self, other: "Codebook") -> np.ndarray:
+        """Take in the codes of another; [codes of the other] the places of its codes here."""
+        if other.codes:
+            self.encode(pl.Series(other.codes))
+        places = [self._numbers[code] for code in other.codes]
+        for number, place in enumerate(places):
+            self._units.setdefault(place, set()).update(other._units.get(number, ()))
+            self._parents.setdefault(place, set()).update(other._parents.get(number, ()))
+            if number in other._descriptions:
+                self._descriptions.setdefault(place, other._descriptions[number])
+        self.once.update(places[number] for number in other.once)
+        return np.array(places, dtype=np.uint32)
+
+    def state(self) -> dict[str, Any]:
+        """Plain values, for `of_state`."""
+        return {
+            "codes": self.codes,
+            "once": sorted(self.once),
+            "units": {number: sorted(units) for number, units in self._units.items()},
+            "parents": {number: sorted(found) for number, found in self._parents.items()},
+            "descriptions": self._descriptions,
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> "Codebook":
+        """The codebook that gave the state, be it by way of JSON."""
+        made = cls()
+        for code in state["codes"]:
+            made._append(code)
+        made.once = set(state["once"])
+        made._units = {int(n): set(units) for n, units in state["units"].items()}
+        made._parents = {int(n): set(found) for n, found in state["parents"].items()}
+        made._descriptions = {int(n): text for n, text in state["descriptions"].items()}
+        return made
+
+    def _append(self, code: str) -> None:
+        self._numbers[code] = len(self.codes)
+        self.codes.append(code)
+        low, high = self._ranges.get(code, (-np.inf, np.inf))
+        self._lows.append(low)
+        self._highs.append(high)
 
     def is_impossible(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """[N] whether a value cannot be true of its code; never without a value or a range."""

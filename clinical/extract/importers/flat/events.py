@@ -98,6 +98,8 @@ class EventMaker:
         numbers = np.zeros(len(why), dtype=np.uint32)
         if kept.any():
             numbers[kept] = words.note(code, kept, self.codebook)
+            if cells.rule.once:
+                self.codebook.once.update(np.unique(numbers[kept]).tolist())
             if not self.keep_impossible and cells.value is not None:
                 values = value.fill_null(np.nan).to_numpy()
                 why[kept & self.codebook.is_impossible(numbers, values)] = Reason.IMPOSSIBLE

@@ -6,6 +6,7 @@ from clinical.extract.importers.flat.reasons import Reason
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,8 @@ class ImageFolder:
         self._source = Path(os.path.realpath(source))
         self._root = root
         self._seen: dict[str, Reason | None] = {}
-        self.n_copied = 0
+        self.copied: dict[str, str] = {}
+        """For each image in the extract where it is in the source."""
 
     def take(self, paths: pl.Series, why: np.ndarray) -> pl.Series:
         """Copy the images of the rows without a reason against them.
@@ -38,7 +40,7 @@ class ImageFolder:
         for reason in (Reason.OUTSIDE, Reason.NO_IMAGE):
             bad = [path for path, found in self._seen.items() if found is reason]
             why[(paths.is_in(bad).fill_null(False).to_numpy()) & (why == 0)] = reason
-        return f"{FOLDER}/" + paths
+        return paths.map_elements(_target, return_dtype=pl.String)
 
     def _copy(self, path: str) -> Reason | None:
         if "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts:
@@ -53,14 +55,28 @@ class ImageFolder:
             image = origin.open("rb")
         except OSError:  # a cell that is too long for a name, or a file that nobody may read
             return Reason.NO_IMAGE
-        target = self._root / FOLDER / path
+        with image:
+            self._take(image, path, origin)
+        return None
+
+    def _take(self, image: IO[bytes], path: str, origin: Path) -> None:
+        name, own = _target(path), origin.relative_to(self._source).as_posix()
+        if self.copied.setdefault(name, own) != own:
+            raise SchemaError(
+                f"images: a file of {FOLDER}/ is beside that folder in the source, too; "
+                "give one of them another name"
+            )
+        target = self._root / name
         try:
-            with image:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as copy:
-                    shutil.copyfileobj(image, copy)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as copy:
+                shutil.copyfileobj(image, copy)
         except OSError as error:
             # Not with its name, which is a cell.
             raise SchemaError(f"images: one cannot be copied ({error.strerror})") from None
-        self.n_copied += 1
-        return None
+
+
+def _target(path: str) -> str:
+    """Where an image of the source goes in the extract."""
+    path = Path(path).as_posix()
+    return path if path.startswith(f"{FOLDER}/") else f"{FOLDER}/{path}"

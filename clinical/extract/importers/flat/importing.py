@@ -1,75 +1,101 @@
-"""From a mapping and a folder of tables to an extract."""
+"""From a mapping and a folder of tables to an extract.
+
+Units of files are imported by themselves, then parts of subjects are sorted into shards; each unit
+and each part may be another process's, and what is done stays done if the import is interrupted.
+"""
 
 from clinical.errors import ConfigError, SchemaError
-from clinical.extract.importers.flat.accounts import Account, BatchAccount, Rejects, add_ragged
-from clinical.extract.importers.flat.codebook import Codebook
-from clinical.extract.importers.flat.events import EventMaker
-from clinical.extract.importers.flat.images import ImageFolder
-from clinical.extract.importers.flat.keys import TimeRule
-from clinical.extract.importers.flat.labels import Outcomes, read_labels
-from clinical.extract.importers.flat.mapping import LabelRule, MappingConfig, SampleRule
-from clinical.extract.importers.flat.opening import OpenedTable, Rule, open_tables
-from clinical.extract.importers.flat.parts import Parts, n_parts
-from clinical.extract.importers.flat.reasons import Reason
-from clinical.extract.importers.flat.rows import LookedUp, Rows, make_rows
-from clinical.extract.importers.flat.source import FILE, ROW
-from clinical.extract.importers.flat.splits import Together, make_splits
-from clinical.extract.importers.flat.times import ReadTimes, TimeSettings, read_times
+from clinical.extract.importers.flat.accounts import Account
+from clinical.extract.importers.flat.lookup_accounts import LookupAccounts
+from clinical.extract.importers.flat.mapping import MappingConfig
+from clinical.extract.importers.flat.merging import Merged
+from clinical.extract.importers.flat.opening import (
+    OpenedTable,
+    made_from,
+    open_lookups,
+    open_tables,
+)
+from clinical.extract.importers.flat.parts import Part, n_parts, write_part
+from clinical.extract.importers.flat.splits import make_splits
+from clinical.extract.importers.flat.unit import Unit, import_unit, units_of
 from clinical.extract.importers.report import ImportReport
-from clinical.extract.write import draft_folder, write_extract
+from clinical.extract.privacy import guard_import
+from clinical.extract.write import check_new, resumable_draft, write_extract
 from clinical.places import check_no_file
+from clinical.processes import over_jobs
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 FOLDER = "import"
 """In the extract: the mapping, the counts and the rejects of its import."""
+UNITS = ".units"
+LEAST_BYTES = 64 * 2**20
+"""Of text, from which on further processes are worth their start."""
 
 
 def import_flat(
-    mapping: str | Path, source: str | Path, out: str | Path, overrides: Sequence[str] = ()
+    mapping: str | Path,
+    source: str | Path,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    acknowledge_identifiers: bool = False,
+    workers: int = 1,
 ) -> ImportReport:
     """Write the extract that a mapping makes of the tables of a folder.
 
     Every record is either imported or left out, and counted by table and reason; where it stands
     and why it was left out is in `import/rejects.parquet` of the extract, without any of its cells.
-    Tables that the source doesn't have are counted and passed over.
+    Tables that the source doesn't have are counted and passed over. An import that was interrupted
+    goes on where it stopped when it is called again with the same.
 
     Args:
         mapping: A YAML file; see docs/bring_your_own.md.
         source: A folder, which is only read.
         out: A new or empty folder outside the source.
         overrides: Of the mapping, such as `tables.notes=null`.
+        acknowledge_identifiers: Write the extract even if it has what looks like identifiers of
+            people; the same as the mapping's key.
+        workers: Processes, of which a small source uses one; the extract is the same with any
+            number. A script that asks for several begins under `if __name__ == "__main__"`.
 
     Raises:
         ConfigError: The mapping is invalid or names columns that aren't there, with all problems at
             once; a path does not exist, or `out` is not empty.
-        SchemaError: A file is damaged; with its name, or its number where a table has several.
+        SchemaError: A file is damaged; with its name, or its number where a table has several; or
+            the extract has identifiers.
     """
     source, out = Path(source), Path(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"out: {out} is within the source; choose a folder beside it")
-    with draft_folder(out) as root:
-        check_no_file(source, what="source", remedy="give the folder that holds the tables")
-        if not source.is_dir():
-            raise ConfigError(f"source: there is no folder {source}; check the path")
-        config = MappingConfig.read(Path(mapping), overrides)
-        tables = open_tables(source, config, where=str(mapping))
-        (root / FOLDER).mkdir()
-        work = _Work(config, source, root, sum(table.n_bytes for table in tables))
-        try:
-            for table in tables:
-                work.take(table)
-        finally:
-            work.rejects.close()
-        report = work.finish()
+    check_new(out)
+    check_no_file(source, what="source", remedy="give the folder that holds the tables")
+    if not source.is_dir():
+        raise ConfigError(f"source: there is no folder {source}; check the path")
+    config = MappingConfig.read(Path(mapping), overrides)
+    tables = open_tables(source, config, where=str(mapping))
+    lookups = open_lookups(source, config)
+    absent = {
+        "tables": [table.name for table in tables if not table.source.files],
+        "lookups": [name for name, lookup in lookups.items() if not lookup.files],
+    }
+    with resumable_draft(out, made_from(config, tables, lookups)) as root:
+        (root / FOLDER).mkdir(exist_ok=True)
+        (root / UNITS).mkdir(exist_ok=True)
+        is_large = sum(table.n_bytes for table in tables) >= LEAST_BYTES
+        work = _Work(config, source, root, workers if is_large else 1)
+        vouched = acknowledge_identifiers or config.acknowledge_identifiers
+        units = work.units(tables)
+        counted = LookupAccounts.read(lookups)
+        report = work.finish(units, counted, absent, acknowledged=vouched)
         _write_down(root / FOLDER, config, report)
+        shutil.rmtree(root / UNITS)
     return report
 
 
@@ -81,164 +107,90 @@ def _write_down(folder: Path, config: MappingConfig, report: ImportReport) -> No
     (folder / "counts.json").write_text(counts + "\n", encoding="utf-8")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Work:
     """An import under way."""
 
     config: MappingConfig
-    folder: Path
+    source: Path
     root: Path
-    n_bytes: int
-    accounts: dict[str, Account] = field(default_factory=dict)
-    absent: list[str] = field(default_factory=list)
+    workers: int
 
-    def __post_init__(self) -> None:
-        self.lookups = LookedUp(self.folder, self.config)
-        self.codebook = Codebook()
-        self.outcomes = Outcomes()
-        self.together = Together(self.config)
-        self.images = ImageFolder(self.folder, self.root)
-        self.parts = Parts(self.root / ".parts", n_parts(self.n_bytes))
-        self.rejects = Rejects(self.root / FOLDER / "rejects.parquet")
-        self.lookups.accounts.write(self.rejects)
+    def units(self, tables: Sequence[OpenedTable]) -> list[Path]:
+        """Import every unit; the folders of what they give, in order."""
+        n_bytes = sum(table.n_bytes for table in tables)
+        parts = [part for table in tables for part in units_of(table)]
+        units = [
+            Unit(
+                table=part,
+                config=self.config,
+                source=self.source,
+                root=self.root,
+                folder=self.root / UNITS / f"unit-{number:05d}",
+                n_parts=n_parts(n_bytes),
+            )
+            for number, part in enumerate(parts)
+        ]
+        for _ in over_jobs(import_unit, units, workers=self.workers):
+            pass
+        return [unit.folder for unit in units]
 
-    def take(self, table: OpenedTable) -> None:
-        """Import a table, one batch after the other."""
-        if not table.source.files:
-            self.absent.append(table.name)
-            return
-        account = self.accounts[table.name] = Account(files=len(table.source.files))
-        names = [file.where for file in table.source.files]
-        settings = TimeSettings(
-            self.config.time_formats,
-            self.config.time_zone,
-            table.rule.decimal,
-            self.config.years,
-        )
-        for batch in table.source.batches(table.columns):
-            add_ragged(account, self.rejects, table.name, names, batch.ragged)
-            if batch.frame.is_empty():
-                continue
-            rows = make_rows(batch.frame, table.rule, self.config, self.lookups)
-            account.unmatched.update(rows.unmatched)
-            self.together.add(table.name, rows)
-            of_batch = BatchAccount(rows.why)
-            if rows.frame.height:
-                self._apply(table, rows, settings, account, of_batch)
-            places = (batch.frame[FILE].to_numpy(), batch.frame[ROW].to_numpy())
-            of_batch.close(account, self.rejects, table.name, names, places)
-        for file in table.source.empty:
-            place, why = np.zeros(1, dtype=np.int64), np.array([Reason.EMPTY_FILE])
-            self.rejects.add(table.name, [file.where], (place, place), None, why, place == 0)
-            account.empty_files += 1
-
-    def _apply(
+    def finish(
         self,
-        table: OpenedTable,
-        rows: Rows,
-        settings: TimeSettings,
-        account: Account,
-        of_batch: BatchAccount,
-    ) -> None:
-        """Every rule of a table on the rows of a batch."""
-        known: dict[str, ReadTimes] = {}
-
-        def times(rule: Rule) -> ReadTimes | None:
-            rules = table.rule.time_of(rule)
-            return None if rules is None else _times(rows, rules, settings, known)
-
-        maker = EventMaker(
-            self.codebook,
-            self.images,
-            self.config.units,
-            table.rule.decimal,
-            self.config.keep_impossible,
-        )
-        for cells in table.cells:
-            found = maker.make(rows, cells, times(cells.rule))
-            of_batch.note(cells.path, rows.at, found.why)
-            account.events += found.events.height
-            self.parts.add(found.events, once=cells.rule.once)
-        for task, label in table.rule.labels.items():
-            self._label(task, label, rows, times(label), table, of_batch)
-        if table.rule.samples is not None:
-            self._label(None, table.rule.samples, rows, times(table.rule.samples), table, of_batch)
-        account.dates += sum(int(read.is_date.sum()) for read in known.values())
-        account.twice += sum(int(read.is_twice.sum()) for read in known.values())
-
-    def _label(
-        self,
-        task: str | None,
-        rule: LabelRule | SampleRule,
-        rows: Rows,
-        times: ReadTimes | None,
-        table: OpenedTable,
-        of_batch: BatchAccount,
-    ) -> None:
-        assert times is not None  # the mapping is refused where a label has no time
-        why, frame = read_labels(rows, rule, times, table.rule.decimal)
-        of_batch.note("samples" if task is None else f"labels.{task}", rows.at, why)
-        if task is None:
-            self.outcomes.samples.append(frame)
-        else:
-            self.outcomes.labels.setdefault(task, []).append(frame)
-
-    def finish(self) -> ImportReport:
+        units: Sequence[Path],
+        lookups: LookupAccounts,
+        absent: Mapping[str, Sequence[str]],
+        *,
+        acknowledged: bool | Sequence[str],
+    ) -> ImportReport:
         """Sort the events into shards and write everything else."""
-        if not any(account.events for account in self.accounts.values()):
-            raise SchemaError("no row gives an event; " + _most(self.accounts))
-        subjects = self.parts.subjects()
-        tasks, label_counts = self.outcomes.tasks(subjects)
+        merged = Merged.read(units, self.config, lookups)
+        if not any(account.events for account in merged.accounts.values()):
+            raise SchemaError("no row gives an event; " + _most(merged.accounts))
+        subjects = merged.subjects()
+        labels, label_counts = merged.outcomes.tasks(subjects)
+        declared = ("image_path",) if merged.images else ()
+        jobs = self._parts(units, merged, declared)
+        left_out = [*over_jobs(write_part, jobs, workers=self.workers)]
+        n_repeated, n_later = (sum(counts) for counts in zip(*left_out, strict=True))
+        merged.write_rejects(self.root / FOLDER / "rejects.parquet")
         config = self.config
         write_extract(
             self.root,
-            shards=self.parts.shards(self.codebook.texts()),
-            codes=self.codebook.table(),
+            shards=None,
+            codes=merged.codebook.table(),
             dataset={
                 "dataset_name": config.name,
                 "etl_name": "clinical import flat",
                 **({"license": config.license} if config.license else {}),
                 "consistent_calendar": config.consistent_calendar,
-                "additional_value_modality_columns": ["image_path"] if self.images.n_copied else [],
+                "additional_value_modality_columns": list(declared),
             },
-            splits=make_splits(subjects, config, self.together),
-            samples=self.outcomes.all_samples(subjects),
-            labels=tasks,
+            splits=make_splits(subjects, config, merged.together),
+            samples=merged.outcomes.all_samples(subjects),
+            labels=labels,
         )
-        shutil.rmtree(self.root / ".parts")
-        return self._report(len(subjects), label_counts)
+        identifiers = guard_import(self.root, acknowledged=acknowledged)
+        counts = merged.counts((n_repeated, n_later), absent, label_counts | identifiers)
+        return ImportReport(config.name, counts, tables=tuple(merged.accounts))
 
-    def _report(self, n_subjects: int, label_counts: dict[str, int]) -> ImportReport:
-        counts = {
-            "subjects": n_subjects,
-            "events written": sum(a.events for a in self.accounts.values()) - self.parts.n_left_out,
-            "codes": len(self.codebook.codes),
-        }
-        others = {
-            "static events, births and deaths that repeat another": self.parts.n_repeated,
-            "births, deaths and others that are there once, after the first": self.parts.n_later,
-            "codes with values in several units": self.codebook.n_of_several_units,
-            "images": self.images.n_copied,
-        }
-        counts |= {words: count for words, count in others.items() if count}
-        counts |= label_counts
-        for name, account in self.accounts.items():
-            counts |= account.rows(name)
-        counts |= self.lookups.accounts.rows()
-        for kind, names in (("tables", self.absent), ("lookups", self.lookups.absent)):
-            if names:
-                counts[f"{kind} not in the source: {', '.join(names)}"] = len(names)
-        return ImportReport(self.config.name, counts, tables=tuple(self.accounts))
-
-
-def _times(
-    rows: Rows, rules: tuple[TimeRule, ...], settings: TimeSettings, known: dict[str, ReadTimes]
-) -> ReadTimes:
-    """Times of a rule, read once however many entries of the table have it."""
-    key = repr(rules)
-    if key not in known:
-        known[key] = read_times(rows.frame, rules, settings)
-    return known[key]
+    def _parts(
+        self, units: Sequence[Path], merged: Merged, declared: tuple[str, ...]
+    ) -> list[Part]:
+        return [
+            Part(
+                number=number,
+                shard=shard,
+                root=self.root,
+                done=self.root / UNITS / f"part-{number}.json",
+                units=tuple(units),
+                numbers=tuple(merged.numbers),
+                codes=merged.codebook.texts(),
+                once=merged.once(),
+                declared=declared,
+            )
+            for shard, number in enumerate(merged.parts())
+        ]
 
 
 def _most(accounts: dict[str, Account]) -> str:

@@ -1,6 +1,7 @@
 """What keys of a mapping hold: columns, words, times and conditions."""
 
 from clinical.extract.importers.flat.templates import Template
+from clinical.extract.privacy import KINDS
 from clinical.sections import Section
 
 import codecs
@@ -57,6 +58,12 @@ def _encoding(name: str) -> str:
         codecs.lookup(name)
     except LookupError:
         raise ValueError("there is no encoding of this name; usual are utf-8, latin-1") from None
+    return name
+
+
+def _is_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"there is no such kind of identifier; known are {', '.join(KINDS)}")
     return name
 
 
@@ -118,6 +125,7 @@ Encoding = Annotated[str, AfterValidator(_encoding)]
 Formats = Annotated[tuple[Annotated[str, AfterValidator(_format)], ...], BeforeValidator(_as_list)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 Cells = Annotated[tuple[str | None, ...], BeforeValidator(_cell_texts)]
+Kinds = tuple[Annotated[str, AfterValidator(_is_kind)], ...]
 Span = Annotated[str | float, BeforeValidator(_column)]
 
 

@@ -32,6 +32,8 @@ def read_labels(
         values[name], is_wrong = _read(rows.frame[column], name, decimal)
         why[is_wrong.to_numpy() & (why == 0)] = Reason.BAD_LABEL
         why[values[name].is_null().to_numpy() & (why == 0)] = Reason.NO_VALUE
+    if isinstance(rule, LabelRule) and isinstance(rule.boolean, dict):
+        values["boolean_value"] = pl.Series(matches(rows.frame, rule.boolean))
     frame = pl.DataFrame({"subject_id": rows.subjects, "prediction_time": times.values, **values})
     return why, frame.filter(pl.Series(why == 0))
 
@@ -59,10 +61,12 @@ class Outcomes:
 
     Attributes:
         labels: For each task its frames.
+        lenient: Tasks whose labels are left out where they differ.
         samples: Prediction times that rows name outright.
     """
 
     labels: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    lenient: set[str] = field(default_factory=set)
     samples: list[pl.DataFrame] = field(default_factory=list)
 
     def tasks(self, subjects: pl.Series) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
@@ -76,10 +80,15 @@ class Outcomes:
         tasks, counts = {}, {}
         for name, frames in self.labels.items():
             frame = pl.concat(frames).unique(maintain_order=True)
+            if name in self.lenient:
+                differs = frame.select(_KEYS).is_duplicated()
+                if n_dropped := frame.filter(differs).select(_KEYS).n_unique():
+                    counts[f"{name}: labels left out, as rows of one time differ"] = n_dropped
+                frame = frame.filter(~differs)
             if n_differing := frame.height - frame.select(_KEYS).n_unique():
                 raise SchemaError(
                     f"labels.{name}: {n_differing} labels differ from another of their subject and "
-                    "time; say with where: which rows count"
+                    "time; say with where: which rows count, or drop_conflicts: true"
                 )
             known = _of_subjects(frame, subjects)
             counts[f"{name}: labels"] = known.height

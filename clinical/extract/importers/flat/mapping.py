@@ -13,6 +13,7 @@ from clinical.extract.importers.flat.keys import (
     Column,
     Encoding,
     Formats,
+    Kinds,
     Names,
     Pattern,
     Replacements,
@@ -76,7 +77,9 @@ class EventRule(Section):
     """Columns, each of which becomes a code; `*` is every column that nothing else uses."""
     without: Texts = ()
     """Columns that `melt: "*"` leaves out."""
-    once: Annotated[str, Field(min_length=1)] | None = None
+    once: bool = False
+    """A row that repeats an event of its subject and time counts once."""
+    first_of: Annotated[str, Field(min_length=1)] | None = None
     """Of all events of a subject that have the same word here, the first counts."""
     keep_empty: bool = False
     """Keep a row whose value, category and text are all empty, as a code alone."""
@@ -115,15 +118,18 @@ class LabelRule(Section):
 
     time: Times | None = None
     """The prediction time; the table's time unless given."""
-    boolean: Column | None = None
+    boolean: Column | Annotated[Where, Field(min_length=1)] | None = None
+    """A column of yes and no; or a condition as in `where`, which is answered."""
     integer: Column | None = None
     number: Column | None = None
     category: Column | None = None
     where: Where = Field(default_factory=dict)
+    drop_conflicts: bool = False
+    """Labels of one subject and time that differ are left out, instead of refused."""
 
     @model_validator(mode="after")
     def _has_a_value(self) -> Self:
-        if not self.columns:
+        if not self.columns and not isinstance(self.boolean, dict):
             raise ValueError("give a column as boolean, integer, number or category")
         return self
 
@@ -131,7 +137,7 @@ class LabelRule(Section):
     def columns(self) -> dict[str, str]:
         """MEDS' column of each column that is read."""
         found = {
-            "boolean_value": self.boolean,
+            "boolean_value": None if isinstance(self.boolean, dict) else self.boolean,
             "integer_value": self.integer,
             "float_value": self.number,
             "categorical_value": self.category,
@@ -141,6 +147,8 @@ class LabelRule(Section):
     def uses(self, path: str) -> Iterator[Use]:
         """The columns it names, but for its time's."""
         yield from ((path, column) for column in self.columns.values())
+        if isinstance(self.boolean, dict):
+            yield from ((f"{path}.boolean", name) for name in self.boolean)
         yield from ((f"{path}.where", name) for name in self.where)
 
 
@@ -179,6 +187,9 @@ class Lookup(FileRule):
     key: Texts
     columns: Names
     """Those that others take; `{label: item_label}` gives one another name."""
+    keep: Literal["only", "first", "least", "greatest"] = "only"
+    """Of several rows with a key, of which the columns say something: none may be, or the first
+    counts, or the one whose first column is the least or greatest number."""
 
 
 class Table(FileRule):
@@ -248,6 +259,9 @@ class MappingConfig(Section):
     """Of files' and columns' names: mapped names are then lower-case."""
     keep_impossible: bool = False
     """Keep values outside the plausible range of their code."""
+    acknowledge_identifiers: bool | Kinds = False
+    """Write the extract even if it has what looks like identifiers of people; in a list are kinds
+    that the source has by its design, which may be trained on, too."""
     splits: dict[str, float] | None = Field(
         default_factory=lambda: {"train": 0.7, "tuning": 0.15, "held_out": 0.15}
     )
@@ -277,6 +291,12 @@ class MappingConfig(Section):
     def used_tables(self) -> dict[str, Table]:
         """Those that are not switched off."""
         return {name: table for name, table in self.tables.items() if table is not None}
+
+    @property
+    def words(self) -> list[str]:
+        """Those of which a subject's first event counts, in every process in this order."""
+        events = (event for table in self.used_tables.values() for event in table.events)
+        return sorted({event.first_of for event in events if event.first_of is not None})
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

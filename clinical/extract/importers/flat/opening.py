@@ -13,10 +13,13 @@ from clinical.extract.importers.flat.mapping import (
 from clinical.extract.importers.flat.rows import added_columns
 from clinical.extract.importers.flat.source import Source
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+FORMAT = 1
+"""Of what an interrupted import leaves."""
 Rule = EventRule | LabelRule | SampleRule
 
 
@@ -45,6 +48,26 @@ class OpenedTable:
             f.path.stat().st_size for f in self.source.files if f.path.suffix in (".gz", ".parquet")
         )
         return self.source.n_bytes + 7 * packed
+
+
+def open_lookups(source: Path, config: MappingConfig) -> dict[str, Source]:
+    """Every lookup that a table asks, as far as its header."""
+    used = {name for table in config.used_tables.values() for name in table.join}
+    return {
+        name: Source.open(source, rule, config)
+        for name, rule in config.lookups.items()
+        if name in used
+    }
+
+
+def made_from(
+    config: MappingConfig, tables: Sequence[OpenedTable], lookups: Mapping[str, Source]
+) -> str:
+    """What an import is made from: equal texts, equal extracts, as far as times of files tell."""
+    opened = [table.source for table in tables] + list(lookups.values())
+    files = [[file.path for file in (*one.files, *one.empty)] for one in opened]
+    states = [[(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in part] for part in files]
+    return json.dumps([FORMAT, config.model_dump(mode="json"), states])
 
 
 def open_tables(source: Path, config: MappingConfig, *, where: str) -> list[OpenedTable]:

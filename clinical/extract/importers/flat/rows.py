@@ -1,15 +1,14 @@
 """Rows of a table made ready: parsed, split, joined, filtered, and each with its subject."""
 
 from clinical.errors import SchemaError
-from clinical.extract.importers.flat.accounts import LookupAccounts
-from clinical.extract.importers.flat.cells import as_integer, as_text, hash_ids
+from clinical.extract.importers.flat.cells import as_integer, as_number, as_text, hash_ids
 from clinical.extract.importers.flat.keys import Condition, Where
-from clinical.extract.importers.flat.mapping import MappingConfig, Table
+from clinical.extract.importers.flat.mapping import Lookup, MappingConfig, Table
 from clinical.extract.importers.flat.reasons import Reason
-from clinical.extract.importers.flat.source import FILE, ROW, Source
+from clinical.extract.importers.flat.source import Source
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,14 +49,12 @@ class Rows:
 class LookedUp:
     """The tables that others take columns from, in memory."""
 
-    def __init__(self, folder: Path, mapping: MappingConfig) -> None:
+    def __init__(self, folder: Path, mapping: MappingConfig, names: Sequence[str]) -> None:
+        """Read those of these names."""
         self.frames: dict[str, pl.DataFrame] = {}
-        self.accounts = LookupAccounts()
         self.absent: list[str] = []
-        used = {name for table in mapping.used_tables.values() for name in table.join}
-        for name in mapping.lookups:
-            if name in used:
-                self._read(name, folder, mapping)
+        for name in names:
+            self._read(name, folder, mapping)
 
     def _read(self, name: str, folder: Path, mapping: MappingConfig) -> None:
         rule = mapping.lookups[name]
@@ -74,24 +71,35 @@ class LookedUp:
         if problems := source.problems(uses):
             raise SchemaError("\n".join(problems))
         chosen = [pl.col(old).alias(new) for old, new in rule.columns.items()]
-        parts = []
-        names = [file.where for file in source.files]
-        for batch in source.batches(wanted):
-            part = pl.DataFrame(
+        parts = [
+            pl.DataFrame(
                 [as_text(batch.frame[c]).alias(k) for c, k in zip(rule.key, keys, strict=True)]
             ).hstack(batch.frame.select(chosen))
-            has_key = part.select(pl.all_horizontal(pl.col(keys).is_not_null())).to_series()
-            places = (batch.frame[FILE].to_numpy(), batch.frame[ROW].to_numpy())
-            self.accounts.take(name, names, places, has_key.to_numpy(), batch.ragged)
-            parts.append(part.filter(has_key))
+            for batch in source.batches(wanted)
+        ]
         frame = pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame(schema=schema)
-        rows = frame.unique(maintain_order=True)
+        rows = _kept(frame.drop_nulls(keys), keys, list(rule.columns.values()), rule)
         if n_again := rows.height - rows.select(keys).n_unique():
             raise SchemaError(
                 f"lookups.{name}: {n_again} rows have a {', '.join(rule.key)} that another row has "
                 "with other cells; choose a key that is there once"
             )
         self.frames[name] = rows
+
+
+def _kept(
+    rows: pl.DataFrame, keys: Sequence[str], columns: Sequence[str], rule: Lookup
+) -> pl.DataFrame:
+    """One row a key, if the lookup says which; else all that differ."""
+    if rule.keep == "only":
+        return rows.unique(maintain_order=True)
+    said = rows.filter(~pl.all_horizontal(pl.col(columns).is_null()))
+    if rule.keep != "first":
+        numbers, _ = as_number(said[columns[0]], decimal=rule.decimal)
+        is_number = numbers.is_not_null()
+        order = numbers.filter(is_number).arg_sort(descending=rule.keep == "greatest")
+        said = said.filter(is_number)[order]
+    return said.unique(keys, keep="first", maintain_order=True)
 
 
 def make_rows(batch: pl.DataFrame, table: Table, mapping: MappingConfig, lookups: LookedUp) -> Rows:

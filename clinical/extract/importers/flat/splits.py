@@ -14,7 +14,7 @@ class Together:
 
     def __init__(self, config: MappingConfig) -> None:
         self._config = config
-        self._pairs: list[pl.DataFrame] = []
+        self.pairs: list[pl.DataFrame] = []
 
     def add(self, table: str, rows: Rows) -> None:
         """Note the subjects of a table's rows, if the mapping says that it knows."""
@@ -22,7 +22,7 @@ class Together:
             return
         groups = as_text(rows.frame[column])
         pairs = pl.DataFrame({"subject_id": rows.subjects, "group": groups}).drop_nulls().unique()
-        self._pairs.append(pairs)
+        self.pairs.append(pairs)
 
     def groups(self, subjects: pl.Series) -> pl.DataFrame:
         """`subject_id, group` (Int64), a subject that no row names being a group of its own.
@@ -31,9 +31,9 @@ class Together:
             SchemaError: A subject is in two groups.
         """
         alone = pl.DataFrame({"subject_id": subjects, "own": subjects})
-        if not self._pairs:
+        if not self.pairs:
             return alone.rename({"own": "group"})
-        pairs = pl.concat(self._pairs).unique()
+        pairs = pl.concat(self.pairs).unique()
         if n_twice := pairs.height - pairs["subject_id"].n_unique():
             raise SchemaError(
                 f"split_together: {n_twice} subjects are in two groups; choose another column"

@@ -7,6 +7,7 @@ from clinical.extract.validate import validate
 
 import gzip
 import os
+import shutil
 import stat
 from datetime import datetime
 
@@ -139,8 +140,8 @@ def test_of_deaths_and_of_what_is_there_once_the_first_counts(source, import_tab
         "2,2020-01-02 08:00:00,,A\n"
     )
     events = [
-        {"code": "OUT//{unit}", "time": "out", "once": "discharge"},
-        {"code": "ALSO//{unit}", "time": "out", "once": "discharge"},
+        {"code": "OUT//{unit}", "time": "out", "first_of": "discharge"},
+        {"code": "ALSO//{unit}", "time": "out", "first_of": "discharge"},
         {"code": "MEDS_DEATH", "time": "dod"},
         {"code": "MEDS_DEATH", "time": "out", "where": {"unit": "B"}},
     ]
@@ -151,7 +152,7 @@ def test_of_deaths_and_of_what_is_there_once_the_first_counts(source, import_tab
         (2, datetime(2020, 1, 2, 8), "OUT//A"),
     ]
     # Those that came later: two of OUT and ALSO of subject 1, one of subject 2, a death.
-    words = "births, deaths and others that are there once, after the first"
+    words = "births, deaths and others of which the first counts, after it"
     assert made.counts[words] == 5
     assert made.counts["events written"] == 3
     assert made.counts["t: dates without a time, placed at the day's end"] == 1
@@ -563,18 +564,6 @@ def test_subjects_that_should_stay_together_are_not_split_without_their_table(
     assert len(import_tables(tables, splits=None, **options).events) == 1
 
 
-def test_an_import_that_is_interrupted_leaves_nothing(source, import_tables, tmp_path, monkeypatch):
-    (source / "t.csv").write_text(LONG + "1,2020-01-01,HR,80,\n")
-
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("clinical.extract.importers.flat.importing.write_extract", stop)
-    with pytest.raises(KeyboardInterrupt):
-        import_tables({"t": RULE})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mapping.yaml", "source"]
-
-
 def test_two_imports_of_one_source_are_the_same_to_the_byte(source, import_tables, tmp_path):
     rows = "".join(f"{n % 7},2020-01-{n % 28 + 1:02},HR,{n % 90 + 30},\n" for n in range(500))
     (source / "t.csv").write_text(LONG + rows)
@@ -643,3 +632,89 @@ def test_cells_that_say_nothing_are_the_same_in_text_and_in_parquet(
     typed = import_tables({"t": RULE}, missing=["NA", "-1"])
     assert typed.rows("numeric_value") == [(3.0,)]
     assert typed.counts == text.counts
+
+
+def test_a_lookup_keeps_the_first_row_or_that_with_the_least_or_greatest_number(
+    source, import_tables
+):
+    (source / "t.csv").write_text(
+        "subject_id,time,value,day\n1,2020-01-01,,10\n1,2020-01-02,7,9\n1,2020-01-03,8,x\n"
+        "2,2020-01-01,,\n"
+    )
+    kept = {
+        f"the_{keep}": {
+            "files": "t.csv",
+            "key": "subject_id",
+            "columns": {("value" if keep == "first" else "day"): keep},
+            "keep": keep,
+        }
+        for keep in ("first", "least", "greatest")
+    }
+    codes = ("{first}", "{least}", "{greatest}")
+    events = [{"code": code, "time": None} for code in codes]
+    rule = {
+        "files": "t.csv",
+        "time": "time",
+        "join": dict.fromkeys(kept, "subject_id"),
+        "events": [*events, {"code": "all"}],
+    }
+    made = import_tables({"t": rule}, lookups=kept)
+    static = made.events.filter(pl.col("time").is_null())
+    # Ten is more than nine, though not as text; the second subject's rows say nothing.
+    assert static.select("subject_id", "code").rows() == [(1, "7"), (1, "9"), (1, "10")]
+
+
+def test_a_row_that_repeats_an_event_counts_once_where_the_mapping_says_so(source, import_tables):
+    (source / "t.csv").write_text(
+        "subject_id,time,note\n1,2020-01-01,a\n1,2020-01-01,a\n1,2020-01-01,b\n1,2020-01-02,a\n"
+        "2,2020-01-01,a\n"
+    )
+    rule = {
+        "files": "t.csv",
+        "time": "time",
+        "events": [{"code": "NOTE", "text": "note", "once": True}, {"code": "SEEN"}],
+    }
+    made = import_tables({"t": rule})
+    notes = made.events.filter(pl.col("code") == "NOTE")
+    assert notes.select("subject_id", "text_value").rows() == [
+        (1, "a"),
+        (1, "b"),
+        (1, "a"),
+        (2, "a"),
+    ]
+    assert made.events.filter(pl.col("code") == "SEEN").height == 5
+
+
+def test_a_label_may_be_the_answer_to_a_condition(source, import_tables):
+    (source / "t.csv").write_text(
+        "subject_id,time,finding\n1,2020-01-01,Flu A\n1,2020-01-01,Flu B\n2,2020-01-01,Cold\n"
+        "3,2020-01-01,Flu A\n3,2020-01-01,Cold\n"
+    )
+    label = {"boolean": {"finding": {"matches": "^Flu"}}}
+    rule = {"files": "t.csv", "time": "time", "events": [{"code": "X"}], "labels": {"flu": label}}
+    with pytest.raises(SchemaError, match=r"1 labels differ.*drop_conflicts"):
+        import_tables({"t": rule})
+    label["drop_conflicts"] = True
+    made = import_tables({"t": rule})
+    labels = pl.read_parquet(made.path / "tasks" / "flu" / "0.parquet")
+    assert labels.select("subject_id", "boolean_value").rows() == [(1, True), (2, False)]
+    assert made.counts["flu: labels left out, as rows of one time differ"] == 1
+
+
+def test_images_of_a_folder_images_keep_their_place(source, import_tables):
+    (source / "images").mkdir()
+    for name in ("images/a.png", "b.png"):
+        (source / name).write_bytes(b"x")
+    (source / "t.csv").write_text(
+        "subject_id,time,file\n1,2020-01-01,images/a.png\n1,2020-01-01,b.png\n"
+    )
+    rule = {"files": "t.csv", "time": "time", "events": [{"code": "X", "image": "{file}"}]}
+    made = import_tables({"t": rule})
+    assert made.rows("image_path") == [("images/a.png",), ("images/b.png",)]
+    shutil.rmtree(made.path)
+    (source / "a.png").write_bytes(b"another")
+    (source / "t.csv").write_text(
+        "subject_id,time,file\n1,2020-01-01,images/a.png\n1,2020-01-01,a.png\n"
+    )
+    with pytest.raises(SchemaError, match="give one of them another name"):
+        import_tables({"t": rule})

@@ -207,4 +207,4 @@ def test_a_death_in_hospital_of_mimic_iv_is_a_label_and_has_its_minute(source, t
     assert made.events.filter(pl.col("code") == "MEDS_DEATH").height == 1
     assert made.times()["HOSPITAL_DISCHARGE//DIED", None] == datetime(2180, 9, 9, 15)
     # The registry knows the day alone, and is passed over.
-    assert made.counts["births, deaths and others that are there once, after the first"] == 1
+    assert made.counts["births, deaths and others of which the first counts, after it"] == 1

@@ -1,0 +1,38 @@
+"""Death in the hospital, or within some hours."""
+
+from clinical.cohort.tasks.builder import Hours
+from clinical.cohort.tasks.outcomes import reasons
+from clinical.cohort.tasks.patterns import matches
+from clinical.cohort.tasks.stays import OutcomeBuilder
+from clinical.config import TaskKind
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mortality(OutcomeBuilder):
+    """Death by the end of the hospital stay, or within some hours of the prediction time.
+
+    A stay without an end is labelled only by a later death. Of a time-to-event task it is hours to
+    death, censored at the end of the stay, or with `within_hours` at the subject's last event.
+    """
+
+    after_hours: Hours = 48.0
+
+    kinds: ClassVar[tuple[TaskKind, ...]] = ("binary", "time_to_event")
+
+    @property
+    def _outcome(self) -> pl.Expr:
+        return matches(self.death)
+
+    def _labels(
+        self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind, unit: str | None
+    ) -> pl.DataFrame:
+        return self._answer(samples, dated, kind)
+
+    def _reasons(self, kind: TaskKind) -> Sequence[str]:
+        return reasons(self._unknown, gap_hours=self.gap_hours)
