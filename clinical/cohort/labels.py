@@ -42,7 +42,10 @@ def read_labels(
     columns = task.label_columns(name)
     if task.builder is not None:
         built = build_task(extract, task, where=f"tasks.{name}")
-        return _as_columns(built.samples, task, columns, f"tasks.{name}.builder")
+        found = _as_columns(built.samples, task, columns, f"tasks.{name}.builder")
+        if task.kind == "binary":
+            _warn_of_one_class(found[columns[0]].drop_nulls(), name)
+        return found
     there = [
         folder for folder in task.folders if not is_optional or parquet_files(extract.path / folder)
     ]
@@ -101,6 +104,17 @@ def numbered(cohort: pl.DataFrame, answers: Mapping[str, Answer]) -> pl.DataFram
             )
         cohort = cohort.with_columns(after.alias(column))
     return cohort
+
+
+def _warn_of_one_class(labels: pl.Series, name: str) -> None:
+    """A builder that finds no outcome mostly looks for codes that the extract writes otherwise."""
+    if len(labels) and labels.n_unique() == 1:
+        logger.warning(
+            "tasks.%s: all %s labels that the builder made say %s; has the extract its codes?",
+            name,
+            f"{len(labels):,}",
+            "yes" if labels.first() else "no",
+        )
 
 
 def label_array(samples: pl.DataFrame, name: str, task: TaskConfig) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.extract.schema import Extract
 from clinical.extract.write import write_extract
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -99,6 +99,31 @@ def test_a_built_in_task_of_another_kind_is_refused(make):
         ConfigError, match=r"tasks\.t\.builder: mortality makes no labels of a regression"
     ):
         read(make(), kind="regression", builder="mortality", unit="days", anchor="X")
+
+
+@pytest.mark.parametrize(("death", "expected"), [("GONE", "say no"), ("DIED", None)])
+def test_a_built_in_task_that_finds_no_outcome_is_warned_of(tmp_path, caplog, death, expected):
+    days = [DAY + timedelta(days=n) for n in (0, 4, 0, 4)]
+    codes = ["IN//ICU", f"HOSPITAL_DISCHARGE//{death}", "IN//ICU", "HOSPITAL_DISCHARGE//HOME"]
+    rows = {"subject_id": [1, 1, 2, 2], "time": days, "code": codes}
+    write_extract(
+        tmp_path,
+        shards=[pl.DataFrame(rows, schema_overrides={"time": pl.Datetime("us")})],
+        codes=pl.DataFrame({"code": codes}).unique(),
+        dataset={"dataset_name": "two"},
+        splits=None,
+        samples=None,
+        labels={},
+    )
+    extract = Extract.open(tmp_path)
+    labels = read(extract, kind="binary", builder="mortality", anchor="IN//ICU", after_hours=24)
+    assert labels.height == 2
+    said = [r.getMessage() for r in caplog.records if "the builder made" in r.getMessage()]
+    if expected is None:
+        assert not said
+    else:
+        (message,) = said
+        assert "tasks.t: all 2 labels that the builder made say no" in message
 
 
 def config(**tasks):
