@@ -123,8 +123,8 @@ def _summary(facts: Facts) -> str:
         named += main
         lines.append(row | {"main figures (95 % interval)": "; ".join(told)})
     text = f"Judged on: {facts.metrics['split']}."
-    found = page.paragraph(text) + page.table(pd.DataFrame(lines), "Main figures")
-    return found + page.bullets(meanings(dict.fromkeys(named)))
+    table = page.table(pd.DataFrame(lines), "Main figures")
+    return page.paragraph(text) + table + page.bullets(meanings(dict.fromkeys(named)))
 
 
 def _figure(name: str, row: Mapping[str, float]) -> str:

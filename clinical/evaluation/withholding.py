@@ -19,6 +19,8 @@ import numpy as np
 
 LEFT_OUT = ("without_score", "without_label", "without_baseline")
 COUNTS = ("n", "subjects", "events", *LEFT_OUT)
+JUDGED = ("held_out", "select", "calibrate")
+"""Splits that a run is judged on: the first, or where nobody of it has a label the others."""
 SEVERAL = ("multiclass", "multilabel")
 
 
@@ -95,7 +97,7 @@ def withhold_facts(
     if any(task[key] is None for task in tasks for key in LEFT_OUT if key in task):
         # Less those judged it would tell how many were left out.
         for group in ("samples", "subjects"):
-            counts[group] = counts.get(group, {}) | {str(metrics["split"]): None}
+            counts[group] |= {name: None for name in counts[group] if name in JUDGED}
     return {
         **metrics,
         "counts": counts,

@@ -135,9 +135,8 @@ class Predictor:
         self, store: Store, rows: np.ndarray, parts: Sequence[str] | None = None
     ) -> pd.DataFrame:
         """The same for rows of a prepared store."""
-        if parts is None:
-            graph = [GRAPH] if self.bundle.config.graph.relations else []
-            parts = [*self.bundle.config.modalities, *graph]
+        graph = [GRAPH] if self.bundle.config.graph.relations else []
+        parts = [*self.bundle.config.modalities, *graph] if parts is None else parts
         left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
         watch = self.watch(store)
         each = self.panel.opinions(store, rows, left_out, watch=watch)

@@ -72,6 +72,9 @@ def test_few_left_out_do_not_follow_from_the_size_of_the_split():
     assert task["without_score"] is None
     assert task["n"] == 57
     assert facts["counts"]["samples"] == {"train": 300, "held_out": None}
+    tuning = {"samples": {"train": 300, "select": 30, "calibrate": 30}}
+    told = written(predictions(20, unscored=3), counts=tuning)["counts"]["samples"]
+    assert told == {"train": 300, "select": None, "calibrate": None}
     assert written(predictions(20))["counts"]["samples"]["held_out"] == 60
 
 
@@ -88,6 +91,15 @@ def test_calibration_on_few_events_says_neither_how_many_nor_why_in_numbers():
     found = written(predictions(20), calibration={"death": few, "other": FIT})["calibration"]
     assert found["death"] == {**few, "events": None, "reason": "few: Platt's line"}
     assert found["other"] == FIT
+
+
+def test_how_many_are_atypical_is_told_only_of_many_on_either_side():
+    found = {"calibrated_on": 80, "level": 0.05, "judged": 60, "atypical": 12}
+    assert written(predictions(20), typicality=found)["typicality"] == found
+    for few in (3, 55):
+        told = written(predictions(20), typicality={**found, "atypical": few})["typicality"]
+        assert told == {**found, "atypical": None}
+    assert written(predictions(20))["typicality"] == {}
 
 
 def test_what_samples_have_is_told_in_steps_of_five_percent():
@@ -138,6 +150,12 @@ def test_counts_of_few_go_and_with_them_what_gives_them_away():
     assert found["neighbours"] == {"similar": 100, "same_unit": None, "given": None}
     assert found["images"] == {"missing": None, "visible_events": 50}
     assert json.loads(json.dumps(found)) == found
+
+
+def test_subjects_of_a_split_go_with_its_samples():
+    counts = {"samples": {"train": 90, "held_out": 8}, "subjects": {"train": 80, "held_out": 7}}
+    found = withhold_counts(counts, {"samples": {"train": 80, "held_out": 7}}, 10)
+    assert found["subjects"] == found["samples"] == {"train": None, "held_out": None}
 
 
 def test_people_count_and_not_their_samples():
