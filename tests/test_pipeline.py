@@ -55,6 +55,7 @@ def test_a_run_leaves_the_documented_folder(finished):
         "bundle",
         "predictions.parquet",
         "predictions_baseline.parquet",
+        "predictions_left_out.parquet",
         "metrics.json",
         "figures",
     }
@@ -99,14 +100,15 @@ def test_the_metrics_name_the_split_and_are_those_of_the_predictions(finished):
     metrics = json.loads((finished.out / "metrics.json").read_text())
     assert metrics["split"] == "held_out"
     baseline = pd.read_parquet(finished.out / "predictions_baseline.parquet")
+    less = pd.read_parquet(finished.out / "predictions_left_out.parquet")
     again = clinical.evaluate(
-        finished.predictions,
+        pd.concat([finished.predictions, less]),
         baseline=baseline,
         thresholds=finished.bundle / "thresholds.json",
         resamples=20,
         seed=3,
     )
-    assert metrics["evaluation"] == json.loads(json.dumps(again.to_json()))
+    assert metrics["evaluation"] == json.loads(json.dumps(again.to_json(smallest=10)))
     assert (finished.bundle / "metrics.json").read_text() == (
         finished.out / "metrics.json"
     ).read_text()
@@ -124,6 +126,24 @@ def test_the_card_says_that_it_is_no_medical_device_and_how_it_did(finished):
     card = (finished.bundle / "MODEL_CARD.md").read_text()
     for text in ("not a medical device", "AUROC", "pseudonyms", "held_out"):
         assert text in card
+
+
+def test_the_card_says_how_scores_do_without_each_part_as_the_metrics_do(finished):
+    card = (finished.bundle / "MODEL_CARD.md").read_text()
+    missing = card.partition("## When inputs are missing")[2].partition("\n## ")[0]
+    metrics = json.loads((finished.out / "metrics.json").read_text())
+    for part in ("events", "static", "notes", "images", "codes", "graph"):
+        (row,) = [
+            row
+            for row in metrics["evaluation"]["costs"]
+            if row["left_out"] == part and row["metric"] == "AUROC"
+        ]
+        assert f"| {part} | {row['without']:.3f} | " in missing
+    less = pd.read_parquet(finished.out / "predictions_left_out.parquet")
+    predictor = Predictor.load(finished.bundle)
+    store = Store.open(finished.out / "store")
+    again = predictor.score_store(store, store.rows("held_out"), without=frozenset({"notes"}))
+    assert np.allclose(less.loc[less["left_out"] == "notes", "score"], again["score"])
 
 
 # What it tells
