@@ -32,6 +32,10 @@ lint: install  ## Lint and check the types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: notebooks
+notebooks: install  ## Run the notebooks and keep what they show
+	$(BIN)/python notebooks/execute.py
+
 .PHONY: test-lowest
 test-lowest: $(VENV_LOWEST)/.installed  ## Run the tests on the oldest versions pyproject.toml admits
 	$(VENV_LOWEST)/bin/pytest -q -n $(WORKERS) --dist loadscope

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clinical.explain import explain_inputs, explain_neighbours
     from clinical.extract.importers.flat import import_flat
     from clinical.extract.importers.flat.draft import draft_mapping
+    from clinical.extract.schema import Extract
     from clinical.grouping import groups
     from clinical.labelling import build_cohort
     from clinical.pipeline import (
@@ -44,6 +45,7 @@ __all__ = [
     "BundleError",
     "ClinicalError",
     "ConfigError",
+    "Extract",
     "LeakageError",
     "Predictor",
     "Run",
@@ -88,6 +90,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
         if name not in __all__:
             raise AttributeError(f"module 'clinical' has no attribute {name!r}")
         home = {
+            "Extract": "clinical.extract.schema",
             "Predictor": "clinical.predictor",
             "Run": "clinical.experiment",
             "build_cohort": "clinical.labelling",

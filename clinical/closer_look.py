@@ -163,7 +163,7 @@ def _rows_by_task(
     asked: pl.DataFrame, samples: pd.DataFrame, rows: NDArray[np.int64]
 ) -> Mapping[str, NDArray[np.int64]]:
     """Task -> rows of the store, in the order asked for."""
-    stored = pl.from_pandas(samples).with_columns(row=pl.Series(rows))
+    stored = pl.from_pandas(samples).with_columns(row=pl.Series(rows.astype(np.int64)))
     found = asked.with_row_index("asked").join(stored, on=KEYS).sort("asked")
     tasks = found["task"].unique(maintain_order=True)
     return {task: found.filter(pl.col("task") == task)["row"].to_numpy() for task in tasks}

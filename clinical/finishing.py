@@ -13,6 +13,7 @@ from clinical.bundle import (
     write_draft,
     write_typicality,
 )
+from clinical.cohort.counts import fewest_people
 from clinical.cohort.labels import label_array
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
@@ -24,6 +25,9 @@ from clinical.evaluation import (
     model_card,
     save_training_curves,
 )
+from clinical.evaluation.groups import SMALLEST
+from clinical.evaluation.patterns import patterns
+from clinical.evaluation.withholding import withhold_facts
 from clinical.experts.baseline import baseline_name
 from clinical.experts.fitting import Flat, baseline_predictions, fit_experts, store_labels
 from clinical.experts.stack import fit_weight, prior_weight
@@ -130,18 +134,22 @@ def finish(
     predictor = Predictor(Bundle.read(bundle, draft=True))
     thresholds = _thresholds(predictor, store)
     write_json(bundle / THRESHOLDS, thresholds)
-    predictions = predictor.score_store(store, judged.rows)
+    scored = predictor.leave_out_store(store, judged.rows)
+    whole = scored["left_out"].isna()
+    predictions = scored[whole].drop(columns="left_out")
     _write_parquet(predictions, out / "predictions.parquet")
+    _write_parquet(scored[~whole], out / "predictions_left_out.parquet")
     baseline = baseline_predictions(config, store, judged.rows, flat, experts)
     _write_parquet(baseline, out / "predictions_baseline.parquet")
     evaluation = evaluate(
-        predictions,
+        scored,
         baseline=baseline,
         # Where they were chosen, they look better than they are.
         thresholds=None if judged.description == NOT_HELD_OUT else thresholds or None,
         resamples=config.evaluate.resamples,
         seed=config.seed,
     )
+    by_pattern = evaluation.by(patterns(predictions, list(config.modalities)))
     metrics = {
         "split": judged.description,
         "baseline": baseline_name(),
@@ -155,8 +163,11 @@ def finish(
             config, store, [n.model for n in predictor.bundle.networks], judged.rows
         ),
         "counts": store.counts,
-        "evaluation": evaluation.to_json(),
+        "evaluation": evaluation.to_json(smallest=SMALLEST),
+        "patterns": by_pattern.to_json(),
     }
+    fewest = fewest_people(config, predictor.bundle.answers, store.samples)
+    metrics = withhold_facts(metrics, fewest, SMALLEST)
     write_json(out / "metrics.json", metrics)
     shutil.copyfile(out / "metrics.json", bundle / METRICS)
     card = model_card(config.dump(), metrics)

@@ -4,6 +4,7 @@ from clinical.cohort.samples import KEYS, aligned_samples
 from clinical.cohort.window import ages, visible
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation.files import read_scores
+from clinical.evaluation.patterns import PATTERN
 from clinical.extract.schema import Extract
 from clinical.places import check_file
 
@@ -18,7 +19,6 @@ import polars as pl
 AGE_YEARS = (18.0, 40.0, 65.0, 80.0)
 LATEST = {"unit": "UNIT//.*"}
 MOST_LEVELS = 30
-PATTERN = "modalities"
 SEVERAL = "several"
 
 
@@ -63,7 +63,7 @@ def groups(
         table[name] = table["sample"].map(values).astype("string")
     if samples is not None and PATTERN in samples:
         pattern = samples.drop_duplicates(KEYS).set_index(KEYS)[PATTERN]
-        table[PATTERN] = pattern.reindex(pd.MultiIndex.from_frame(table[KEYS])).to_numpy()
+        table[PATTERN] = pattern.reindex(pd.MultiIndex.from_frame(table[KEYS])).array
     table["age"] = _bands(table["sample"].map(_ages(long)), age_years)
     table = table.drop(columns="sample")
     kept = [name for name in table if name in KEYS or table[name].notna().any()]

@@ -6,10 +6,11 @@ from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import Evaluation, evaluate
 from clinical.evaluation.files import read_scores, read_thresholds
 from clinical.evaluation.groups import SMALLEST
+from clinical.evaluation.patterns import PATTERN, patterns
 from clinical.evaluation.report import Facts, report_page
 from clinical.evaluation.subgroups import Subgroups
 from clinical.extract.schema import Extract
-from clinical.grouping import PATTERN, groups
+from clinical.grouping import groups
 from clinical.places import check_no_file, replacing
 from clinical.run_folder import RUN_FILE
 
@@ -64,7 +65,8 @@ def report(
     predictions = read_scores(folder / "predictions.parquet")
     evaluation = _judged(folder, predictions, metrics)
     place = Path(config["extract"]) if extract is None else Path(extract)
-    by_group, trend = _groups(evaluation, predictions, place, extract is not None, smallest)
+    present = patterns(predictions, list(config["modalities"]))
+    by_group, trend = _groups(evaluation, present, place, extract is not None, smallest)
     facts = Facts(
         config=config,
         metrics=metrics,
@@ -104,6 +106,9 @@ def _judged(
     # Without a held-out label the run was judged on the patients they were chosen on.
     is_apart = "at_thresholds" in metrics["evaluation"]
     chosen = read_thresholds(thresholds) if is_apart and thresholds.is_file() else None
+    less = folder / "predictions_left_out.parquet"
+    if less.is_file():
+        predictions = pd.concat([predictions, read_scores(less)], ignore_index=True)
     return evaluate(
         predictions,
         baseline=read_scores(folder / "predictions_baseline.parquet", "baseline"),
@@ -121,24 +126,21 @@ def _period(times: pd.Series) -> str | None:
 
 def _groups(
     evaluation: Evaluation,
-    predictions: pd.DataFrame,
+    present: pd.DataFrame,
     extract: Path,
     is_asked: bool,
     smallest: int,
-) -> tuple[Subgroups | None, Subgroups | None]:
-    """By the extract's facts and over time, as far as there are any."""
-    table, trend = None, None
+) -> tuple[Subgroups, Subgroups | None]:
+    """By what samples have, by the extract's facts and over time, as far as there are any."""
+    table, trend = present, None
     if is_asked or extract.is_dir():
-        every = _period(predictions["prediction_time"])
+        every = _period(present["prediction_time"])
         if every is not None and Extract.open(extract).consistent_calendar:
             trend = evaluation.trend(every, consistent_calendar=True, smallest=smallest)
         try:
-            table = groups(extract, predictions)
+            table = groups(extract, present)
         except SchemaError as error:
             logger.warning("%s", error)
     else:
         logger.warning("%s: the run's extract is not there; patients are not grouped", extract)
-    if table is None and PATTERN in predictions:
-        keys = ["subject_id", "prediction_time"]
-        table = predictions[[*keys, PATTERN]].drop_duplicates(keys)
-    return (None if table is None else evaluation.by(table, smallest=smallest)), trend
+    return evaluation.by(table, smallest=smallest, alone=PATTERN), trend

@@ -242,6 +242,8 @@ def show_audit(audit: "Audit") -> None:
 
 def show_evaluation(evaluation: "Evaluation") -> None:
     """The metrics of each task, and what each part is worth where the predictions say."""
+    from clinical.evaluation.showing import by_note
+
     shown = evaluation.display_table()
     heads = [name for name in ("task", "class", "horizon_hours") if name in shown]
     tables = shown.groupby(heads, sort=False, dropna=False)
@@ -249,7 +251,7 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         typer.echo(f"\n{headline}\n95 % intervals below the values")
         columns = ("metric", "value (95 % interval)", "baseline", "difference")
         _show_metrics(rows[[name for name in columns if name in rows]])
-        for note, metrics in _by_note(rows).items():
+        for note, metrics in by_note(rows):
             concerned = "all metrics" if len(metrics) == len(rows) else ", ".join(metrics)
             typer.echo(f"note: {note} [{concerned}]")
     if evaluation.at_thresholds is not None:
@@ -355,22 +357,17 @@ def _task_of(rows: "pd.DataFrame") -> str:
     return " ".join(str(head) for head in heads if pd.notna(head))
 
 
-def _by_note(rows: "pd.DataFrame") -> dict[str, list[str]]:
-    """Each note with the metrics it is about."""
-    found: dict[str, list[str]] = {}
-    for metric, notes in zip(rows["metric"], rows["note"], strict=True):
-        for note in filter(None, notes.split("; ")):
-            found.setdefault(note, []).append(metric)
-    return found
-
-
 def show_run(evaluation: "Evaluation", out: Path) -> None:
     """What a finished run met, how it did and where it is."""
+    from clinical.cohort.store import Store
+
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    show_counts(metrics["counts"])
+    # Who makes the run may see the counts that metrics.json withholds.
+    fits = json.loads((out / "bundle" / "calibration.json").read_text(encoding="utf-8"))
+    show_counts(Store.open(out / "store").counts)
     typer.echo(f"\nevaluated on: {metrics['split']}; baseline: {metrics['baseline']}")
     show_evaluation(evaluation)
-    for task, fit in metrics["calibration"].items():
+    for task, fit in fits.items():
         if fit["reason"]:
             typer.echo(f"note: calibration of {task}: {fit['reason']}")
     for task, how in metrics["epoch_chosen_by"].items():

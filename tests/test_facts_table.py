@@ -1,6 +1,6 @@
 """What objects show of themselves in a notebook: counts and names, never a patient."""
 
-import clinical  # noqa: F401
+import clinical
 from clinical.cohort.store import Store
 from clinical.extract.schema import Extract
 from clinical.facts_table import html_of
@@ -31,6 +31,22 @@ def test_an_extract_shows_what_it_has(finished, hospital_tools):
     assert facts["labels"] == "in_hospital_mortality"
     assert "samples.parquet" in facts["has"]
     assert str(hospital_tools.FIRST)[:6] not in shown
+
+
+def test_what_lies_below_the_working_folder_is_shown_from_there_on(finished, monkeypatch):
+    extract = Extract.open(finished.extract)
+    assert repr(extract) == f"Extract({str(finished.extract.resolve())!r})"
+    monkeypatch.chdir(finished.extract.parent)
+    assert repr(extract) == f"Extract({finished.extract.name!r})"
+    assert rows_of(extract._repr_html_())["folder"] == finished.extract.name
+
+
+def test_a_validation_shows_its_findings_or_that_there_are_none(finished, tmp_path):
+    assert "valid" in rows_of(clinical.validate(finished.extract)._repr_html_())["findings"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "0.parquet").write_text("no table")
+    shown = rows_of(clinical.validate(tmp_path)._repr_html_())
+    assert any(" error: " in name for name in shown)
 
 
 def test_a_prepared_cohort_shows_its_counts(finished, hospital_tools):

@@ -55,6 +55,7 @@ def test_a_run_leaves_the_documented_folder(finished):
         "bundle",
         "predictions.parquet",
         "predictions_baseline.parquet",
+        "predictions_left_out.parquet",
         "metrics.json",
         "figures",
     }
@@ -99,14 +100,15 @@ def test_the_metrics_name_the_split_and_are_those_of_the_predictions(finished):
     metrics = json.loads((finished.out / "metrics.json").read_text())
     assert metrics["split"] == "held_out"
     baseline = pd.read_parquet(finished.out / "predictions_baseline.parquet")
+    less = pd.read_parquet(finished.out / "predictions_left_out.parquet")
     again = clinical.evaluate(
-        finished.predictions,
+        pd.concat([finished.predictions, less]),
         baseline=baseline,
         thresholds=finished.bundle / "thresholds.json",
         resamples=20,
         seed=3,
     )
-    assert metrics["evaluation"] == json.loads(json.dumps(again.to_json()))
+    assert metrics["evaluation"] == json.loads(json.dumps(again.to_json(smallest=10)))
     assert (finished.bundle / "metrics.json").read_text() == (
         finished.out / "metrics.json"
     ).read_text()
@@ -124,6 +126,24 @@ def test_the_card_says_that_it_is_no_medical_device_and_how_it_did(finished):
     card = (finished.bundle / "MODEL_CARD.md").read_text()
     for text in ("not a medical device", "AUROC", "pseudonyms", "held_out"):
         assert text in card
+
+
+def test_the_card_says_how_scores_do_without_each_part_as_the_metrics_do(finished):
+    card = (finished.bundle / "MODEL_CARD.md").read_text()
+    missing = card.partition("## When inputs are missing")[2].partition("\n## ")[0]
+    metrics = json.loads((finished.out / "metrics.json").read_text())
+    for part in ("events", "static", "notes", "images", "codes", "graph"):
+        (row,) = [
+            row
+            for row in metrics["evaluation"]["costs"]
+            if row["left_out"] == part and row["metric"] == "AUROC"
+        ]
+        assert f"| {part} | {row['without']:.3f} | " in missing
+    less = pd.read_parquet(finished.out / "predictions_left_out.parquet")
+    predictor = Predictor.load(finished.bundle)
+    store = Store.open(finished.out / "store")
+    again = predictor.score_store(store, store.rows("held_out"), without=frozenset({"notes"}))
+    assert np.allclose(less.loc[less["left_out"] == "notes", "score"], again["score"])
 
 
 # What it tells
@@ -233,9 +253,9 @@ def test_a_run_killed_in_each_stage_and_resumed_scores_as_an_undisturbed_one(
     found = pd.read_parquet(out / "predictions.parquet")
     assert found[KEYS].equals(finished.predictions[KEYS])
     np.testing.assert_allclose(found["score"], finished.predictions["score"], rtol=0, atol=1e-5)
-    for stage in ("pretrain", "finetune"):
+    for stage, first in (("pretrain", 1), ("finetune", 0)):
         epochs = pd.read_csv(out / "logs" / "member-0" / f"{stage}.csv")["epoch"]
-        assert sorted(epochs.unique()) == [0, 1, 2, 3]
+        assert sorted(epochs.unique()) == list(range(first, 5))
 
 
 def test_few_labels_may_all_be_learned_and_then_nothing_is_chosen_on_them(finished, read, tmp_path):
@@ -395,12 +415,12 @@ def test_scores_are_written_whole_or_not_at_all(finished, tmp_path):
     table = pl.read_parquet(out)
     assert table["score"].to_list() == scores["score"].to_list()
     assert {table[name].dtype for name in ("task", "class", "reason", "modalities")} == {pl.String}
-    assert tree(tmp_path).keys() == {"deep/scores.parquet"}
+    assert tree(tmp_path).keys() == {"deep/scores.parquet", "deep/scores.drift.parquet"}
     with pytest.raises(ConfigError, match="is a folder"):
         clinical.score(finished.bundle, finished.extract, out=tmp_path)
     with pytest.raises(ConfigError):
         clinical.score(finished.bundle, tmp_path / "nowhere", out=tmp_path / "x.parquet")
-    assert tree(tmp_path).keys() == {"deep/scores.parquet"}
+    assert tree(tmp_path).keys() == {"deep/scores.parquet", "deep/scores.drift.parquet"}
 
 
 def test_a_predictions_file_that_is_none_is_refused(tmp_path):

@@ -52,6 +52,26 @@ def test_its_figures_are_those_of_the_run(written, run):
     assert "sensitivity 0.8" in text
 
 
+def test_its_section_of_missing_inputs_says_what_the_card_says(written, run):
+    text = written.read_text()
+    section = text.partition(">When inputs are missing</h2>")[2].partition("</section>")[0]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 'alt="AUROC of in_hospital_mortality without each part' in section
+    for row in metrics["evaluation"]["costs"]:
+        if row["metric"] == "AUROC":
+            assert f"<td>{row['left_out']}</td><td>{row['without']:.3f}</td>" in section
+    groups = {row["group"] for row in metrics["patterns"] if row["column"] == "modalities"}
+    for group in groups - {"not shown"}:
+        assert f"<td>{group}</td>" in section
+    assert ("not shown" in groups) == ("Not shown: " in section)
+
+
+def test_a_run_from_before_parts_were_left_out_says_so(run, tmp_path):
+    changed = Path(shutil.copytree(run, tmp_path / "run"))
+    (changed / "predictions_left_out.parquet").unlink()
+    assert "was not measured" in clinical.report(changed).read_text()
+
+
 def test_it_holds_no_value_of_a_single_patient(written, run):
     text = re.sub(r'src="data:[^"]*"', "", written.read_text())
     predictions = pd.read_parquet(run / "predictions.parquet")
@@ -76,12 +96,16 @@ def test_where_few_were_judged_no_figure_is_shown(run, tmp_path):
 
 def test_counts_of_few_are_withheld(run, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
-    metrics["counts"]["samples"] = {"train": 90, "no split": 3}
+    metrics["counts"]["samples"] = {"train": 90, "no split": 3, "held_out": None}
+    metrics["counts"]["modalities"] = {"events": None, "events+notes": 90}
+    metrics["present"] = {"events": "over 95 %", "notes": "about 90 %"}
     changed = Path(shutil.copytree(run, tmp_path / "run"))
     (changed / "metrics.json").write_text(json.dumps(metrics))
     text = clinical.report(changed).read_text()
     assert "<td>no split</td><td>fewer than 10</td>" in text
     assert "<td>train</td><td>90</td>" in text
+    assert "<td>held_out</td><td>withheld</td>" in text
+    assert "<td>with notes</td><td>about 90 %</td>" in text
 
 
 def test_thresholds_are_not_judged_where_they_were_chosen(run, tmp_path):
@@ -143,9 +167,18 @@ window.addEventListener("load", () => {
   head.click();
   const rising = read();
   head.click();
+  const falling = read();
+  // Every table that can be sorted is sorted by its last column, and keeps its rows.
+  const kept = tables.every(each => {
+    const rows = [...each.tBodies[0].rows].map(row => row.textContent).sort().join();
+    each.querySelector("thead tr").lastElementChild.firstElementChild.click();
+    return rows === [...each.tBodies[0].rows].map(row => row.textContent).sort().join();
+  });
+  const links = [...document.querySelectorAll("nav a")].filter(
+    each => document.querySelector(each.getAttribute("href")) === null).length;
   const drawn = images.filter(image => image.naturalWidth > 300).length;
-  const result = {errors, images: images.length, drawn, before, rising,
-    falling: read(), wide: document.documentElement.scrollWidth - innerWidth};
+  const result = {errors, images: images.length, drawn, before, rising, kept, links,
+    falling, wide: document.documentElement.scrollWidth - innerWidth};
   document.title = "probe:" + JSON.stringify(result);
 });
 </script>"""
@@ -177,4 +210,6 @@ def test_in_chromium_every_picture_is_drawn_and_tables_sort(written, tmp_path):
     assert (np.diff(rising) >= 0).all()
     assert sorted(rising) == sorted(value for value in result["before"] if value is not None)
     assert [v for v in result["falling"] if v is not None] == list(rising[::-1])
+    assert result["kept"]
+    assert result["links"] == 0
     assert result["wide"] <= 0

@@ -5,11 +5,14 @@ from clinical.cohort.labels import label_array
 from clinical.config import RunConfig
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 Counts = dict[str, int]
+Bools = NDArray[np.bool_]
 
 NOTHING_VISIBLE = "nothing visible"
 """The reason of a sample without any input."""
@@ -69,34 +72,53 @@ def sum_counts(counts: Iterable[Mapping[str, Counts]]) -> dict[str, Counts]:
 def describe(
     config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
 ) -> dict[str, Counts]:
-    """Samples by split, by combination of present modalities, and labels by class."""
+    """Samples and subjects by split, samples by what is present, and labels by class."""
+    found: dict[str, Counts] = {group: {} for group in ("samples", "modalities", "labels")}
+    for group, name, rows, _ in _described(config, answers, samples):
+        found[group][name] = int(rows.sum())
+    subjects = samples.group_by("split").agg(pl.col("subject_id").n_unique().alias("n"))
+    by_split = subjects.with_columns(pl.col("split").fill_null("no split")).sort("split")
+    return {**found, "subjects": dict(by_split.iter_rows())}
+
+
+def fewest_people(
+    config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
+) -> dict[str, Counts]:
+    """For each count of `describe`: how many people are in it, or left over, if those are fewer.
+
+    Nobody is not few: of such a side nothing is said.
+    """
+    subjects = samples["subject_id"].to_numpy()
+    found: dict[str, Counts] = {group: {} for group in ("samples", "modalities", "labels")}
+    for group, name, rows, among in _described(config, answers, samples):
+        sides = [len(np.unique(subjects[side])) for side in (rows, among & ~rows)]
+        found[group][name] = min(filter(None, sides), default=0)
+    return found
+
+
+def _described(
+    config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
+) -> Iterator[tuple[str, str, Bools, Bools]]:
+    """(group, name, [N] whether a sample counts, [N] whether it could have)."""
+    everybody = np.ones(samples.height, dtype=bool)
     names = list(config.modalities)
     parts = [pl.when(f"present.{name}").then(pl.lit(name)) for name in names]
     together = samples.select(pl.concat_str(parts, separator="+", ignore_nulls=True)).to_series()
-    combinations = together.replace("", NOTHING_VISIBLE).value_counts(sort=True, name="n")
-    splits = samples["split"].fill_null("no split").value_counts(sort=True, name="n")
-    subjects = samples.group_by("split").agg(pl.col("subject_id").n_unique().alias("n"))
-    by_split = subjects.with_columns(pl.col("split").fill_null("no split")).sort("split")
-    return {
-        "samples": dict(splits.iter_rows()),
-        "subjects": dict(by_split.iter_rows()),
-        "modalities": dict(combinations.iter_rows()),
-        "labels": _describe_labels(config, answers, samples),
-    }
-
-
-def _describe_labels(
-    config: RunConfig, answers: Mapping[str, Answer], samples: pl.DataFrame
-) -> Counts:
-    found: Counts = {}
+    splits = samples["split"].fill_null("no split")
+    for group, values in (
+        ("samples", splits),
+        ("modalities", together.replace("", NOTHING_VISIBLE)),
+    ):
+        for name in values.value_counts(sort=True)[values.name]:
+            yield group, str(name), (values == name).to_numpy(), everybody
     for name, task in config.tasks.items():
         labels, answer = label_array(samples, name, task), answers[name]
-        found[f"{name}: labelled"] = int(known(labels).sum())
+        is_known = known(labels)
+        yield "labels", f"{name}: labelled", is_known, everybody
         happened = answer.happened(labels)
         if happened is not None:
-            found[f"{name}: observed"] = int((happened == 1).sum())
+            yield "labels", f"{name}: observed", happened == 1, is_known
         elif task.kind != "regression":
-            positive = (answer.truth(labels) == 1).sum(axis=0).tolist()
-            for label_class, count in zip(answer.classes, positive, strict=True):
-                found[f"{name}: {label_class or 'positive'}"] = count
-    return found
+            for place, label_class in enumerate(answer.classes):
+                of_class = answer.truth(labels)[:, place] == 1
+                yield "labels", f"{name}: {label_class or 'positive'}", of_class, is_known

@@ -17,7 +17,7 @@ context/           a store of its own: unlabelled contemporaries of another extr
 from clinical.cohort.columns import Array, Column, Columns, Ragged, open_columns, write_table
 from clinical.cohort.fitted import Fitted, read_statistics
 from clinical.errors import ConfigError, SchemaError
-from clinical.facts_table import html_of
+from clinical.facts_table import counted, html_of
 
 import json
 import shutil
@@ -88,7 +88,7 @@ class Store:
         counts = self.counts
         facts = {
             "dataset": str(self.manifest["dataset_name"]),
-            "samples": f"{self.n_samples:,} in {len(self.manifest['shards']):,} shards",
+            "samples": f"{self.n_samples:,} in {counted(len(self.manifest['shards']), 'shard')}",
             **{
                 named: ", ".join(f"{what} {n:,}" for what, n in counts[group].items())
                 for group, named in _SHOWN.items()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from clinical.evaluation.groups import SMALLEST
-from clinical.evaluation.table import counted, format_value
+from clinical.evaluation.missing_inputs import (
+    HOW_TO_READ,
+    as_present,
+    forced,
+    not_shown,
+    task_name,
+)
+from clinical.evaluation.table import format_value
+from clinical.evaluation.withholding import LEFT_OUT
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 NOT_A_DEVICE = (
     "This is research software, not a medical device. Its scores have not been validated for the "
@@ -33,18 +41,22 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     Args:
         config: the resolved run, as plain mappings.
         metrics: what the run writes to `metrics.json`: split, baseline, calibration and members
-            (both by task), typicality, relations and evaluation (`Evaluation.to_json()`).
+            (both by task), typicality, relations, patterns and evaluation, all without counts of
+            few.
     """
     parts = ["# Model card", NOT_A_DEVICE, "## What it does", *_purpose(config)]
     parts += ["## How it did", f"Evaluated on: {metrics['split']}."]
-    for task in metrics["evaluation"]["tasks"]:
-        parts += _performance(task, metrics.get("baseline"))
     evaluation = metrics["evaluation"]
+    smallest = evaluation["smallest"]
+    for task in evaluation["tasks"]:
+        parts += _performance(task, metrics.get("baseline"), smallest)
     parts.append(f"Intervals: {evaluation['interval']}, {evaluation['resamples']} resamples.")
+    parts += _missing(evaluation, metrics.get("patterns", []))
     for name, members in metrics.get("members", {}).items():
         parts += _members(name, members)
     parts += _relations(metrics.get("relations", {}), config)
-    parts += ["## Calibration", *_calibration(metrics.get("calibration", {}), config)]
+    fits = metrics.get("calibration", {})
+    parts += ["## Calibration", *_calibration(fits, config)]
     parts += _typicality(metrics.get("typicality", {}))
     parts += ["## Handle with care", PATIENT_LEVEL, *_class_names(config)]
     return "\n\n".join(parts) + "\n"
@@ -88,23 +100,13 @@ def _class_names(config: Mapping[str, Any]) -> list[str]:
     return [f"The names of the classes that train has travel in it and in predictions: {each}."]
 
 
-def _is_small(task: Mapping[str, Any]) -> bool:
-    """Whether too few people, or rows with or without the event, are behind the figures."""
-    cells = [task["subjects"]]
-    if task["events"] is not None:
-        cells += [task["events"], task["n"] - task["events"]]
-    return bool(min(cells) < SMALLEST)
-
-
-def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
-    name = task["task"] if task.get("class") is None else f"{task['task']}/{task['class']}"
-    if task.get("horizon_hours") is not None:
-        name += f" by {task['horizon_hours']:g} h"
-    if _is_small(task):
+def _performance(task: Mapping[str, Any], baseline: str | None, smallest: int) -> list[str]:
+    name = task_name(task)
+    if task["n"] is None:
         return [
             f"### {name}",
-            f"Fewer than {SMALLEST} people were judged, or rows with or without the event: their "
-            "figures are not shown here.",
+            f"Fewer than {smallest} people were judged, or with one of the outcomes: their figures "
+            "are not shown here.",
         ]
     rows = list(task["metrics"].items())
     beside = any("baseline" in row for _, row in rows)
@@ -116,9 +118,9 @@ def _performance(task: Mapping[str, Any], baseline: str | None) -> list[str]:
             cells += [_cell(row, kind, f"{kind}_") for kind in ("baseline", "difference")]
         lines.append(_line([*cells, row["note"]]))
     left_out = [
-        f"{counted(task[key], SMALLEST)} {key.replace('_', ' ')}"
-        for key in ("without_score", "without_label", "without_baseline")
-        if task.get(key)
+        f"{'few' if task[key] is None else format(task[key], ',')} {key.replace('_', ' ')}"
+        for key in LEFT_OUT
+        if task.get(key, 0) != 0
     ]
     text = f"{task['n']:,} rows of {task['subjects']:,} subjects"
     text += "" if task["events"] is None else f", {task['events']:,} with the event"
@@ -154,7 +156,7 @@ def _relations(relations: Mapping[str, Mapping[str, Any]], config: Mapping[str, 
             for task, found in figures["tried"].items()
         ]
         heard = f"{figures['open']} of {figures['networks']} networks"
-        cells = [name, f"{figures['linked']:.0%}", heard, f"{figures['gate']:.2f}"]
+        cells = [name, _linked(figures["linked"]), heard, f"{figures['gate']:.2f}"]
         lines.append(_line([*cells, "; ".join(told) or "not tried"]))
     text = (
         "A relation is closed where its neighbours told nothing of train patients, out of fold, "
@@ -169,18 +171,25 @@ def _typicality(typicality: Mapping[str, Any]) -> list[str]:
     """How many of the samples that it was judged on it calls atypical, unless few were judged."""
     if not typicality:
         return []
-    n, judged = typicality["calibrated_on"], typicality["judged"]
-    if not n:
+    n, judged, atypical = (typicality[key] for key in ("calibrated_on", "judged", "atypical"))
+    if n == 0:
         return ["## Typicality", "No samples were left to calibrate it on: scores come without."]
     text = (
         "Each score says how typical its sample is of those trained on, as the share of "
-        f"{counted(n, SMALLEST)} calibration samples that were no more typical."
+        f"{'few' if n is None else format(n, ',')} calibration samples that were no more typical."
     )
-    if min(judged, n) >= SMALLEST:
-        level = typicality["level"]
-        share = typicality["atypical"] / judged
-        text += f" At {level:g} or less were {share:.1%} of {judged:,} judged samples."
+    if n is not None and judged:
+        told = "too few, or all but too few, to say how many" if atypical is None else ""
+        text += f" At {typicality['level']:g} or less were "
+        text += f"{told or format(atypical / judged, '.1%')} of {judged:,} judged samples."
     return ["## Typicality", text]
+
+
+def _linked(share: float) -> str:
+    """Shares are rounded down, so that nobody sees a few more or less."""
+    if share in (0.0, 1.0):
+        return "all" if share else "under 5%"
+    return f"at least {share:.0%}"
 
 
 def _line(cells: list[str]) -> str:
@@ -191,6 +200,27 @@ def _cell(row: Mapping[str, Any], key: str, prefix: str) -> str:
     numbers = (row[key], row[f"{prefix}low"], row[f"{prefix}high"])
     value, low, high = (float("nan") if number is None else number for number in numbers)
     return format_value(value, low, high, signed=key == "difference")
+
+
+def _missing(evaluation: Mapping[str, Any], by_pattern: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Figures without each part, and of patients by what they have."""
+    parts, costs = [], evaluation.get("costs", [])
+    for name in dict.fromkeys(task_name(task) for task in evaluation["tasks"]):
+        without = [row for row in costs if task_name(row) == name]
+        present = [row for row in by_pattern if task_name(row) == name]
+        if without:
+            parts += [f"### {name}: with a part taken away", _markdown(forced(without))]
+        if present:
+            parts += [f"### {name}: by what patients have", _markdown(as_present(present))]
+            parts += list(filter(None, [not_shown(present)]))
+    return ["## When inputs are missing", HOW_TO_READ, *parts] if parts else []
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = [_line([str(name) for name in table]), _line(["---"] * len(table.columns))]
+    for row in table.itertuples(index=False, name=None):
+        lines.append(_line([str(cell) for cell in row]))
+    return "\n".join(lines)
 
 
 def _calibration(
@@ -206,14 +236,10 @@ def _calibration(
         if task["kind"] in UNCALIBRATED
     ]
     for task, fit in calibration.items():
-        events = "" if task in several else f"with {counted(fit['events'], SMALLEST)} events "
-        text = (
-            f"- `{task}`: {fit['kind']}, fitted on {counted(fit['n'], SMALLEST)} samples {events}"
-        )
-        text += "of the calibrate half"
-        # The reason counts either outcome.
-        is_few = task not in several and min(fit["events"], fit["n"] - fit["events"]) < SMALLEST
-        reason = re.sub(r"only [\d,]+ \w+ and [\d,]+ \w+", "few", fit["reason"] or "")
-        shown = reason if is_few else fit["reason"]
-        lines.append(text + (f" ({shown})" if shown else ""))
+        n = "few" if fit["n"] is None else f"{fit['n']:,}"
+        text = f"- `{task}`: {fit['kind']}, fitted on {n} samples of the calibrate half"
+        if task not in several:
+            is_few = fit["events"] is None
+            text += ", few with or without the event" if is_few else f", {fit['events']:,} events"
+        lines.append(text + (f" ({fit['reason']})" if fit["reason"] else ""))
     return ["\n".join(lines)]

@@ -6,6 +6,7 @@ from clinical.errors import ConfigError
 from clinical.evaluation.delong import delong_row
 from clinical.evaluation.judging import evaluate
 from clinical.evaluation.plots import BLUE, GREY
+from clinical.evaluation.showing import table_html
 from clinical.evaluation.table import HEADS, UNDEFINED, format_value, tidy
 
 import html
@@ -44,7 +45,7 @@ class Comparison:
         shown = self.table[heads].copy()
         columns = {
             "value (95 % interval)": ("value", "low", "high"),
-            self.reference: ("reference", None, None),
+            f"{self.reference} (reference)": ("reference", None, None),
             "difference": ("difference", "difference_low", "difference_high"),
         }
         rows = self.table.assign(none=np.nan)
@@ -98,7 +99,7 @@ class Comparison:
         return rows[named == task].assign(task=task)
 
     def _repr_html_(self) -> str:
-        return f"{self.display_table().to_html(index=False)}<p>{html.escape(P_VALUES)}</p>"
+        return f"{table_html(self.display_table())}<p>{html.escape(P_VALUES)}</p>"
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)

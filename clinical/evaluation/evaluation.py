@@ -7,11 +7,14 @@ from clinical.evaluation.delong import delong_row
 from clinical.evaluation.figures import Pictures
 from clinical.evaluation.groups import SMALLEST, group_table, periods_of
 from clinical.evaluation.judged import Judged
+from clinical.evaluation.missing_inputs import forced
 from clinical.evaluation.net_benefit import decision_curve
 from clinical.evaluation.parts import WITHOUT_COSTS, format_costs
+from clinical.evaluation.showing import metrics_html, table_html, without_heads
 from clinical.evaluation.subgroups import Subgroups
 from clinical.evaluation.table import HEADS, format_table, records, tidy
 from clinical.evaluation.thresholds import format_thresholds
+from clinical.evaluation.withholding import withhold_evaluation
 
 import html
 from collections.abc import Sequence
@@ -138,7 +141,12 @@ class Evaluation(Pictures):
         return table.drop(columns="class") if table["class"].isna().all() else table
 
     def by(
-        self, groups: pd.DataFrame, *, smallest: int = SMALLEST, resamples: int | None = None
+        self,
+        groups: pd.DataFrame,
+        *,
+        smallest: int = SMALLEST,
+        resamples: int | None = None,
+        alone: str | None = None,
     ) -> Subgroups:
         """How the model does in groups of patients.
 
@@ -149,6 +157,8 @@ class Evaluation(Pictures):
             smallest: number of people below which a group, or its people with one of the
                 outcomes, is not shown, nor what would give it away.
             resamples: of the bootstrap; by default those of the evaluation.
+            alone: a column of `groups` that is shown by itself elsewhere, as the model card does
+                with the modalities present: rather others are hidden than what is known from there.
 
         Raises:
             SchemaError: the groups are not as described, or are of other samples.
@@ -164,6 +174,7 @@ class Evaluation(Pictures):
             smallest=smallest,
             resamples=self.resamples if resamples is None else resamples,
             seed=self.seed,
+            alone=alone,
         )
         return Subgroups(tidy(table), smallest)
 
@@ -206,8 +217,13 @@ class Evaluation(Pictures):
                 found[one.name] = dict(zip(rows["at"], rows["threshold"], strict=True))
         return found
 
-    def to_json(self) -> dict[str, Any]:
-        """A mapping for `json.dump`: counts and metrics by task; null where not defined."""
+    def to_json(self, *, smallest: int | None = None) -> dict[str, Any]:
+        """A mapping for `json.dump`: counts and metrics by task; null where not defined.
+
+        Args:
+            smallest: number of people below which nothing is told: counts of fewer are null, and
+                a task of which fewer have an outcome has no figures. None tells everything.
+        """
         tasks = []
         for one, counts in zip(self.judged, records(self.counts), strict=True):
             metrics = {}
@@ -225,7 +241,7 @@ class Evaluation(Pictures):
         for name in ("costs", "at_thresholds"):
             if (frame := getattr(self, name)) is not None:
                 content[name] = records(frame)
-        return content
+        return content if smallest is None else withhold_evaluation(content, self.judged, smallest)
 
     @property
     def headlines(self) -> list[str]:
@@ -245,16 +261,18 @@ class Evaluation(Pictures):
         return lines
 
     def _repr_html_(self) -> str:
-        lines = "<br>".join(html.escape(line) for line in self.headlines)
+        parts = []
+        for one, headline in zip(self.judged, self.headlines, strict=True):
+            parts.append(f"<p><b>{html.escape(headline)}</b></p>")
+            parts.append(metrics_html(self.display_table(self.rows_of(one))))
+            if self.at_thresholds is not None and len(at := self.rows_of(one, self.at_thresholds)):
+                parts.append("<p>At thresholds chosen elsewhere:</p>")
+                parts.append(table_html(without_heads(self.display_thresholds(at))))
+            if self.costs is not None and len(costs := self.rows_of(one, self.costs)):
+                parts.append("<p>Without each part (difference: whole − without):</p>")
+                parts.append(table_html(forced(records(costs))))
         caption = f"Intervals: {INTERVALS}, {self.resamples:,} resamples."
-        tables = self.display_table().to_html(index=False)
-        if self.at_thresholds is not None:
-            tables += "<p>At thresholds chosen elsewhere:</p>"
-            tables += self.display_thresholds().to_html(index=False)
-        if self.costs is not None:
-            title = "<p>Without each part (difference: whole − without):</p>"
-            tables += title + self.display_costs().to_html(index=False)
-        return f"<p>{lines}<br>{caption}</p>{tables}"
+        return f"{''.join(parts)}<p>{caption}</p>"
 
     def __repr__(self) -> str:
         return self.display_table().to_string(index=False)

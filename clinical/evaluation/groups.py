@@ -121,6 +121,7 @@ def group_table(
     smallest: int,
     resamples: int,
     seed: int,
+    alone: str | None = None,
 ) -> pd.DataFrame:
     """Metrics by group; see `Subgroups.table`.
 
@@ -130,6 +131,7 @@ def group_table(
         thresholds: of tasks with a yes or no, by name.
         smallest: number of people below which nothing is shown.
         resamples, seed: of the bootstrap, which draws subjects of all groups together.
+        alone: a column that is shown by itself elsewhere; see `hidden_groups`.
     """
     rows: list[dict[str, Any]] = []
     hidden_in_task: dict[str, set[tuple[str, str]]] = {}
@@ -139,7 +141,7 @@ def group_table(
         groupings = read_groups(groups, one)
         # Of classes that exclude each other, what is hidden for all is hidden for each: the last
         # class is what the others leave.
-        hidden = _hidden(one, groupings, smallest) | hidden_in_task.get(one.task, set())
+        hidden = _hidden(one, groupings, smallest, alone) | hidden_in_task.get(one.task, set())
         hidden_in_task.setdefault(one.task, hidden)
         measure = partial(
             _measured,
@@ -166,8 +168,12 @@ def cells_of(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> Ce
     return Cells(columns, _outcome(judged), judged.subjects, smallest)
 
 
-def _hidden(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> set[tuple[str, str]]:
-    found = hidden_groups(cells_of(judged, groupings, smallest))
+def _hidden(
+    judged: Judged, groupings: Sequence[Grouping], smallest: int, alone: str | None
+) -> set[tuple[str, str]]:
+    names = [grouping.name for grouping in groupings]
+    place = names.index(alone) if alone in names else None
+    found = hidden_groups(cells_of(judged, groupings, smallest), alone=place)
     return {(groupings[c].name, groupings[c].levels[group]) for c, group in found}
 
 

@@ -11,20 +11,35 @@ from clinical.evaluation import page
 from clinical.evaluation.card import NOT_A_DEVICE
 from clinical.evaluation.delong import delong_row
 from clinical.evaluation.evaluation import INTERVALS, Evaluation
-from clinical.evaluation.groups import cells_of
+from clinical.evaluation.groups import NOT_SHOWN
 from clinical.evaluation.judged import Judged
+from clinical.evaluation.missing_inputs import (
+    HOW_TO_READ,
+    NONE_LEFT_OUT,
+    as_present,
+    forced,
+    not_shown,
+)
+from clinical.evaluation.patterns import PATTERN
 from clinical.evaluation.report_facts import (
     answers,
     calibration_text,
     description,
     flow,
+    meanings,
     members_table,
 )
-from clinical.evaluation.report_pictures import pictures_of, pictures_of_groups
+from clinical.evaluation.report_pictures import (
+    picture_of_costs,
+    pictures_of,
+    pictures_of_groups,
+)
 from clinical.evaluation.subgroups import Subgroups
-from clinical.evaluation.table import HEADS, counted, format_value
+from clinical.evaluation.table import HEADS, counted, format_value, records
 from clinical.evaluation.tripod import ITEMS
+from clinical.evaluation.withholding import shown_tasks
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +89,7 @@ def report_page(facts: Facts) -> str:
         ("What the model does", page.bullets(description(facts.config))),
         ("Patients", _patients(facts)),
         *((f"Performance: {one.name}", _performance(facts, one)) for one in _shown(facts)),
+        ("When inputs are missing", _missing(facts)),
         ("Calibration and members", _calibration(facts)),
         ("Limits and care", _limits(facts)),
         ("TRIPOD+AI", _tripod(facts)),
@@ -83,25 +99,8 @@ def report_page(facts: Facts) -> str:
     return page.page(f"Prediction of {tasks}: report of a run", sections, lead=lead)
 
 
-def _is_shown(facts: Facts, judged: Judged) -> bool:
-    everyone = np.ones(len(judged.subjects), dtype=bool)
-    return not cells_of(judged, [], facts.smallest).is_small(everyone)
-
-
 def _shown(facts: Facts) -> list[Judged]:
-    """What may be shown: where one class of several is small, none is shown by itself."""
-    judged = facts.evaluation.judged
-    small = {one.task for one in judged if not _is_shown(facts, one)}
-    return [
-        one
-        for one in judged
-        if one.task not in small
-        or (one.kind in ("multiclass", "multilabel") and _has_people(facts, one))
-    ]
-
-
-def _has_people(facts: Facts, judged: Judged) -> bool:
-    return len(np.unique(judged.subjects)) >= facts.smallest
+    return shown_tasks(facts.evaluation.judged, facts.smallest)
 
 
 def _summary(facts: Facts) -> str:
@@ -111,7 +110,7 @@ def _summary(facts: Facts) -> str:
             f"Fewer than {facts.smallest} people, or with one of the outcomes, were judged: no "
             "figure of them is shown."
         )
-    lines = []
+    lines, named = [], list[str]()
     for one in shown:
         found = facts.evaluation.rows_of(one).to_dict("records")
         rows = {str(each["metric"]): {str(k): v for k, v in each.items()} for each in found}
@@ -121,9 +120,11 @@ def _summary(facts: Facts) -> str:
             name for name in (*one.marked(one.scores).main, "calibration slope") if name in rows
         ]
         told = [_figure(name, rows[name]) for name in dict.fromkeys(main)]
+        named += main
         lines.append(row | {"main figures (95 % interval)": "; ".join(told)})
     text = f"Judged on: {facts.metrics['split']}."
-    return page.paragraph(text) + page.table(pd.DataFrame(lines), "Main figures")
+    table = page.table(pd.DataFrame(lines), "Main figures")
+    return page.paragraph(text) + table + page.bullets(meanings(dict.fromkeys(named)))
 
 
 def _figure(name: str, row: Mapping[str, float]) -> str:
@@ -131,7 +132,7 @@ def _figure(name: str, row: Mapping[str, float]) -> str:
 
 
 def _patients(facts: Facts) -> str:
-    parts = [page.table(flow(facts.metrics["counts"], facts.smallest), "Samples by use")]
+    parts = [page.table(flow(facts.metrics, facts.smallest), "Samples by use")]
     lines, shown = [], {one.name for one in _shown(facts)}
     for one in facts.evaluation.judged:
         row: dict[str, Any] = {"task": one.name, "rows": counted(len(one.labels), facts.smallest)}
@@ -164,16 +165,46 @@ def _performance(facts: Facts, one: Judged) -> str:
             at = evaluation.display_thresholds(rows)
             at = at.drop(columns=[name for name in HEADS if name in at])
             parts.append(page.table(at, "Alerts from thresholds frozen on other patients"))
-    for groups, caption in ((facts.groups, "Groups of patients"), (facts.trend, "Over time")):
-        own = None if groups is None else groups.of(one)
+    groups = None if facts.groups is None else facts.groups.by_column(PATTERN, is_other=True)
+    for table, caption in ((groups, "Groups of patients"), (facts.trend, "Over time")):
+        own = None if table is None or not table.columns else table.of(one)
         if own is not None and len(own.table):
             parts.append(f"<h3>{caption}</h3>")
+            parts.append(_groups(own, one, caption))
+    return "".join(parts)
+
+
+def _groups(own: Subgroups, one: Judged, caption: str) -> str:
+    """Pictures and a table of the groups that are shown, and how many are not."""
+    hidden = page.paragraph(not_shown(own.to_json()), kind="small")
+    if own.shown.empty:
+        return hidden
+    told = own.display_table()
+    told = told[told["group"] != NOT_SHOWN]
+    told = told.drop(columns=["note", *(name for name in HEADS if name in told)])
+    names = {"column": "by", "n": "rows", "subjects": "people"}
+    table = page.table(told.rename(columns=names), caption)
+    return pictures_of_groups(own, one) + table + hidden
+
+
+def _missing(facts: Facts) -> str:
+    """What taking a part away costs, and figures by what patients have."""
+    parts = [page.paragraph(HOW_TO_READ)]
+    present = None if facts.groups is None else facts.groups.by_column(PATTERN)
+    for one in _shown(facts):
+        parts.append(f"<h3>{html.escape(one.name)}</h3>")
+        if facts.evaluation.costs is None:
+            parts.append(page.paragraph(NONE_LEFT_OUT))
+        else:
+            costs = facts.evaluation.rows_of(one, facts.evaluation.costs)
+            parts.append(picture_of_costs(costs, one))
+            parts.append(page.table(forced(records(costs)), "With a part taken from everybody"))
+        if present is not None and present.columns:
+            own = present.of(one)
             parts.append(pictures_of_groups(own, one))
-            told = own.display_table().drop(columns=[n for n in HEADS if n in own.table])
-            if (told["note"] == "").all():
-                told = told.drop(columns="note")
-            names = {"column": "by", "n": "rows", "subjects": "people"}
-            parts.append(page.table(told.rename(columns=names), caption))
+            rows = own.to_json()
+            parts.append(page.table(as_present(rows), "By what patients have"))
+            parts.append(page.paragraph(not_shown(rows), kind="small"))
     return "".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clinical.evaluation.card import UNCALIBRATED
 from clinical.evaluation.table import counted
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,30 +18,40 @@ USES = {
 }
 
 
-def flow(counts: Mapping[str, Any], smallest: int) -> pd.DataFrame:
+MEANINGS = {
+    "AUROC": "how often the model ranks one with the event above one without: 0.5 by chance, "
+    "1 always",
+    "AUPRC (average precision)": "the share of true alerts, averaged over all sensitivities: by "
+    "chance the share with the event, at best 1",
+    "scaled Brier": "how much closer risks are to what happened than one risk for all: 0 no "
+    "closer, 1 always right",
+    "calibration slope": "1 where risks differ as much as they should; below 1 they are too "
+    "extreme",
+    "observed / expected": "events that happened for each that was predicted: 1 at best",
+    "concordance": "how often the one with the earlier event has the higher risk: 0.5 by chance",
+    "MAE": "mean distance of the predicted value from the true one, in its unit",
+    "R2": "share of the variance that is explained: 0 none, 1 all",
+    "macro AUROC": "the mean AUROC of the classes, each against the rest: 0.5 by chance, 1 always",
+}
+"""Metric -> what it says, for who has not met it."""
+
+
+def meanings(metrics: Iterable[str]) -> list[str]:
+    """What some metrics say, for those of which there is something to say."""
+    return [f"{name}: {MEANINGS[name]}." for name in MEANINGS if name in set(metrics)]
+
+
+def flow(metrics: Mapping[str, Any], smallest: int) -> pd.DataFrame:
     """Samples by split; modalities only as shares, since their rest may be few."""
-    samples = counts.get("samples", {})
+    counts = metrics["counts"].get("samples", {})
+    order = [*(name for name in USES if name in counts), *(n for n in counts if n not in USES)]
     rows = [
-        {"samples": name, "count": counted(int(count), smallest), "use": USES.get(name, "")}
-        for name, count in samples.items()
+        {"samples": name, "count": counted(counts[name], smallest), "use": USES.get(name, "")}
+        for name in order
     ]
-    patterns = counts.get("modalities", {})
-    total = sum(patterns.values())
-    shares: dict[str, int] = {}
-    for pattern, count in patterns.items():
-        for name in filter(None, str(pattern).split("+")):
-            shares[name] = shares.get(name, 0) + int(count)
-    for name, count in shares.items():
-        rows.append({"samples": f"with {name}", "count": _share(count, total), "use": "input"})
+    for name, share in metrics.get("present", {}).items():
+        rows.append({"samples": f"with {name}", "count": share, "use": "input"})
     return pd.DataFrame(rows, columns=["samples", "count", "use"])
-
-
-def _share(count: int, total: int) -> str:
-    """In steps of 5 %, the ends open: a few more or less are not seen."""
-    percent = 100 * count / max(total, 1)
-    if percent > 95:
-        return "over 95 %"
-    return "under 5 %" if percent < 5 else f"about {5 * round(percent / 5)} %"
 
 
 def description(config: Mapping[str, Any]) -> list[str]:
@@ -76,24 +86,31 @@ def answers(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, 
         "1": "See the title; the population is for the authors to add",
         "7": "Values become positions in the distribution of train; what cannot be read is counted",
         "8a": "See What the model does",
+        "9a": "All that the extract holds and enough of train have; none was chosen by hand",
         "9b": f"Codes of the extract, seen up to the prediction time ({reach})",
-        "11": "What is absent is a state that the model learns; no sample is left out",
+        "10": "Every sample of the extract was used; no size was calculated",
+        "11": "What is absent is a state that the model learns; see When inputs are missing",
         "12a": "Split by subject into train, tuning (halved) and held_out; see Patients",
         "12b": "Learned from train alone: quantiles, vocabularies, scales",
         "12c": "See What the model does; settings are in the run's run.yaml",
+        "12d": "Figures by unit and by the extract's other facts; see Performance",
         "12e": "See How figures were computed",
         "12f": "Recalibrated on half of tuning; see Calibration and members",
         "12g": "From the bundle as it is deployed, read back from disk",
         "13": "None: no class is drawn more often or weighed more than another",
         "14": "Figures by group of patients; no constraint in learning",
         "15": "See What the model does, and the thresholds under Performance",
+        "16": "Split from one extract by subject: they differ by chance, unless `splits` says how",
         "18f": "The toolkit is open source (Apache-2.0)",
         "20a": "See Patients",
+        "20b": "See Groups of patients under Performance, and Patients for what is missing",
         "21": "See Patients and Performance",
         "22": "The bundle holds the whole model and scores new extracts",
         "23a": f"See Performance, judged on {metrics['split']}",
+        "23b": "See Groups of patients under Performance, by unit where the extract has units",
         "24": "See Calibration and members",
-        "27a": "Any subset of the inputs gives a score; predictions name the modalities present",
+        "27a": "Any subset of the inputs gives a score, and predictions name those present; see "
+        "When inputs are missing",
     }
 
 

@@ -6,9 +6,11 @@ from clinical.evaluation import page
 from clinical.evaluation.evaluation import Evaluation
 from clinical.evaluation.figures import SIZES, drawn_of, figures_of, title_of
 from clinical.evaluation.judged import Judged
+from clinical.evaluation.parts import plot_costs
 from clinical.evaluation.plots import plot_calibration, plot_value_groups
 from clinical.evaluation.subgroups import HEIGHT, Subgroups, lines_of
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -44,8 +46,20 @@ def _draw(evaluation: Evaluation, judged: Judged, kind: str, ax: Axes) -> None:
         evaluation.draw(kind, judged, ax)
 
 
+def picture_of_costs(costs: pd.DataFrame, judged: Judged) -> str:
+    """What is lost in the first metric without each part, as HTML."""
+    metric = str(costs["metric"].iloc[0])
+    figure = Figure(figsize=(7.0, 1.2 + HEIGHT * costs["left_out"].nunique()), layout="constrained")
+    plot_costs(costs, metric, figure.subplots()).set_title(title_of(judged))
+    alt = f"{metric} of {judged.name} without each part; its figures are in the table"
+    caption = f"What each part changes of {metric}; at the dotted line it changes nothing."
+    return page.picture(figure, alt, caption)
+
+
 def pictures_of_groups(groups: Subgroups, judged: Judged) -> str:
-    """The first metric and calibration by group, or by period, as HTML."""
+    """The first metric and calibration by group or period, as HTML; nothing if none is shown."""
+    if groups.shown.empty:
+        return ""
     metrics = [name for name in groups.metrics if name in ("AUROC", "observed / expected")]
     found = []
     for metric in metrics or groups.metrics[:1]:

@@ -6,7 +6,8 @@ from clinical.errors import ConfigError
 from clinical.evaluation.groups import ALL, NOT_SHOWN, RATES
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.plots import BLUE, GREY
-from clinical.evaluation.table import HEADS, UNDEFINED, format_value
+from clinical.evaluation.showing import table_html
+from clinical.evaluation.table import HEADS, UNDEFINED, format_value, records
 
 import html
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ class Subgroups:
         ax.grid(axis="y", alpha=0.25)
         return ax
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows of the table for `json.dump`, null where not defined."""
+        return records(self.table)
+
     def _metrics(self, *, at_thresholds: bool) -> list[str]:
         return [
             metric
@@ -126,6 +131,22 @@ class Subgroups:
             if head in rows:
                 rows = rows[rows[head].isna() if value is None else rows[head] == value]
         return Subgroups(rows, self.smallest)
+
+    @property
+    def columns(self) -> list[str]:
+        """By what patients are grouped."""
+        return [name for name in dict.fromkeys(self.table["column"]) if name != ALL]
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Rows of groups that are shown."""
+        return self.table[(self.table["column"] != ALL) & (self.table["group"] != NOT_SHOWN)]
+
+    def by_column(self, name: str, *, is_other: bool = False) -> Subgroups:
+        """Everybody, and the groups of one column, or of all others."""
+        column = self.table["column"]
+        kept = (column == ALL) | ((column == name) != is_other)
+        return Subgroups(self.table[kept], self.smallest)
 
     def rows(self, metric: str, task: str | None) -> pd.DataFrame:
         """Of one metric and task, with their task as `named` and column as `heading`."""
@@ -158,10 +179,10 @@ class Subgroups:
             f"Groups of fewer than {self.smallest} people, or with fewer of either outcome, are "
             "not shown, nor those from which one could be computed."
         )
-        tables = self.display_table().to_html(index=False)
+        tables = table_html(self.display_table())
         if at := self._metrics(at_thresholds=True):
             tables += "<p>At thresholds chosen elsewhere:</p>"
-            tables += self.display_table(at).to_html(index=False)
+            tables += table_html(self.display_table(at))
         return f"{tables}<p>{html.escape(caption)}</p>"
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ this.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -79,15 +79,29 @@ class Cells:
         return any(self.people(part) < self.smallest for part in self.parts(rows))
 
 
-def hidden_groups(cells: Cells) -> set[tuple[int, int]]:
-    """(column, group) of the groups not to be shown; all of them if the whole is small."""
+def hidden_groups(cells: Cells, *, alone: int | None = None) -> set[tuple[int, int]]:
+    """(column, group) of the groups not to be shown; all of them if the whole is small.
+
+    Args:
+        cells: groups and outcomes of the rows.
+        alone: a column that is shown by itself elsewhere. What is shown of it there is known, so
+            that others are hidden in its place, as far as there are any.
+    """
     if cells.is_small(cells.rows(WHOLE, 0)):
         return set(cells.groups)
     small = {key for key in cells.groups if cells.is_small(cells.rows(*key))}
-    hidden = set(small)
+    hidden, told = set(small), set[tuple[int, int]]()
+    if alone is not None:
+        there = hidden_groups(replace(cells, columns=[cells.columns[alone]]))
+        hidden |= {(alone, group) for _, group in there}
+        told = {key for key in cells.groups if key[0] == alone} - hidden
     system = _System(cells)
     while True:
-        also = _left_over(cells, hidden) or _nested(cells, hidden) or system.solved(small, hidden)
+        also = (
+            _left_over(cells, hidden)
+            or _nested(cells, hidden, told)
+            or system.solved(small, hidden, told)
+        )
         if also is None:
             return hidden
         hidden.add(also)
@@ -105,7 +119,9 @@ def _left_over(cells: Cells, hidden: set[tuple[int, int]]) -> tuple[int, int] | 
     return None
 
 
-def _nested(cells: Cells, hidden: set[tuple[int, int]]) -> tuple[int, int] | None:
+def _nested(
+    cells: Cells, hidden: set[tuple[int, int]], told: set[tuple[int, int]]
+) -> tuple[int, int] | None:
     """A shown group that is another one but for a few people."""
     shown = [key for key in cells.groups if key not in hidden]
     rows = {key: cells.rows(*key) for key in shown}
@@ -117,7 +133,7 @@ def _nested(cells: Cells, hidden: set[tuple[int, int]]) -> tuple[int, int] | Non
             for one, other in pairs:
                 rest = other & ~one
                 if not (one & ~other).any() and 0 < cells.people(rest) < cells.smallest:
-                    return inner
+                    return outer if inner in told else inner
     return None
 
 
@@ -149,7 +165,10 @@ class _System:
         return self.cells.parts(self.cells.rows(*key))
 
     def solved(
-        self, small: set[tuple[int, int]], hidden: set[tuple[int, int]]
+        self,
+        small: set[tuple[int, int]],
+        hidden: set[tuple[int, int]],
+        told: set[tuple[int, int]],
     ) -> tuple[int, int] | None:
         """A shown group to hide since a small one follows from what is shown; None if none does."""
         shown = [i for i, (key, _) in enumerate(self.keys) if key not in hidden]
@@ -164,7 +183,7 @@ class _System:
                 continue  # a part of it is in no combination of what is shown
             used = {self.keys[j][0] for j, x in zip(shown, share, strict=True) if abs(x) > TINY}
             used.discard((WHOLE, 0))
-            same_column = [each for each in used if each[0] == key[0]]
-            if candidates := same_column or sorted(used):
+            same_column = [each for each in used - told if each[0] == key[0]]
+            if candidates := same_column or sorted(used - told) or sorted(used):
                 return _fewest(self.cells, candidates)
         return None

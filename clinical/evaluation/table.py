@@ -102,8 +102,10 @@ def format_value(
     return text.replace("-", "−")
 
 
-def counted(count: int, smallest: int) -> str:
-    """A count, unless it is of few: then only that."""
+def counted(count: int | None, smallest: int) -> str:
+    """A count, unless it is of few: then only that; None is one that was withheld before."""
+    if count is None:
+        return "withheld"
     return f"{count:,}" if count == 0 or count >= smallest else f"fewer than {smallest}"
 
 

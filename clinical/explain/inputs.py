@@ -227,7 +227,7 @@ def _modalities(
     shared: pl.DataFrame, samples: pl.DataFrame, rows: Rows, tasks: Sequence[str]
 ) -> pd.DataFrame:
     """In the order asked for, by task; without numbers where nothing is visible."""
-    asked = pl.DataFrame({"row": rows, "asked": np.arange(len(rows))})
+    asked = pl.DataFrame({"row": rows.astype(np.int64), "asked": np.arange(len(rows))})
     order = pl.DataFrame({"task": list(tasks), "place": np.arange(len(tasks))})
     numbers = ("shapley", "score", "logit", "logit_nothing")
     unseen = pl.col("reason").is_not_null()

@@ -1,6 +1,7 @@
 """What `validate` finds: plain data for a table, for JSON, for an exit code."""
 
 from clinical.errors import SchemaError
+from clinical.facts_table import html_of
 
 import dataclasses
 import json
@@ -40,6 +41,14 @@ class Validation:
     def ok(self) -> bool:
         """Whether there is no error; there may be warnings."""
         return all(finding.severity != "error" for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        """A row a finding: names of checks and files, and counts."""
+        facts = {
+            f"{number}. {one.severity}: {one.check}": f"{one.file} ({one.count:,}): {one.remedy}"
+            for number, one in enumerate(self.findings, start=1)
+        }
+        return html_of("Validation", facts or {"findings": "none: the extract is valid"})
 
     def to_json(self) -> str:
         """`{"ok": …, "findings": [{"check": …, "severity": …, "file": …, …}]}`."""

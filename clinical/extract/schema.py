@@ -12,7 +12,7 @@ from clinical.extract.tables import (
     collect,
     scan_file,
 )
-from clinical.facts_table import html_of
+from clinical.facts_table import counted, html_of, shown_path
 from clinical.places import check_file, check_no_file, parquet_files
 
 import hashlib
@@ -69,6 +69,9 @@ class Extract:
             metadata=metadata,
         )
 
+    def __repr__(self) -> str:
+        return f"Extract({str(shown_path(self.path))!r})"
+
     def _repr_html_(self) -> str:
         """Counts and names alone; of the events no more than the footers of their files is read."""
         n_events = sum(pq.read_metadata(self.path / shard).num_rows for shard in self.shards)
@@ -80,8 +83,8 @@ class Extract:
         calendar = "the same for all" if self.consistent_calendar else "shifted per patient"
         facts = {
             "dataset": self.dataset_name,
-            "folder": str(self.path),
-            "events": f"{n_events:,} in {len(self.shards):,} files",
+            "folder": str(shown_path(self.path)),
+            "events": f"{n_events:,} in {counted(len(self.shards), 'file')}",
             "calendar": calendar,
             "labels": ", ".join(tasks) or "none in tasks/",
             "has": ", ".join(name for name, is_there in has.items() if is_there) or "events alone",

@@ -104,6 +104,8 @@ def _judged(bundle: Bundle) -> dict[str, list[str]]:
     for task in metrics.get("evaluation", {}).get("tasks", []):
         if task.get("class") is not None:
             continue  # the task as a whole says enough
+        if task["n"] is None and task["task"] not in found:
+            found[task["task"]] = ["judged on too few people to say how well"]
         known = [name for name in HEADLINES if name in task["metrics"]]
         row = task["metrics"][known[0]] if known else {}
         if row.get("value") is not None:

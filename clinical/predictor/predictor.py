@@ -128,14 +128,19 @@ class Predictor:
         Raises:
             SchemaError, ConfigError: as for `score`.
         """
-        if parts is None:
-            graph = [GRAPH] if self.bundle.config.graph.relations else []
-            parts = [*self.bundle.config.modalities, *graph]
-        left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
         with self.prepared(extract, samples=samples, context=context, work=work) as (store, rows):
-            watch = self.watch(store)
-            each = self.panel.opinions(store, rows, left_out, watch=watch)
-            frames = [self._frames(store, rows, found, USUAL_COVERAGE, watch) for found in each]
+            return self.leave_out_store(store, rows, parts)
+
+    def leave_out_store(
+        self, store: Store, rows: np.ndarray, parts: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """The same for rows of a prepared store."""
+        graph = [GRAPH] if self.bundle.config.graph.relations else []
+        parts = [*self.bundle.config.modalities, *graph] if parts is None else parts
+        left_out = [NOTHING, *(self.panel.left_out_with([part]) for part in parts)]
+        watch = self.watch(store)
+        each = self.panel.opinions(store, rows, left_out, watch=watch)
+        frames = [self._frames(store, rows, found, USUAL_COVERAGE, watch) for found in each]
         for part, frame in zip([None, *parts], frames, strict=True):
             frame.insert(0, "left_out", pd.Series([part] * len(frame), dtype="string"))
         return pd.concat(frames, ignore_index=True)

@@ -118,6 +118,10 @@ class Prediction(Message):
     calibration: str
     reason: str | None = None
     modalities: Annotated[str, Field(description="Those that were read, joined by +.")]
+    typicality: Annotated[
+        float | None,
+        Field(description="Of the calibration patients so many were no more typical; low is rare."),
+    ] = None
 
 
 class Answer(Message):

@@ -1,5 +1,6 @@
 from clinical.calibration import Calibration, fit_calibration
 from clinical.evaluation import evaluate, model_card
+from clinical.evaluation.withholding import withhold_facts
 
 import numpy as np
 import pandas as pd
@@ -40,11 +41,12 @@ def card(
         "split": "tuning (not held out)",
         "baseline": "LightGBM",
         "calibration": {"death": (calibration or Calibration()).to_json()},
-        "evaluation": evaluation.to_json(),
-        **({} if members is None else {"members": {"death": members}}),
-        **({} if relations is None else {"relations": relations}),
+        "evaluation": evaluation.to_json(smallest=10),
+        "members": {} if members is None else {"death": members},
+        "relations": relations or {},
+        "counts": {"samples": {"train": 300}},
     }
-    return model_card(CONFIG | {"tasks": tasks}, metrics), evaluation
+    return model_card(CONFIG | {"tasks": tasks}, withhold_facts(metrics, {}, 10)), evaluation
 
 
 def test_the_card_says_what_must_be_said():
@@ -94,9 +96,9 @@ def test_the_card_tells_which_relations_are_heard_and_why():
             "same_unit": {**shared, "open": 2, "gate": 0.456, "tried": {}},
         }
     )
-    closed = "| similar | 99% | 0 of 2 networks | 0.00 | death -0.0012 (standard error 0.0030) |"
-    assert closed in text
-    assert "| same_unit | 99% | 2 of 2 networks | 0.46 | not tried |" in text
+    closed = "0 of 2 networks | 0.00 | death -0.0012 (standard error 0.0030) |"
+    assert f"| similar | at least 95% | {closed}" in text
+    assert "| same_unit | at least 95% | 2 of 2 networks | 0.46 | not tried |" in text
 
 
 def test_the_card_holds_no_subject_and_no_nan():
@@ -112,7 +114,7 @@ def test_figures_and_counts_of_few_are_not_in_the_card():
     assert "Fewer than 10 people were judged" in text
     auroc = evaluation.table.set_index("metric").loc["AUROC", "value"]
     assert f"{auroc:.3f}" not in text
-    assert "fitted on 60 samples with fewer than 10 events" in text
+    assert "fitted on 60 samples of the calibrate half, few with or without the event" in text
     assert "(few: Platt's line, no other tried" in text
     assert "53" not in text
 

@@ -163,6 +163,14 @@ def models(n=1000):
     }
 
 
+def test_a_reference_called_like_a_column_takes_no_column_away():
+    old, *others = list(models().values())
+    found = compare({"model": old, "another": others[0]}, reference="model", resamples=5)
+    shown = found.display_table()
+    assert set(shown["model"]) == {"another"}
+    assert "model (reference)" in shown
+
+
 def test_models_are_compared_with_the_reference_on_the_same_rows():
     found = compare(models(), resamples=100)
     assert found.reference == "old score"

@@ -68,11 +68,15 @@ def of_every_kind(*, few=0):
     return table.reset_index(drop=True)
 
 
-def written(table, **others):
+def written(table, *, left_out=False, **others):
     kinds = table.groupby("task", sort=False)["kind"].first()
     tasks = {name: {"kind": kind} for name, kind in kinds.items()}
-    evaluation = evaluate(table, thresholds=[0.3], resamples=10)
+    swapped = table.groupby("task")["score"].transform(lambda scores: scores.to_numpy()[::-1])
+    less = table.assign(left_out="notes", score=swapped)
+    whole = pd.concat([table.assign(left_out=None), less])
+    evaluation = evaluate(whole if left_out else table, thresholds=[0.3], resamples=10)
     sex = pd.DataFrame({"subject_id": np.arange(N), "sex": np.where(np.arange(N) % 2, "F", "M")})
+    sex["modalities"] = np.where(np.arange(N) % 3, "everything", "without notes")
     facts = Facts(
         config=CONFIG | {"tasks": tasks},
         metrics=METRICS,
@@ -125,3 +129,20 @@ def test_where_one_class_is_of_few_none_is_shown_by_itself():
     assert not any(name.startswith("ward/") for name in found)
     patients = text.partition(">Patients</h2>")[2].partition("</section>")[0]
     assert "<td>4</td>" not in patients
+
+
+def missing_section(text):
+    return text.partition(">When inputs are missing</h2>")[2].partition("</section>")[0]
+
+
+def test_missing_inputs_have_a_section_of_their_own_for_every_kind_of_task():
+    text = written(of_every_kind(), left_out=True)
+    section = missing_section(text)
+    assert re.findall(r"<h3>(.*?)</h3>", section) == headings(text)
+    # What a part costs once a task, and groups by what patients have.
+    assert len(re.findall(r'<img alt="[^"]* without each part', section)) == 12
+    assert section.count("<td>without notes</td>") == 12
+    assert "MAE difference" in section
+    # They are not told a second time among the other groups.
+    assert text.count("<td>without notes</td>") == 12
+    assert "not measured" in missing_section(written(of_every_kind()))

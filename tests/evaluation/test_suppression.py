@@ -137,3 +137,16 @@ def test_the_limit_is_the_smallest_that_is_shown(smallest):
     given = cells(of_sizes(smallest, 100, 100), smallest=smallest)
     assert hidden_groups(given) == set()
     assert hidden_groups(cells(of_sizes(smallest, 100, 100), smallest=smallest + 1))
+
+
+def test_what_stands_alone_elsewhere_stays_and_others_are_hidden_for_it():
+    # 6 people of unit 0 are not in site 0; by themselves all units could be shown, and all sites.
+    site = of_sizes(50, 56, 40)
+    unit = of_sizes(56, 50, 40)
+    given = cells(unit, site)
+    alone = hidden_groups(cells(unit))
+    assert alone == set()
+    assert {column for column, _ in hidden_groups(given, alone=0)} == {1}
+    assert {column for column, _ in hidden_groups(given, alone=1)} == {0}
+    for place in (0, 1):
+        assert_nothing_small_follows(given, hidden_groups(given, alone=place))

@@ -97,6 +97,8 @@ def test_a_patient_gets_the_score_that_the_batch_command_gives(
     assert any("images" in names and "notes" in names for names in both["modalities"])
     for name in ("in_set", "other_in_set", "calibration", "kind"):
         assert both[name].tolist() == both[f"{name}_b"].tolist()
+    assert (both["typicality"] - both["typicality_b"]).abs().max() < 1e-6
+    assert both["typicality"].nunique() > 1
 
 
 def test_with_a_context_it_is_the_score_that_the_batch_command_gives_with_it(
