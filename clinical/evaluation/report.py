@@ -158,7 +158,8 @@ def _performance(facts: Facts, one: Judged) -> str:
         p = "below 0.001" if test["p_value"] < 0.001 else f"{test['p_value']:.3f}"
         text = f"Difference in AUROC from the baseline: p {p}, {test['method']}."
         parts.append(page.paragraph(text, kind="small"))
-    parts.append(f'<div class="pictures">{"".join(pictures_of(evaluation, one))}</div>')
+    pictures = "".join(pictures_of(evaluation, one, facts.smallest))
+    parts.append(f'<div class="pictures">{pictures}</div>')
     if evaluation.at_thresholds is not None:
         rows = evaluation.rows_of(one, evaluation.at_thresholds)
         if len(rows):
@@ -256,8 +257,9 @@ def _methods(facts: Facts) -> str:
     evaluation = facts.evaluation
     lines = [
         f"Intervals: {INTERVALS}, {evaluation.resamples:,} resamples, seed {evaluation.seed}.",
-        "AUPRC is the average precision. ECE is taken in ten groups of equal size by score, which "
-        "the calibration picture shows; its bars are Wilson's intervals.",
+        "AUPRC is the average precision. ECE is taken in ten groups of equal size by score; the "
+        f"calibration picture has fewer where one has not {facts.smallest} people with and without "
+        "the event. Its bars are Wilson's intervals.",
         "Brier = reliability − resolution + uncertainty (Murphy 1973; Stephenson et al. 2008).",
         "Net benefit: Vickers and Elkin (2006). Time-to-event figures at a horizon weigh known "
         "outcomes by the inverse probability of being observed (Graf et al., 1999).",
