@@ -37,7 +37,7 @@ def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
 
 def _is_small(judged: Judged, smallest: int) -> bool:
     everyone = np.ones(len(judged.subjects), dtype=bool)
-    return cells_of(judged, [], smallest).is_small(everyone)
+    return cells_of([judged], smallest).is_small(everyone)
 
 
 def shown_count(count: int, smallest: int) -> int | None:

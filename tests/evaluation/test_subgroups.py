@@ -268,3 +268,16 @@ def test_the_order_of_rows_changes_nothing():
     once = evaluate(table, resamples=10).by(by).table
     again = evaluate(shuffled, resamples=10).by(by.sample(frac=1, random_state=1)).table
     pd.testing.assert_frame_equal(once, again)
+
+
+def test_a_group_is_hidden_for_all_tasks_where_one_of_them_gives_it_away():
+    table, by = predictions(), groups()
+    few = by.index[by["unit"] == "A"][:3]
+    other = predictions(seed=4, task="sepsis").drop(index=few)
+    alone = [evaluate(one, resamples=5).by(by) for one in (table, other)]
+    assert all({"A", "B", "C"} <= set(found.table["group"]) for found in alone)
+    both = evaluate(pd.concat([table, other], ignore_index=True), resamples=5).by(by).table
+    for task in ("death", "sepsis"):
+        of_task = both[both["task"] == task]
+        assert "A" not in set(of_task["group"])
+        assert NOT_SHOWN in set(of_task["group"])
