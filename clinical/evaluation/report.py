@@ -37,7 +37,7 @@ from clinical.evaluation.report_pictures import (
 from clinical.evaluation.subgroups import Subgroups
 from clinical.evaluation.table import HEADS, counted, format_value, records
 from clinical.evaluation.tripod import ITEMS
-from clinical.evaluation.withholding import shown_tasks
+from clinical.evaluation.withholding import shown_alerts, shown_tasks
 
 import html
 from collections.abc import Mapping
@@ -161,11 +161,7 @@ def _performance(facts: Facts, one: Judged) -> str:
     pictures = "".join(pictures_of(evaluation, one, facts.smallest))
     parts.append(f'<div class="pictures">{pictures}</div>')
     if evaluation.at_thresholds is not None:
-        rows = evaluation.rows_of(one, evaluation.at_thresholds)
-        if len(rows):
-            at = evaluation.display_thresholds(rows)
-            at = at.drop(columns=[name for name in HEADS if name in at])
-            parts.append(page.table(at, "Alerts from thresholds frozen on other patients"))
+        parts.append(_alerts(facts, one, evaluation.rows_of(one, evaluation.at_thresholds)))
     groups = None if facts.groups is None else facts.groups.by_column(PATTERN, is_other=True)
     for table, caption in ((groups, "Groups of patients"), (facts.trend, "Over time")):
         own = None if table is None or not table.columns else table.of(one)
@@ -173,6 +169,26 @@ def _performance(facts: Facts, one: Judged) -> str:
             parts.append(f"<h3>{caption}</h3>")
             parts.append(_groups(own, one, caption))
     return "".join(parts)
+
+
+def _alerts(facts: Facts, one: Judged, rows: pd.DataFrame) -> str:
+    known = rows.dropna(subset=["threshold"])
+    told = shown_alerts(
+        one, dict(zip(known["at"], known["threshold"], strict=True)), facts.smallest
+    )
+    kept = rows[rows["at"].isin(told) | rows["threshold"].isna()]
+    text = ""
+    if len(kept):
+        at = facts.evaluation.display_thresholds(kept)
+        at = at.drop(columns=[name for name in HEADS if name in at])
+        text = page.table(at, "Alerts from thresholds frozen on other patients")
+    if n_hidden := known["at"].nunique() - len(told):
+        text += page.paragraph(
+            f"Thresholds not shown: {n_hidden}, of few with or without an alert and the event, or "
+            "of few more than another alerts.",
+            kind="small",
+        )
+    return text
 
 
 def _groups(own: Subgroups, one: Judged, caption: str) -> str:

@@ -16,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 LEFT_OUT = ("without_score", "without_label", "without_baseline")
 COUNTS = ("n", "subjects", "events", *LEFT_OUT)
 JUDGED = ("held_out", "select", "calibrate")
 """Splits that a run is judged on: the first, or where nobody of it has a label the others."""
 SEVERAL = ("multiclass", "multilabel")
+Bools = NDArray[np.bool_]
 
 
 def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
@@ -38,6 +40,34 @@ def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
 def _is_small(judged: Judged, smallest: int) -> bool:
     everyone = np.ones(len(judged.subjects), dtype=bool)
     return cells_of([judged], smallest).is_small(everyone)
+
+
+def shown_alerts(judged: Judged, at: Mapping[str, float], smallest: int) -> list[str]:
+    """Names of the thresholds whose rates may be told.
+
+    Alerted or not, with the event or without: rates times rows give these four counts. Each is of
+    nobody or of enough people, and so is what one threshold alerts beyond another that is told.
+
+    Args:
+        judged: scores and labels of a task.
+        at: thresholds by name; those first are told rather than later ones.
+        smallest: number of people below which nothing is told.
+    """
+    seen = judged.yes_or_no(judged.scores)
+    if seen is None:
+        return []
+    subjects, event = judged.subjects[seen.known], seen.scored.labels == 1
+    told: dict[str, Bools] = {}
+    for name, threshold in at.items():
+        alerted = seen.scored.scores >= threshold
+        others = [alerted, ~alerted, *(alerted ^ each for each in told.values())]
+        if not any(
+            0 < len(np.unique(subjects[rows & outcome])) < smallest
+            for rows in others
+            for outcome in (event, ~event)
+        ):
+            told[name] = alerted
+    return list(told)
 
 
 def shown_count(count: int, smallest: int) -> int | None:
@@ -67,10 +97,25 @@ def withhold_evaluation(
     for name in ("costs", "at_thresholds"):
         if name in content:
             found[name] = [row for row in content[name] if _key(row) in shown]
+    if "at_thresholds" in found:
+        found["at_thresholds"] = _told(found["at_thresholds"], judged, smallest)
     # Without a part fewer rows may have a score: how many fewer is nobody's business.
     for row in found.get("costs", []):
         row.update(n=None, events=None)
     return found
+
+
+def _told(
+    rows: Sequence[Mapping[str, Any]], judged: Sequence[Judged], smallest: int
+) -> list[Mapping[str, Any]]:
+    """Rows at thresholds without those of few alerts, or of few beside them."""
+    kept = []
+    for one in judged:
+        own = [row for row in rows if _key(row) == _name(one)]
+        at = {str(row["at"]): row["threshold"] for row in own if row["threshold"] is not None}
+        told = shown_alerts(one, at, smallest) if at else []
+        kept += [row for row in own if str(row["at"]) in told or row["threshold"] is None]
+    return kept
 
 
 def _name(judged: Judged) -> tuple[Any, ...]:
