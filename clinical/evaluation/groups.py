@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinical.errors import ConfigError, SchemaError
+from clinical.evaluation.alerts import shown_everywhere
 from clinical.evaluation.bootstrap import bootstrap, percentile_interval
 from clinical.evaluation.gathering import SAMPLE
 from clinical.evaluation.judged import Judged, Marked, YesOrNo
@@ -151,21 +152,24 @@ def group_table(
     for one, is_small in zip(judged, small, strict=True):
         if not len(one.subjects):
             continue
-        measure = partial(
-            _measured,
-            one,
-            thresholds=thresholds.get(one.name, {}),
-            resamples=resamples,
-            seed=seed,
-        )
+        measure = partial(_measured, one, resamples=resamples, seed=seed)
+        everyone = np.ones(len(one.subjects), dtype=bool)
+        at = shown_everywhere(one, [everyone], thresholds.get(one.name, {}), smallest)
         if not is_small:
-            rows += measure(ALL, {ALL: np.ones(len(one.subjects), dtype=bool)})
+            rows += measure(ALL, {ALL: everyone}, thresholds=at)
         for grouping in (each.of_rows(_places(one, samples)) for each in groupings):
             there = [level for level in grouping.levels if grouping.rows(level).any()]
             levels = [
                 level for level in there if not is_small and (grouping.name, level) not in hidden
             ]
-            rows += measure(grouping.name, {level: grouping.rows(level) for level in levels})
+            parts = {level: grouping.rows(level) for level in levels}
+            # Of all groups of a column or of none: one would be the whole less the others.
+            sets = [
+                *parts.values(),
+                np.logical_and.reduce([everyone, *(~p for p in parts.values())]),
+            ]
+            in_each = shown_everywhere(one, sets, at, smallest)
+            rows += measure(grouping.name, parts, thresholds=in_each)
             if n_hidden := len(there) - len(levels):
                 rows.append(_hidden_row(one, grouping.name, n_hidden, smallest))
     # What is not shown has no counts: whole numbers or null.

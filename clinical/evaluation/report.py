@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError
 from clinical.evaluation import page
+from clinical.evaluation.alerts import shown_alerts
 from clinical.evaluation.card import NOT_A_DEVICE
 from clinical.evaluation.delong import delong_row
 from clinical.evaluation.evaluation import INTERVALS, Evaluation
@@ -37,7 +38,7 @@ from clinical.evaluation.report_pictures import (
 from clinical.evaluation.subgroups import Subgroups
 from clinical.evaluation.table import HEADS, counted, format_value, records
 from clinical.evaluation.tripod import ITEMS
-from clinical.evaluation.withholding import shown_alerts, shown_tasks
+from clinical.evaluation.withholding import shown_tasks
 
 import html
 from collections.abc import Mapping

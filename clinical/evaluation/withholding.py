@@ -7,6 +7,7 @@ does the screen of who made the run: this is about what travels, `metrics.json` 
 
 from __future__ import annotations
 
+from clinical.evaluation.alerts import shown_alerts
 from clinical.evaluation.groups import cells_of
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.table import HEADS
@@ -16,14 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 LEFT_OUT = ("without_score", "without_label", "without_baseline")
 COUNTS = ("n", "subjects", "events", *LEFT_OUT)
 JUDGED = ("held_out", "select", "calibrate")
 """Splits that a run is judged on: the first, or where nobody of it has a label the others."""
 SEVERAL = ("multiclass", "multilabel")
-Bools = NDArray[np.bool_]
 
 
 def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
@@ -40,34 +39,6 @@ def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
 def _is_small(judged: Judged, smallest: int) -> bool:
     everyone = np.ones(len(judged.subjects), dtype=bool)
     return cells_of([judged], smallest).is_small(everyone)
-
-
-def shown_alerts(judged: Judged, at: Mapping[str, float], smallest: int) -> list[str]:
-    """Names of the thresholds whose rates may be told.
-
-    Alerted or not, with the event or without: rates times rows give these four counts. Each is of
-    nobody or of enough people, and so is what one threshold alerts beyond another that is told.
-
-    Args:
-        judged: scores and labels of a task.
-        at: thresholds by name; those first are told rather than later ones.
-        smallest: number of people below which nothing is told.
-    """
-    seen = judged.yes_or_no(judged.scores)
-    if seen is None:
-        return []
-    subjects, event = judged.subjects[seen.known], seen.scored.labels == 1
-    told: dict[str, Bools] = {}
-    for name, threshold in at.items():
-        alerted = seen.scored.scores >= threshold
-        others = [alerted, ~alerted, *(alerted ^ each for each in told.values())]
-        if not any(
-            0 < len(np.unique(subjects[rows & outcome])) < smallest
-            for rows in others
-            for outcome in (event, ~event)
-        ):
-            told[name] = alerted
-    return list(told)
 
 
 def shown_count(count: int, smallest: int) -> int | None:
