@@ -111,6 +111,7 @@ def test_every_kind_of_task_has_its_figures_and_pictures():
         "death by 48 h",
         "days",
     ]
+    assert "Alerts from thresholds frozen on other patients" in text
     for words in ("integrated Brier", "macro AUROC", "concordance", "MAE", "Groups of patients"):
         assert words in text
     # Six yes-or-no pictures of four, two decision curves, one of values; groups of each.
