@@ -5,10 +5,10 @@ from clinical.config_file import load_yaml
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import Evaluation, evaluate
 from clinical.evaluation.files import read_scores, read_thresholds
-from clinical.evaluation.groups import SMALLEST
+from clinical.evaluation.gathering import SAMPLE
+from clinical.evaluation.groups import PERIOD, SMALLEST, periods_of
 from clinical.evaluation.patterns import PATTERN, patterns
 from clinical.evaluation.report import Facts, report_page
-from clinical.evaluation.subgroups import Subgroups
 from clinical.extract.schema import Extract
 from clinical.grouping import groups
 from clinical.places import check_no_file, replacing
@@ -66,13 +66,14 @@ def report(
     evaluation = _judged(folder, predictions, metrics)
     place = Path(config["extract"]) if extract is None else Path(extract)
     present = patterns(predictions, list(config["modalities"]))
-    by_group, trend = _groups(evaluation, present, place, extract is not None, smallest)
+    table = _groups(evaluation, present, place, extract is not None)
+    found = evaluation.by(table, smallest=smallest, alone=PATTERN)
     facts = Facts(
         config=config,
         metrics=metrics,
         evaluation=evaluation,
-        groups=by_group,
-        trend=trend,
+        groups=found.by_column(PERIOD, is_other=True),
+        trend=found.by_column(PERIOD) if PERIOD in table else None,
         about=said,
         smallest=smallest,
     )
@@ -125,22 +126,21 @@ def _period(times: pd.Series) -> str | None:
 
 
 def _groups(
-    evaluation: Evaluation,
-    present: pd.DataFrame,
-    extract: Path,
-    is_asked: bool,
-    smallest: int,
-) -> tuple[Subgroups, Subgroups | None]:
-    """By what samples have, by the extract's facts and over time, as far as there are any."""
-    table, trend = present, None
-    if is_asked or extract.is_dir():
-        every = _period(present["prediction_time"])
-        if every is not None and Extract.open(extract).consistent_calendar:
-            trend = evaluation.trend(every, consistent_calendar=True, smallest=smallest)
-        try:
-            table = groups(extract, present)
-        except SchemaError as error:
-            logger.warning("%s", error)
-    else:
+    evaluation: Evaluation, present: pd.DataFrame, extract: Path, is_asked: bool
+) -> pd.DataFrame:
+    """By what samples have, by the extract's facts and over time, as far as there are any.
+
+    One table, since counts of few would follow from groups that are hidden table by table.
+    """
+    if not (is_asked or extract.is_dir()):
         logger.warning("%s: the run's extract is not there; patients are not grouped", extract)
-    return evaluation.by(table, smallest=smallest, alone=PATTERN), trend
+        return present
+    table = present
+    try:
+        table = groups(extract, present)
+    except SchemaError as error:
+        logger.warning("%s", error)
+    every = _period(present["prediction_time"])
+    if every is not None and Extract.open(extract).consistent_calendar:
+        table = table.merge(periods_of(evaluation.judged, every), on=SAMPLE, how="left")
+    return table

@@ -237,7 +237,7 @@ def _calibration(
     ]
     for task, fit in calibration.items():
         n = "few" if fit["n"] is None else f"{fit['n']:,}"
-        text = f"- `{task}`: {fit['kind']}, fitted on {n} samples of the calibrate half"
+        text = f"- `{task}`: {fit['kind']}, fitted on {n} people of the calibrate half"
         if task not in several:
             is_few = fit["events"] is None
             text += ", few with or without the event" if is_few else f", {fit['events']:,} events"

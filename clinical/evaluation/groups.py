@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinical.errors import ConfigError, SchemaError
+from clinical.evaluation.alerts import shown_everywhere
 from clinical.evaluation.bootstrap import bootstrap, percentile_interval
 from clinical.evaluation.gathering import SAMPLE
 from clinical.evaluation.judged import Judged, Marked, YesOrNo
@@ -10,7 +11,7 @@ from clinical.evaluation.suppression import Cells, hidden_groups
 from clinical.evaluation.thresholds import UNDEFINED, rates
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 UNKNOWN = "unknown"
 ALL = "all"
 PERIODS = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
+PERIOD = "period"
 NOT_SHOWN = "not shown"
 SMALLEST = 10
 BINARY_METRICS = (
@@ -66,9 +68,13 @@ class Grouping:
         """[N] which rows are in a group."""
         return np.asarray(self.place == self.levels.index(level))
 
+    def of_rows(self, places: NDArray[np.int64]) -> Grouping:
+        """The same of some rows."""
+        return replace(self, place=self.place[places])
 
-def read_groups(groups: pd.DataFrame, judged: Judged) -> list[Grouping]:
-    """The groups of the judged rows, one entry a column.
+
+def read_groups(groups: pd.DataFrame, rows: pd.DataFrame) -> list[Grouping]:
+    """The groups of some samples, one entry a column.
 
     Raises:
         SchemaError: there is no subject_id or no column to group by, or a row is there twice.
@@ -82,7 +88,6 @@ def read_groups(groups: pd.DataFrame, judged: Judged) -> list[Grouping]:
         )
     if repeats := int(groups.duplicated(on).sum()):
         raise SchemaError(f"groups: {repeats} rows repeat {', '.join(on)}; keep one of each")
-    rows = pd.DataFrame({"subject_id": judged.subjects, "prediction_time": judged.times})
     if "prediction_time" in on:
         times = groups["prediction_time"].to_numpy(dtype="datetime64[us]")
         groups = groups.assign(prediction_time=times)
@@ -94,6 +99,16 @@ def read_groups(groups: pd.DataFrame, judged: Judged) -> list[Grouping]:
     return [Grouping.of(name, joined[name]) for name in columns]
 
 
+def samples_of(judged: Sequence[Judged]) -> pd.DataFrame:
+    """`subject_id, prediction_time` of everything that was judged, once each."""
+    return pd.DataFrame(
+        {
+            "subject_id": np.concatenate([one.subjects for one in judged]),
+            "prediction_time": np.concatenate([one.times for one in judged]),
+        }
+    ).drop_duplicates(ignore_index=True)
+
+
 def periods_of(judged: Sequence[Judged], every: str) -> pd.DataFrame:
     """The judged samples by the week, month, quarter or year of their prediction time.
 
@@ -102,15 +117,10 @@ def periods_of(judged: Sequence[Judged], every: str) -> pd.DataFrame:
     """
     if every not in PERIODS:
         raise ConfigError(f"every: there is no {every!r}; known are {', '.join(PERIODS)}")
-    samples = pd.DataFrame(
-        {
-            "subject_id": np.concatenate([one.subjects for one in judged]),
-            "prediction_time": np.concatenate([one.times for one in judged]),
-        }
-    ).drop_duplicates(ignore_index=True)
+    samples = samples_of(judged)
     periods = samples["prediction_time"].dt.to_period(PERIODS[every])
     is_week = every == "week"  # named by the day on which it begins
-    return samples.assign(period=(periods.dt.start_time if is_week else periods).astype(str))
+    return samples.assign(**{PERIOD: (periods.dt.start_time if is_week else periods).astype(str)})
 
 
 def group_table(
@@ -134,47 +144,82 @@ def group_table(
         alone: a column that is shown by itself elsewhere; see `hidden_groups`.
     """
     rows: list[dict[str, Any]] = []
-    hidden_in_task: dict[str, set[tuple[str, str]]] = {}
-    for one in judged:
+    samples = samples_of(judged)
+    groupings = read_groups(groups, samples) if len(samples) else []
+    small = [cells_of([one], smallest).is_small(np.ones(len(one.subjects), bool)) for one in judged]
+    told = [one for one, is_small in zip(judged, small, strict=True) if not is_small]
+    hidden = _hidden(told, samples, groupings, smallest, alone)
+    for one, is_small in zip(judged, small, strict=True):
         if not len(one.subjects):
             continue
-        groupings = read_groups(groups, one)
-        # Of classes that exclude each other, what is hidden for all is hidden for each: the last
-        # class is what the others leave.
-        hidden = _hidden(one, groupings, smallest, alone) | hidden_in_task.get(one.task, set())
-        hidden_in_task.setdefault(one.task, hidden)
-        measure = partial(
-            _measured,
-            one,
-            thresholds=thresholds.get(one.name, {}),
-            resamples=resamples,
-            seed=seed,
-        )
+        measure = partial(_measured, one, resamples=resamples, seed=seed)
         everyone = np.ones(len(one.subjects), dtype=bool)
-        if not cells_of(one, [], smallest).is_small(everyone):
-            rows += measure(ALL, {ALL: everyone})
-        for grouping in groupings:
-            levels = [each for each in grouping.levels if (grouping.name, each) not in hidden]
-            rows += measure(grouping.name, {level: grouping.rows(level) for level in levels})
-            if n_hidden := len(grouping.levels) - len(levels):
+        at = shown_everywhere(one, [everyone], thresholds.get(one.name, {}), smallest)
+        if not is_small:
+            rows += measure(ALL, {ALL: everyone}, thresholds=at)
+        for grouping in (each.of_rows(_places(one, samples)) for each in groupings):
+            there = [level for level in grouping.levels if grouping.rows(level).any()]
+            levels = [
+                level for level in there if not is_small and (grouping.name, level) not in hidden
+            ]
+            parts = {level: grouping.rows(level) for level in levels}
+            # Of all groups of a column or of none: one would be the whole less the others.
+            sets = [
+                *parts.values(),
+                np.logical_and.reduce([everyone, *(~p for p in parts.values())]),
+            ]
+            in_each = shown_everywhere(one, sets, at, smallest)
+            rows += measure(grouping.name, parts, thresholds=in_each)
+            if n_hidden := len(there) - len(levels):
                 rows.append(_hidden_row(one, grouping.name, n_hidden, smallest))
     # What is not shown has no counts: whole numbers or null.
     return pd.DataFrame(rows).astype({"n": "Int64", "subjects": "Int64"})
 
 
-def cells_of(judged: Judged, groupings: Sequence[Grouping], smallest: int) -> Cells:
-    """What is counted of the rows of a task, whole and by group."""
-    columns = [grouping.place for grouping in groupings]
-    return Cells(columns, _outcome(judged), judged.subjects, smallest)
+def cells_of(judged: Sequence[Judged], smallest: int) -> Cells:
+    """What is counted of the rows of some tasks as a whole."""
+    samples = samples_of(judged)
+    subjects = samples["subject_id"].to_numpy()
+    return Cells([], _outcomes(judged, samples), subjects, smallest)
 
 
 def _hidden(
-    judged: Judged, groupings: Sequence[Grouping], smallest: int, alone: str | None
+    judged: Sequence[Judged],
+    samples: pd.DataFrame,
+    groupings: Sequence[Grouping],
+    smallest: int,
+    alone: str | None,
 ) -> set[tuple[str, str]]:
+    """(column, level) of the groups that are shown for no task."""
+    if not judged:
+        return set()
     names = [grouping.name for grouping in groupings]
     place = names.index(alone) if alone in names else None
-    found = hidden_groups(cells_of(judged, groupings, smallest), alone=place)
+    cells = Cells(
+        [grouping.place for grouping in groupings],
+        _outcomes(judged, samples),
+        samples["subject_id"].to_numpy(),
+        smallest,
+    )
+    found = hidden_groups(cells, alone=place)
     return {(groupings[c].name, groupings[c].levels[group]) for c, group in found}
+
+
+def _outcomes(judged: Sequence[Judged], samples: pd.DataFrame) -> list[NDArray[np.int64]]:
+    """By task: [N] the outcome of each sample, -1 where it was not judged; each only once."""
+    found: dict[bytes, NDArray[np.int64]] = {}
+    for one in judged:
+        outcome = np.full(len(samples), -1, dtype=np.int64)
+        outcome[_places(one, samples)] = _outcome(one)
+        found[outcome.tobytes()] = outcome
+    return list(found.values())
+
+
+def _places(one: Judged, samples: pd.DataFrame) -> NDArray[np.int64]:
+    """[n] where the rows of a task stand among the samples."""
+    index = pd.MultiIndex.from_frame(samples)
+    rows = pd.MultiIndex.from_arrays([one.subjects, one.times])
+    return np.asarray(index.get_indexer(rows), dtype=np.int64)
 
 
 def _outcome(judged: Judged) -> NDArray[np.int64]:

@@ -104,18 +104,20 @@ def plot_pr(drawn: Sequence[Drawn], ax: Axes) -> Axes:
     return ax
 
 
-def plot_calibration(drawn: Sequence[Drawn], ax: Axes, *, with_scores: bool = True) -> Axes:
+def plot_calibration(drawn: Sequence[Drawn], ax: Axes, *, smallest: int | None = None) -> Axes:
     """Observed frequency against predicted risk in groups of equal size, scores shown below.
 
     Bars are 95 % Wilson intervals that count a subject once within a group, however many rows
-    they have there. Below zero stands the histogram of the scores, the baseline's upside down,
-    unless `with_scores` is false.
+    they have there. Below zero stands the histogram of the scores, the baseline's upside down.
     The legend has room of its own above the bars.
+
+    With `smallest`, groups are merged until each has as many people with and without the event,
+    and there is no histogram, whose bars may be of one patient.
     """
     ax.set(xlabel="Predicted risk", ylabel="Observed frequency (95 % interval)")
     if _says_undefined(drawn, ax, "calibration curve", one_class=False):
         return ax
-    bins = [bin_frequencies(one.scored, one.subjects) for one in drawn]
+    bins = [bin_frequencies(one.scored, one.subjects, smallest) for one in drawn]
     reach = max(
         max(float(one.scored.scores.max()), float(part.high.max()))
         for one, part in zip(drawn, bins, strict=True)
@@ -136,7 +138,7 @@ def plot_calibration(drawn: Sequence[Drawn], ax: Axes, *, with_scores: bool = Tr
             capsize=2,
             label=_calibration_legend(one),
         )
-    depth = _draw_scores(drawn, ax, limit) if with_scores else 0.02 * limit
+    depth = _draw_scores(drawn, ax, limit) if smallest is None else 0.02 * limit
     ax.set(xlim=(-0.02 * limit, 1.02 * limit), ylim=(-depth, 1.02 * limit))
     ticks = [
         tick
@@ -203,11 +205,17 @@ def plot_values(scores: Array, labels: Array, ax: Axes) -> Axes:
     return ax
 
 
-def plot_value_groups(scores: Array, labels: Array, ax: Axes) -> Axes:
-    """True against predicted values in groups of similar scores: mean, and middle half."""
+def plot_value_groups(
+    scores: Array, labels: Array, ax: Axes, *, subjects: NDArray[np.int64], smallest: int
+) -> Axes:
+    """True against predicted values in groups of similar scores: mean, and middle half.
+
+    Groups are merged until each has `smallest` people.
+    """
     ax.set(xlabel="Predicted value", ylabel="True value (mean, middle half)")
-    parts = RiskGroups.of(scores, labels).parts
-    if not parts:
+    everyone = np.ones(len(labels), dtype=bool)
+    parts = RiskGroups.of(scores, labels).merged([everyone], subjects, smallest)
+    if not len(labels):
         return ax
     predicted, true = (np.array([each[rows].mean() for rows in parts]) for each in (scores, labels))
     halves = np.array([np.quantile(labels[rows], [0.25, 0.75]) for rows in parts]).T
@@ -219,9 +227,13 @@ def plot_value_groups(scores: Array, labels: Array, ax: Axes) -> Axes:
     return ax
 
 
-def bin_frequencies(scored: Scored, subjects: NDArray[np.int64]) -> Bins:
-    """The groups of the ECE, with Wilson's intervals."""
+def bin_frequencies(
+    scored: Scored, subjects: NDArray[np.int64], smallest: int | None = None
+) -> Bins:
+    """The groups of the ECE, with Wilson's intervals; merged to have `smallest` of each outcome."""
     scores, labels, parts = scored.scores, scored.labels, scored.groups.parts
+    if smallest is not None:
+        parts = scored.groups.merged([labels == 0, labels == 1], subjects, smallest)
     observed = np.array([labels[rows].mean() for rows in parts])
     counted = np.array([len(np.unique(subjects[rows])) for rows in parts], dtype=np.float64)
     low, high = wilson_interval(observed, counted)

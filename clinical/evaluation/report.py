@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from clinical.errors import ConfigError
 from clinical.evaluation import page
+from clinical.evaluation.alerts import shown_alerts
 from clinical.evaluation.card import NOT_A_DEVICE
 from clinical.evaluation.delong import delong_row
 from clinical.evaluation.evaluation import INTERVALS, Evaluation
@@ -158,13 +159,10 @@ def _performance(facts: Facts, one: Judged) -> str:
         p = "below 0.001" if test["p_value"] < 0.001 else f"{test['p_value']:.3f}"
         text = f"Difference in AUROC from the baseline: p {p}, {test['method']}."
         parts.append(page.paragraph(text, kind="small"))
-    parts.append(f'<div class="pictures">{"".join(pictures_of(evaluation, one))}</div>')
+    pictures = "".join(pictures_of(evaluation, one, facts.smallest))
+    parts.append(f'<div class="pictures">{pictures}</div>')
     if evaluation.at_thresholds is not None:
-        rows = evaluation.rows_of(one, evaluation.at_thresholds)
-        if len(rows):
-            at = evaluation.display_thresholds(rows)
-            at = at.drop(columns=[name for name in HEADS if name in at])
-            parts.append(page.table(at, "Alerts from thresholds frozen on other patients"))
+        parts.append(_alerts(facts, one, evaluation.rows_of(one, evaluation.at_thresholds)))
     groups = None if facts.groups is None else facts.groups.by_column(PATTERN, is_other=True)
     for table, caption in ((groups, "Groups of patients"), (facts.trend, "Over time")):
         own = None if table is None or not table.columns else table.of(one)
@@ -172,6 +170,26 @@ def _performance(facts: Facts, one: Judged) -> str:
             parts.append(f"<h3>{caption}</h3>")
             parts.append(_groups(own, one, caption))
     return "".join(parts)
+
+
+def _alerts(facts: Facts, one: Judged, rows: pd.DataFrame) -> str:
+    known = rows.dropna(subset=["threshold"])
+    told = shown_alerts(
+        one, dict(zip(known["at"], known["threshold"], strict=True)), facts.smallest
+    )
+    kept = rows[rows["at"].isin(told) | rows["threshold"].isna()]
+    text = ""
+    if len(kept):
+        at = facts.evaluation.display_thresholds(kept)
+        at = at.drop(columns=[name for name in HEADS if name in at])
+        text = page.table(at, "Alerts from thresholds frozen on other patients")
+    if n_hidden := known["at"].nunique() - len(told):
+        text += page.paragraph(
+            f"Thresholds not shown: {n_hidden}, of few with or without an alert and the event, or "
+            "of few more than another alerts.",
+            kind="small",
+        )
+    return text
 
 
 def _groups(own: Subgroups, one: Judged, caption: str) -> str:
@@ -256,8 +274,9 @@ def _methods(facts: Facts) -> str:
     evaluation = facts.evaluation
     lines = [
         f"Intervals: {INTERVALS}, {evaluation.resamples:,} resamples, seed {evaluation.seed}.",
-        "AUPRC is the average precision. ECE is taken in ten groups of equal size by score, which "
-        "the calibration picture shows; its bars are Wilson's intervals.",
+        "AUPRC is the average precision. ECE is taken in ten groups of equal size by score; the "
+        f"calibration picture has fewer where one has not {facts.smallest} people with and without "
+        "the event. Its bars are Wilson's intervals.",
         "Brier = reliability − resolution + uncertainty (Murphy 1973; Stephenson et al. 2008).",
         "Net benefit: Vickers and Elkin (2006). Time-to-event figures at a horizon weigh known "
         "outcomes by the inverse probability of being observed (Graf et al., 1999).",

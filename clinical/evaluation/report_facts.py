@@ -124,7 +124,7 @@ def calibration_text(
         if task["kind"] in UNCALIBRATED
     ]
     for task, fit in metrics.get("calibration", {}).items():
-        text = f"{task}: {fit['kind']}, fitted on {counted(fit['n'], smallest)} samples"
+        text = f"{task}: {fit['kind']}, fitted on {counted(fit['n'], smallest)} people"
         lines.append(f"{text} of the calibrate half")
     return lines or ["Scores are uncalibrated."]
 

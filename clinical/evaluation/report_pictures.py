@@ -17,31 +17,33 @@ from matplotlib.figure import Figure
 CAPTIONS = {
     "roc": "Sensitivity against 1 − specificity over all thresholds.",
     "pr": "Positive predictive value against sensitivity; the dotted line is the event rate.",
-    "calibration": "Observed frequency in ten groups of equal size by predicted risk.",
+    "calibration": "Observed frequency in groups of equal size by predicted risk, put together "
+    "until each has enough people with and without the event.",
     "net_benefit": "Decision curve: what acting on the risk is worth, beside acting on everybody "
     "or nobody. Bands are 95 % intervals.",
     "values": "True values in groups of equal size by predicted value: mean and middle half.",
 }
 
 
-def pictures_of(evaluation: Evaluation, judged: Judged) -> list[str]:
-    """Those of one task, as HTML."""
+def pictures_of(evaluation: Evaluation, judged: Judged, smallest: int) -> list[str]:
+    """Those of one task, as HTML; groups have `smallest` people, or of each outcome."""
     found = []
     for kind in figures_of(judged):
         figure = Figure(figsize=SIZES[kind], layout="constrained")
         ax = figure.subplots()
-        _draw(evaluation, judged, kind, ax)
+        _draw(evaluation, judged, kind, ax, smallest)
         ax.set_title(title_of(judged))
         alt = f"{kind.replace('_', ' ')} of {judged.name}; its figures are in the tables"
         found.append(page.picture(figure, alt, CAPTIONS[kind]))
     return found
 
 
-def _draw(evaluation: Evaluation, judged: Judged, kind: str, ax: Axes) -> None:
-    if kind == "calibration":  # without the histogram, whose bars may be of one patient
-        plot_calibration(drawn_of(judged, evaluation.rows_of(judged)), ax, with_scores=False)
+def _draw(evaluation: Evaluation, judged: Judged, kind: str, ax: Axes, smallest: int) -> None:
+    if kind == "calibration":
+        plot_calibration(drawn_of(judged, evaluation.rows_of(judged)), ax, smallest=smallest)
     elif kind == "values":
-        plot_value_groups(judged.scores, judged.labels, ax)
+        people = judged.subjects
+        plot_value_groups(judged.scores, judged.labels, ax, subjects=people, smallest=smallest)
     else:
         evaluation.draw(kind, judged, ax)
 

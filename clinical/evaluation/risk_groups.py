@@ -6,6 +6,7 @@ scores stay together. They are cut once, on all rows, for the picture and for ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +62,28 @@ class RiskGroups:
     def parts(self) -> list[NDArray[np.int64]]:
         """The rows of each group."""
         return [np.flatnonzero(self.place == group) for group in range(self.n_groups)]
+
+    def merged(
+        self, sets: Sequence[NDArray[np.bool_]], subjects: NDArray[np.int64], smallest: int
+    ) -> list[NDArray[np.int64]]:
+        """The rows of fewer groups, neighbours put together until nobody is alone in one.
+
+        Args:
+            sets: [N] each; a group has to have enough people of every one.
+            subjects: [N] whose row it is.
+            smallest: number of people of each set in each group; of all together there may be less.
+        """
+        found, waiting = list[NDArray[np.int64]](), np.zeros(0, np.int64)
+        for rows in self.parts:
+            waiting = np.concatenate([waiting, rows])
+            people = [len(np.unique(subjects[waiting[each[waiting]]])) for each in sets]
+            if min(people) >= smallest:
+                found.append(waiting)
+                waiting = np.zeros(0, np.int64)
+        if len(waiting):  # the highest risks, too few to stand alone
+            last = [found.pop()] if found else []
+            found.append(np.concatenate([*last, waiting]))
+        return found
 
     @cached_property
     def _columns(self) -> Array:

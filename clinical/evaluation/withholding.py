@@ -7,6 +7,7 @@ does the screen of who made the run: this is about what travels, `metrics.json` 
 
 from __future__ import annotations
 
+from clinical.evaluation.alerts import shown_alerts
 from clinical.evaluation.groups import cells_of
 from clinical.evaluation.judged import Judged
 from clinical.evaluation.table import HEADS
@@ -37,7 +38,7 @@ def shown_tasks(judged: Sequence[Judged], smallest: int) -> list[Judged]:
 
 def _is_small(judged: Judged, smallest: int) -> bool:
     everyone = np.ones(len(judged.subjects), dtype=bool)
-    return cells_of(judged, [], smallest).is_small(everyone)
+    return cells_of([judged], smallest).is_small(everyone)
 
 
 def shown_count(count: int, smallest: int) -> int | None:
@@ -67,10 +68,25 @@ def withhold_evaluation(
     for name in ("costs", "at_thresholds"):
         if name in content:
             found[name] = [row for row in content[name] if _key(row) in shown]
+    if "at_thresholds" in found:
+        found["at_thresholds"] = _told(found["at_thresholds"], judged, smallest)
     # Without a part fewer rows may have a score: how many fewer is nobody's business.
     for row in found.get("costs", []):
         row.update(n=None, events=None)
     return found
+
+
+def _told(
+    rows: Sequence[Mapping[str, Any]], judged: Sequence[Judged], smallest: int
+) -> list[Mapping[str, Any]]:
+    """Rows at thresholds without those of few alerts, or of few beside them."""
+    kept = []
+    for one in judged:
+        own = [row for row in rows if _key(row) == _name(one)]
+        at = {str(row["at"]): row["threshold"] for row in own if row["threshold"] is not None}
+        told = shown_alerts(one, at, smallest) if at else []
+        kept += [row for row in own if str(row["at"]) in told or row["threshold"] is None]
+    return kept
 
 
 def _name(judged: Judged) -> tuple[Any, ...]:

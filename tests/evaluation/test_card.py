@@ -114,7 +114,7 @@ def test_figures_and_counts_of_few_are_not_in_the_card():
     assert "Fewer than 10 people were judged" in text
     auroc = evaluation.table.set_index("metric").loc["AUROC", "value"]
     assert f"{auroc:.3f}" not in text
-    assert "fitted on 60 samples of the calibrate half, few with or without the event" in text
+    assert "fitted on 60 people of the calibrate half, few with or without the event" in text
     assert "(few: Platt's line, no other tried" in text
     assert "53" not in text
 

@@ -1,7 +1,8 @@
 """The report of tasks of every kind; tests/test_reporting.py has that of a real run."""
 
-from clinical.evaluation import evaluate
+from clinical.evaluation import evaluate, page
 from clinical.evaluation.report import Facts, report_page
+from clinical.evaluation.report_pictures import pictures_of
 
 import re
 
@@ -110,6 +111,7 @@ def test_every_kind_of_task_has_its_figures_and_pictures():
         "death by 48 h",
         "days",
     ]
+    assert "Alerts from thresholds frozen on other patients" in text
     for words in ("integrated Brier", "macro AUROC", "concordance", "MAE", "Groups of patients"):
         assert words in text
     # Six yes-or-no pictures of four, two decision curves, one of values; groups of each.
@@ -146,3 +148,23 @@ def test_missing_inputs_have_a_section_of_their_own_for_every_kind_of_task():
     # They are not told a second time among the other groups.
     assert text.count("<td>without notes</td>") == 12
     assert "not measured" in missing_section(written(of_every_kind()))
+
+
+def test_no_picture_of_a_report_has_a_point_of_few_people(monkeypatch):
+    table = of_every_kind()
+    table = table[table["task"].isin(["yes", "days"])].reset_index(drop=True)
+    scores = table.groupby("task")["score"]
+    is_lowest = scores.transform("min") == table["score"]
+    tied = table["score"].where(is_lowest, table["score"].clip(lower=scores.transform("median")))
+    evaluation = evaluate(table.assign(score=tied), resamples=10)
+    figures = []
+    monkeypatch.setattr(page, "picture", lambda figure, alt, _: figures.append((alt, figure)) or "")
+    for judged in evaluation.judged:
+        pictures_of(evaluation, judged, 10)
+    drawn = {alt.partition(" of ")[0]: figure.axes[0] for alt, figure in figures}
+    for kind, judged in zip(("calibration", "values"), evaluation.judged, strict=True):
+        (points,) = (one.get_xdata() for one in drawn[kind].lines if one.get_marker() == "o")
+        # The lowest score of all is one patient's, and the first point is of more.
+        assert points.min() > judged.scores.min() + 1e-6
+        assert 2 <= len(points) <= 10
+    assert "rows by predicted risk" not in {text.get_text() for text in drawn["calibration"].texts}

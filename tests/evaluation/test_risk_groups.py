@@ -4,6 +4,8 @@ from clinical.evaluation import evaluate
 from clinical.evaluation.metrics import Scored, compute
 from clinical.evaluation.risk_groups import ECE, RELIABILITY, RESOLUTION, UNCERTAINTY, RiskGroups
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,3 +131,33 @@ def test_the_interval_of_what_is_never_negative_begins_at_zero_or_above():
 def test_few_rows_are_one_group():
     values = computed(np.array([0.2, 0.6]), np.array([0.0, 1.0]))
     assert values[ECE] == pytest.approx(0.1)
+
+
+def people_of(parts, subjects, rows):
+    return [len(np.unique(subjects[part[rows[part]]])) for part in parts]
+
+
+def test_merged_groups_have_enough_people_of_each_outcome_in_the_order_of_risk():
+    # Ties make groups of any size: here 1, 159, 20 and 20, of which the first is one patient.
+    scores = np.full(200, 0.1)
+    scores[0], scores[150:] = 0.05, np.linspace(0.2, 0.6, 50)
+    labels = (np.random.default_rng(0).random(200) < 0.5).astype(float)
+    groups, subjects = RiskGroups.of(scores, labels), np.arange(200)
+    assert min(map(len, groups.parts)) == 1
+    parts = groups.merged([labels == 0, labels == 1], subjects, 10)
+    assert 1 < len(parts) < len(groups.parts)
+    assert sorted(np.concatenate(parts)) == list(range(200))
+    assert all(scores[a].max() <= scores[b].min() for a, b in pairwise(parts))
+    for outcome in (0, 1):
+        assert min(people_of(parts, subjects, labels == outcome)) >= 10
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 200), st.integers(1, 15))
+def test_merged_groups_count_people_and_lose_no_row(seed, n, smallest):
+    scores, labels = drawn(n, seed)
+    subjects = np.random.default_rng(seed).integers(0, max(n // 3, 1), n)
+    sets = [labels == 0, labels == 1]
+    parts = RiskGroups.of(scores.round(1), labels).merged(sets, subjects, smallest)
+    assert sorted(np.concatenate(parts)) == list(range(n))
+    if len(parts) > 1:
+        assert min(min(people_of(parts, subjects, rows)) for rows in sets) >= smallest

@@ -268,3 +268,30 @@ def test_the_order_of_rows_changes_nothing():
     once = evaluate(table, resamples=10).by(by).table
     again = evaluate(shuffled, resamples=10).by(by.sample(frac=1, random_state=1)).table
     pd.testing.assert_frame_equal(once, again)
+
+
+def test_a_group_is_hidden_for_all_tasks_where_one_of_them_gives_it_away():
+    table, by = predictions(), groups()
+    few = by.index[by["unit"] == "A"][:3]
+    other = predictions(seed=4, task="sepsis").drop(index=few)
+    alone = [evaluate(one, resamples=5).by(by) for one in (table, other)]
+    assert all({"A", "B", "C"} <= set(found.table["group"]) for found in alone)
+    both = evaluate(pd.concat([table, other], ignore_index=True), resamples=5).by(by).table
+    for task in ("death", "sepsis"):
+        of_task = both[both["task"] == task]
+        assert "A" not in set(of_task["group"])
+        assert NOT_SHOWN in set(of_task["group"])
+
+
+def test_rates_of_a_group_with_few_alerts_are_told_of_no_group_of_its_column():
+    table = predictions().assign(subject_id=np.arange(N))
+    by = pd.DataFrame({"subject_id": np.arange(N), "sex": "F", "unit": "B"})
+    by.loc[::2, "sex"] = "M"
+    by.loc[:99, "unit"] = "A"
+    is_high = (np.arange(N) < 100) & (table["score"] >= 0.4) & (table["label"] == 1)
+    first = is_high & (is_high.cumsum() <= 4)  # of unit A four true alerts are left
+    table.loc[is_high & ~first, "score"] = 0.1
+    found = evaluate(table, thresholds={"high": 0.4}, resamples=5).by(by).table
+    told = found[found["metric"] == "PPV at high"]
+    assert set(told["group"]) == {"all", "F", "M"}
+    assert set(found.loc[found["metric"] == "AUROC", "group"]) == {"all", "F", "M", "A", "B"}

@@ -6,12 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-def cells(*columns, outcome=None, subjects=None, smallest=10):
+def cells(*columns, outcome=None, outcomes=None, subjects=None, smallest=10):
     columns = [np.asarray(column, dtype=np.int64) for column in columns]
     n = len(columns[0])
     return Cells(
         columns=columns,
-        outcome=np.zeros(n, np.int64) if outcome is None else np.asarray(outcome, np.int64),
+        outcomes=[
+            np.asarray(each, np.int64)
+            for each in (outcomes or [np.zeros(n) if outcome is None else outcome])
+        ],
         subjects=np.arange(n) if subjects is None else np.asarray(subjects),
         smallest=smallest,
     )
@@ -24,7 +27,7 @@ def of_sizes(*sizes):
 def shown_sets(given, hidden):
     """Every set of rows whose count a reader is told."""
     keys = [key for key in given.groups if key not in hidden]
-    wholes = [np.ones(len(given.outcome), dtype=bool), *(given.rows(*key) for key in keys)]
+    wholes = [np.ones(len(given.subjects), dtype=bool), *(given.rows(*key) for key in keys)]
     return [part for rows in wholes for part in given.parts(rows)]
 
 
@@ -46,9 +49,10 @@ def assert_nothing_small_follows(given, hidden):
         own = [group for c, group in hidden if c == place]
         if own and len(own) <= column.max():
             assert not given.is_small(np.isin(column, own))
-    for one in shown:
-        for other in shown:
-            if not (one & ~other).any():
+    n_wholes = sum(map(len, given.judged))  # what is told of them is decided elsewhere
+    for i, one in enumerate(shown):
+        for other in shown[0 if i >= n_wholes else n_wholes :]:
+            if one.any() and not (one & ~other).any():
                 rest = given.people(other & ~one)
                 assert rest == 0 or rest >= given.smallest
 
@@ -110,8 +114,16 @@ def test_a_group_that_is_another_but_for_three_people_is_hidden():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.booleans(), st.booleans())
-def test_nothing_small_follows_from_what_is_shown(seed, n_columns, has_outcome, is_nested):
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.0, 0.03, 0.3]),
+)
+def test_nothing_small_follows_from_what_is_shown(
+    seed, n_columns, has_outcome, is_nested, unlabelled
+):
     generator = np.random.default_rng(seed)
     n = int(generator.integers(20, 120))
     levels = generator.integers(2, 6, n_columns)
@@ -123,8 +135,14 @@ def test_nothing_small_follows_from_what_is_shown(seed, n_columns, has_outcome, 
         coarse = columns[0] // 2
         moved = generator.random(n) < 0.03
         columns.append(np.unique(np.where(moved, 0, coarse), return_inverse=True)[1])
-    outcome = (generator.random(n) < 0.4).astype(int) if has_outcome else None
-    given = cells(*columns, outcome=outcome, subjects=generator.integers(0, 2 * n, n), smallest=6)
+    outcome = (generator.random(n) < 0.4).astype(int) if has_outcome else np.zeros(n, int)
+    outcomes = [outcome]
+    if unlabelled:  # a second task, of which some have no label
+        outcomes.append(
+            np.where(generator.random(n) < unlabelled, -1, generator.permutation(outcome))
+        )
+    subjects = generator.integers(0, 2 * n, n)
+    given = cells(*columns, outcomes=outcomes, subjects=subjects, smallest=6)
     hidden = hidden_groups(given)
     if given.is_small(given.rows(-1, 0)):
         assert hidden == set(given.groups)
@@ -150,3 +168,31 @@ def test_what_stands_alone_elsewhere_stays_and_others_are_hidden_for_it():
     assert {column for column, _ in hidden_groups(given, alone=1)} == {0}
     for place in (0, 1):
         assert_nothing_small_follows(given, hidden_groups(given, alone=place))
+
+
+def test_a_group_does_not_follow_from_another_task():
+    # Three of the hundred in group 1 have no label of the second task.
+    group = of_sizes(200, 100, 100)
+    labelled = np.zeros(400, int)
+    labelled[200:203] = -1
+    assert hidden_groups(cells(group, outcome=np.zeros(400))) == set()
+    assert hidden_groups(cells(group, outcome=labelled)) == set()
+    given = cells(group, outcomes=[np.zeros(400), labelled])
+    assert (0, 1) in hidden_groups(given)
+    assert_nothing_small_follows(given, hidden_groups(given))
+
+
+def test_a_group_that_a_task_has_not_judged_at_all_is_shown_for_the_others():
+    group = of_sizes(50, 50, 50)
+    only_here = np.where(group == 0, 0, -1)
+    assert hidden_groups(cells(group, outcomes=[np.zeros(150), only_here])) == set()
+
+
+def test_events_by_one_horizon_do_not_tell_those_of_few_by_the_next():
+    group = of_sizes(60, 60, 60)
+    first = (np.arange(180) % 3 == 0).astype(int)
+    second = first.copy()
+    second[[1, 2, 4]] = 1  # three of group 0 have the event in between
+    assert hidden_groups(cells(group, outcome=first)) == set()
+    assert hidden_groups(cells(group, outcome=second)) == set()
+    assert (0, 0) in hidden_groups(cells(group, outcomes=[first, second]))

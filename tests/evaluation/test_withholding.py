@@ -162,3 +162,39 @@ def test_people_count_and_not_their_samples():
     few_people = {"samples": {"train": 70, "held_out": 4}}
     found = withhold_counts({"samples": COUNTS["samples"]}, few_people, 10)
     assert found["samples"]["held_out"] is None
+
+
+def alerting(high, between):
+    """Of 300 people some have a high score, and some one in between: (with the event, without)."""
+    labels = np.concatenate([np.repeat([1.0, 0.0], pair) for pair in (high, between, (40, 60))])
+    scores = np.repeat([0.9, 0.5, 0.1], [sum(high), sum(between), 100])
+    table = predictions(0, n=len(labels)).assign(score=scores, label=labels)
+    return evaluate(table, thresholds={"high": 0.8, "low": 0.3}, resamples=5)
+
+
+def thresholds_told(evaluation):
+    content = evaluation.to_json(smallest=10)["at_thresholds"]
+    return {row["at"] for row in content}
+
+
+def test_rates_of_few_alerts_are_not_told():
+    assert thresholds_told(alerting((20, 10), (10, 30))) == {"high", "low"}
+    # One true and two false alerts: rates times rows would say so.
+    assert thresholds_told(alerting((1, 2), (30, 30))) == {"low"}
+    assert thresholds_told(alerting((20, 2), (30, 30))) == {"low"}
+
+
+def test_rates_at_one_threshold_do_not_tell_few_beside_another():
+    assert len(thresholds_told(alerting((20, 20), (3, 30)))) == 1
+    assert thresholds_told(alerting((20, 20), (0, 30))) == {"high", "low"}
+
+
+def test_a_dying_patient_with_many_rows_is_one_person():
+    rolling = predictions(0, n=140).assign(
+        subject_id=np.r_[np.zeros(40, int), np.arange(1, 101)],
+        prediction_time=pd.Timestamp("2150-01-01") + pd.to_timedelta(np.arange(140), unit="h"),
+        label=np.r_[np.ones(40), np.zeros(100)],
+    )
+    (task,) = evaluate(rolling, resamples=5).to_json(smallest=10)["tasks"]
+    assert {task["n"], task["events"]} == {None}
+    assert task["metrics"] == {}
