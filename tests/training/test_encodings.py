@@ -85,7 +85,7 @@ def configure(extract: Path, out: Path, given: Path, train: str = "frozen", **ch
         "modalities": modalities,
         "graph": {"relations": {"same_unit": {"k": 3}}},
         "fusion": {"width": 8},
-        "finetune": {"epochs": 2, "try_relations": False, "learning_rate": 0.01},
+        "finetune": {"epochs": 2, "keep": "last", "try_relations": False, "learning_rate": 0.01},
         "evaluate": {"resamples": 5},
         "trainer": {"accelerator": "cpu", "threads": 1},
     }

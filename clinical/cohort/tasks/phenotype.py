@@ -28,6 +28,9 @@ class Phenotype(OutcomeBuilder):
         above, below: Of the event's number, exclusive; an event without one doesn't count then.
         times: How many events of different times it takes; the outcome comes with the last.
         only_new: Leave out who has had the condition by the prediction time.
+        coded_after_hours: How long after the end of their stay the codes stand, of an extract that
+            places billing codes when they were given. A code is its own stay's, even where another
+            has begun meanwhile.
     """
 
     codes: Annotated[tuple[Pattern, ...], Field(min_length=1)]
@@ -35,6 +38,7 @@ class Phenotype(OutcomeBuilder):
     below: float | None = None
     times: Annotated[int, Field(ge=1)] = 1
     only_new: bool = False
+    coded_after_hours: Hours = 0.0
     after_hours: Hours = 24.0
 
     kinds: ClassVar[tuple[TaskKind, ...]] = ("binary", "time_to_event")
@@ -51,6 +55,10 @@ class Phenotype(OutcomeBuilder):
     @property
     def _times(self) -> int:
         return self.times
+
+    @property
+    def _coded_after(self) -> float:
+        return self.coded_after_hours
 
     def _eligible(self, sift: Sift, dated: pl.DataFrame) -> Sift:
         sift = super()._eligible(sift, dated)

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+ROUNDED = 1e-6
+"""Hours: more than what differences of times lose."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StayBuilder(Builder):
@@ -75,6 +78,11 @@ class OutcomeBuilder(StayBuilder):
         return 1
 
     @property
+    def _coded_after(self) -> float:
+        """Hours from the outcome to its events."""
+        return 0.0
+
+    @property
     def _unknown(self) -> str:
         return NO_END if self.within_hours is None else NOT_FOLLOWED
 
@@ -86,10 +94,18 @@ class OutcomeBuilder(StayBuilder):
         """The samples with the values of a binary or time-to-event task and `why`."""
         known = matches([self.stay_end, *self.death, self.next_stay])
         ahead = self._ahead(samples, dated, self._outcome | known)
+        if self._coded_after > 0:  # what an earlier stay left to code comes before the question
+            lag = self._coded_after + ROUNDED  # so that it is not after the end by a last digit
+            at = pl.col("hours") - pl.when(self._outcome).then(lag).otherwise(0.0)
+            ahead = ahead.with_columns(hours=at).filter(pl.col("hours") > 0)
         found = with_first(samples, ahead, self._outcome, "event", times=self._times)
         if self.within_hours is None:
-            ends = matches([self.stay_end, *self.death])
+            died, left = matches(self.death), matches([self.stay_end])
+            # Codes go by the discharge, which of the dead is written some minutes later.
+            ends = left if self._coded_after > 0 else left | died
             found = with_first(found, ahead, ends, "until")
+            found = with_first(found, ahead, died, "died")
+            found = found.with_columns(pl.coalesce("until", "died").alias("until")).drop("died")
             found = with_first(found, ahead, matches([self.next_stay]), "next")
             found = within_stay(found, "next")
         else:

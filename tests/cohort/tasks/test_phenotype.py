@@ -22,6 +22,17 @@ AKI, LAB = "DIAGNOSIS//584", "LAB//CREATININE"
         ({"within_hours": 24}, [(0, IN), (49, AKI)], [False]),
         ({"within_hours": 24}, [(0, IN), (30, HOME)], [None]),
         ({"within_hours": 24}, [(0, IN), (30, "MEDS_DEATH")], [False]),
+        ({"coded_after_hours": 168}, [(0, IN), (90, HOME), (258, AKI)], [True]),
+        ({"coded_after_hours": 168}, [(0, IN), (90, HOME), (95, BACK), (258, AKI)], [True]),
+        # Of a stay that ended at 99, and of one that had ended before this began:
+        ({"coded_after_hours": 168}, [(0, IN), (90, HOME), (95, BACK), (267, AKI)], [False]),
+        ({"coded_after_hours": 168}, [(0, IN), (60, AKI), (90, HOME)], [False]),
+        (
+            {"coded_after_hours": 168},
+            [(0, IN), (89.5, "MEDS_DEATH"), (90, HOME), (258, AKI)],
+            [True],
+        ),
+        ({"coded_after_hours": 168}, [(0, IN), (90, "MEDS_DEATH"), (258, AKI)], [True]),
         ({"within_hours": 24, "gap_hours": 12}, [(0, IN), (36, AKI), (99, HOME)], [None]),
     ],
 )
