@@ -40,6 +40,7 @@ class ScoringWeights(pl.Callback):
         self.best: dict[str, Tensor] = {}
         self.best_figure = -math.inf
         self.waited = 0
+        self.is_kept = False
         self._trained: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,8 +88,13 @@ class ScoringWeights(pl.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.keep_best()
+
+    def keep_best(self) -> None:
+        """Give the model the weights that score."""
         if self.best:
             self.model.load_state_dict(self.best)
+        self.is_kept = True
 
     def _learned(self) -> Iterator[tuple[str, nn.Parameter]]:
         """All but frozen parameters, which may be many and are their own average."""

@@ -91,6 +91,9 @@ def fit(
         )
     if runner.interrupted:
         raise KeyboardInterrupt
+    if not weights.is_kept:  # Lightning ends nothing where a resumed stage has no epoch left
+        weights.keep_best()
+        stage.refresh_memory()
     if len(beside):
         _save(beside, folder / BESIDE)
     _save(stage.model, done)  # the last, since with it the stage is finished
