@@ -5,6 +5,7 @@ and settings, `calibrate` fits what turns scores into probabilities. A subject's
 stays the same when subjects are added, and for every seed.
 """
 
+from clinical.cohort.boundaries import check_as_recorded
 from clinical.cohort.labels import read_labels
 from clinical.cohort.splits import check_disjoint
 from clinical.config import RunConfig
@@ -17,6 +18,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import meds
 import polars as pl
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ def training_cohort(extract: Extract, config: RunConfig) -> pl.DataFrame:
 
     Raises:
         ConfigError: A label folder is missing, or the splits have no tuning subject.
-        LeakageError: A subject is in two splits.
+        LeakageError: A subject is in two splits, or by the record beside splits by time a sample is
+            in the time of a later one.
         SchemaError: There are no splits or no train samples, or a label is of an unknown subject.
     """
     labels = {name: read_labels(extract, name, task) for name, task in config.tasks.items()}
@@ -169,6 +172,8 @@ def _with_splits(cohort: pl.DataFrame, extract: Extract, override: Path | None) 
         .sort("shard", *KEYS)
     )
     check_disjoint(together)
+    path = meds.subject_splits_filepath if override is None else override.absolute()
+    check_as_recorded(extract.path / path, together)
     return together
 
 

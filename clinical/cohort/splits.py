@@ -10,9 +10,10 @@ from clinical.cohort.assigning import (
     by_time,
     cuts,
 )
+from clinical.cohort.boundaries import check_dates, check_sites
 from clinical.cohort.split_grounds import latest_times, sites_of, strata_of
 from clinical.config_file import likely
-from clinical.errors import ConfigError, LeakageError
+from clinical.errors import ConfigError, LeakageError, SchemaError
 from clinical.extract.schema import SPLIT_NAMES, Extract
 from clinical.extract.tables import SPLITS
 from clinical.places import replacing
@@ -101,8 +102,9 @@ def make_splits(
 
     Raises:
         ConfigError: An argument is wrong or doesn't fit the rule.
-        LeakageError: By time without a consistent calendar.
-        SchemaError: The extract cannot be split so.
+        LeakageError: By time without a consistent calendar; or splits that are kept put a subject
+            on the other side of a date or a site than the rule.
+        SchemaError: The extract cannot be split so, or nobody would be in train.
     """
     wanted = _checked_shares(shares or SHARES)
     opened = Extract.open(extract)
@@ -118,16 +120,21 @@ def make_splits(
     kept = _existing(opened, subjects) if complete else None
     new = subjects if kept is None else subjects.join(kept, on="subject_id", how="anti")
     if by == "time":
-        chosen, said = _in_time(opened, new, wanted, tuning_from, held_out_from)
+        times = subjects.join(_latest(opened), on="subject_id", how="left")
+        chosen, said = _in_time(_of(times, new), wanted, tuning_from, held_out_from)
+        frame = _together(chosen, kept)
+        _check_kept_dates(frame.join(times, on="subject_id"), said)
     elif by == "site":
-        chosen, sites = by_site(sites_of(opened, site, new), wanted, held_out=held_out, seed=seed)
-        said = {"sites_held_out": sites}
+        sites = sites_of(opened, site, subjects)
+        chosen, out_of = by_site(_of(sites, new), wanted, held_out=held_out, seed=seed)
+        frame = _together(chosen, kept)
+        said = {"sites_held_out": check_sites(frame, sites, out_of)}
     else:
         chosen = at_random(strata_of(opened, new, stratify), wanted, seed=seed)
+        frame = _together(chosen, kept)
         said = {"stratified_by": [Path(folder).as_posix() for folder in stratify]}
-    parts = [chosen.drop_nulls("split"), *([] if kept is None else [kept])]
-    frame = pl.concat(parts).sort("subject_id")
     check_disjoint(frame)
+    _check_train(frame, by)
     record |= {
         **said,
         "kept": 0 if kept is None else kept.height,
@@ -207,25 +214,57 @@ def _existing(extract: Extract, subjects: pl.DataFrame) -> pl.DataFrame:
     return splits.join(subjects, on="subject_id", how="semi").select("subject_id", "split")
 
 
-def _in_time(
-    extract: Extract,
-    subjects: pl.DataFrame,
-    shares: Shares,
-    tuning_from: datetime | None,
-    held_out_from: datetime | None,
-) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _of(rows: pl.DataFrame, subjects: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(subjects, on="subject_id", how="semi")
+
+
+def _together(chosen: pl.DataFrame, kept: pl.DataFrame | None) -> pl.DataFrame:
+    parts = [chosen.drop_nulls("split"), *([] if kept is None else [kept])]
+    return pl.concat(parts).sort("subject_id")
+
+
+def _latest(extract: Extract) -> pl.DataFrame:
     if not extract.consistent_calendar:
         raise LeakageError(
             "splits by time: dataset.json doesn't say consistent_calendar: true, so dates count as "
             "shifted per patient and order nobody; split by subject or site, or declare the "
             "calendar where you know that dates are true"
         )
-    times = subjects.join(latest_times(extract), on="subject_id", how="left")
+    return latest_times(extract)
+
+
+def _in_time(
+    times: pl.DataFrame,
+    shares: Shares,
+    tuning_from: datetime | None,
+    held_out_from: datetime | None,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     if tuning_from is None or held_out_from is None:
         tuning_from, held_out_from = cuts(times, shares)
     chosen = by_time(times, tuning_from=tuning_from, held_out_from=held_out_from)
     said = {"tuning_from": tuning_from.isoformat(), "held_out_from": held_out_from.isoformat()}
     return chosen, said
+
+
+def _check_kept_dates(times: pl.DataFrame, said: Mapping[str, str]) -> None:
+    check_dates(
+        times,
+        tuning_from=datetime.fromisoformat(said["tuning_from"]),
+        held_out_from=datetime.fromisoformat(said["held_out_from"]),
+        what="subjects",
+        remedy="splits that were there are kept: give later dates, or split anew without complete",
+    )
+
+
+def _check_train(frame: pl.DataFrame, by: str) -> None:
+    if TRAIN not in frame["split"]:
+        remedy = {
+            "time": "so many have the same latest time, or tuning_from is before all; give a later "
+            "tuning_from, or split by subject",
+            "site": "give train a larger share, or hold out other sites",
+            "subject": "give train a larger share",
+        }
+        raise SchemaError(f"splits: no subject would be in train; {remedy[by]}")
 
 
 def _count(frame: pl.DataFrame, subjects: pl.DataFrame) -> dict[str, int]:

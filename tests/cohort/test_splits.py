@@ -140,6 +140,67 @@ def test_splits_that_are_there_stay_and_others_join_them(make, tmp_path):
     assert (root / "metadata" / "subject_splits.parquet").read_bytes() == before
 
 
+def kept(split, subjects):
+    return pl.DataFrame({"subject_id": subjects, "split": [split] * len(subjects)})
+
+
+def test_splits_that_stay_cannot_be_in_train_at_a_site_that_is_held_out(make, tmp_path):
+    root = make(splits=kept("train", range(50)))
+    with pytest.raises(
+        LeakageError, match=r"by site: 25 subjects in train or tuning are of a site"
+    ):
+        make_splits(root, "site", complete=True, held_out=["A"], out=tmp_path / "s.parquet")
+    assert not list(tmp_path.glob("s.*"))
+
+
+def test_splits_that_stay_cannot_hold_out_at_a_site_that_is_learned_from(make):
+    root = make(splits=kept("held_out", range(1, 11, 2)))
+    with pytest.raises(LeakageError, match="splits by site: 45 subjects"):
+        make_splits(root, "site", complete=True, held_out=["A"])
+
+
+def test_splits_by_site_that_fit_those_that_stay_are_made(make):
+    root = make(splits=kept("train", range(0, 50, 2)))
+    made = make_splits(root, "site", complete=True, held_out=["B"])
+    assert made.record["sites_held_out"] == ["B"]
+    split = dict(made.frame.iter_rows())
+    assert {split[subject] for subject in range(1, N, 2)} == {"held_out"}
+    assert "held_out" not in {split[subject] for subject in range(0, N, 2)}
+
+
+AT = {"tuning_from": DAY + timedelta(days=50), "held_out_from": DAY + timedelta(days=80)}
+
+
+@pytest.mark.parametrize(
+    ("split", "subjects", "problem"),
+    [
+        ("train", range(48, 53), "3 subjects of train lie at tuning_from .* 0 of tuning"),
+        ("tuning", range(78, 90), "0 subjects of train .* 10 of tuning at held_out_from"),
+        ("tuning", range(45, 80), None),
+        ("held_out", range(5), None),  # later splits may have earlier times
+    ],
+)
+def test_splits_that_stay_are_held_against_the_dates(make, split, subjects, problem):
+    root = make(splits=kept(split, subjects))
+    if problem is None:
+        assert make_splits(root, "time", complete=True, **AT).record["kept"] == len(subjects)
+        return
+    with pytest.raises(LeakageError, match=problem):
+        make_splits(root, "time", complete=True, **AT)
+
+
+def test_dates_that_are_drawn_are_held_against_splits_that_stay(make):
+    with pytest.raises(LeakageError, match="50 subjects of train lie at tuning_from"):
+        make_splits(make(splits=kept("train", range(50, N))), "time", complete=True)
+
+
+def test_splits_without_anybody_in_train_are_refused(make, tmp_path):
+    root = make(samples=times(dict.fromkeys(range(N), 1)))
+    with pytest.raises(SchemaError, match="no subject would be in train; so many have the same"):
+        make_splits(root, "time", out=tmp_path / "s.parquet")
+    assert not list(tmp_path.glob("s.*"))
+
+
 def test_the_command_writes_the_extract_its_splits_and_how_they_were_made(make, command):
     root = make()
     code, out, err = command("split", root, "--shares", "0.5,0.25,0.25", "--seed", "3")
