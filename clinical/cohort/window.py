@@ -125,6 +125,17 @@ def is_visible_from(*, inclusive: bool) -> pl.Expr:
     return (_GAP >= 0 if inclusive else _GAP > 0).fill_null(True)
 
 
+def end_of_day(hours: str) -> pl.Expr:
+    """Hours from `prediction_time` to the end of the day on which a later event falls, exclusive.
+
+    Args:
+        hours: The column with the hours from `prediction_time` to the event.
+    """
+    wait = pl.duration(microseconds=(pl.col(hours) * MICROSECONDS_PER_HOUR).round().cast(pl.Int64))
+    ends = (pl.col("prediction_time") + wait).dt.truncate("1d").dt.offset_by("1d")
+    return (ends - pl.col("prediction_time")).dt.total_microseconds() / MICROSECONDS_PER_HOUR
+
+
 def is_future() -> pl.Expr:
     """Whether `time` is after `prediction_time`."""
     return _GAP < 0

@@ -4,7 +4,7 @@ from clinical.cohort.tasks.builder import Horizon, Hours
 from clinical.cohort.tasks.outcomes import NO_END, hours_to_event, with_first, within_stay
 from clinical.cohort.tasks.patterns import matches
 from clinical.cohort.tasks.stays import StayBuilder
-from clinical.cohort.window import later
+from clinical.cohort.window import end_of_day, later
 from clinical.config import TaskKind
 
 from collections.abc import Sequence
@@ -25,16 +25,22 @@ class LengthOfStay(StayBuilder):
     `longer_than_hours`; of a time-to-event task the hours from the prediction time to leaving
     alive, censored at death. Set `unit_exit: null` to ask about the hospital stay.
 
+    A stay ends with death where one is recorded by its end, on the same day (of many deaths the day
+    alone is known) or within `death_margin_hours` (the discharge of the dead is often written
+    later than the exit from the unit), unless another stay begins before it.
+
     Attributes:
         measured: The whole stay, or what remains of it at the prediction time.
         longer_than_hours: Of a binary task.
         died: Count stays that end with death like others, or give them no label.
+        death_margin_hours: How long after the end of the stay, beyond its day too, a death counts.
     """
 
     after_hours: Hours = 24.0
     measured: Literal["whole", "remaining"] = "whole"
     longer_than_hours: Horizon | None = None
     died: Literal["count", "unlabelled"] = "count"
+    death_margin_hours: Hours = 6.0
 
     kinds: ClassVar[tuple[TaskKind, ...]] = ("regression", "binary", "time_to_event")
 
@@ -62,8 +68,7 @@ class LengthOfStay(StayBuilder):
         found = with_first(found, ahead, matches(self.death), "death")
         found = with_first(found, ahead, begins, "next").with_columns(event="until")
         found = within_stay(found, "next")
-        # A death on the day of leaving is often known by the day alone: it is placed at its end.
-        died = (pl.col("death") <= pl.col("until")).fill_null(False)
+        died = self._died()
         if kind == "time_to_event":
             alive = pl.when(~died).then("event").alias("event")
             return hours_to_event(
@@ -80,6 +85,12 @@ class LengthOfStay(StayBuilder):
             assert unit is not None
             value = (hours / UNITS[unit]).alias("float_value")
         return found.with_columns(value, why.alias("why"))
+
+    def _died(self) -> pl.Expr:
+        """Whether the stay that is over at `until` ended with `death`, given the `next` one."""
+        death, until, begins = pl.col("death"), pl.col("until"), pl.col("next")
+        soon = (death < end_of_day("until")) | (death <= until + self.death_margin_hours)
+        return (soon & (begins.is_null() | (death <= begins))).fill_null(False)
 
     def _reasons(self, kind: TaskKind) -> Sequence[str]:
         return [NO_END, *([DIED] if self.died == "unlabelled" else [])]

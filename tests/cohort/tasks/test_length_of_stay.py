@@ -16,6 +16,8 @@ HOME, DIED, DEATH = "HOSPITAL_DISCHARGE//HOME", "HOSPITAL_DISCHARGE//DIED", "MED
         ({}, "hours", [(0, IN), (50, DEATH)], 50),
         ({"died": "unlabelled"}, "hours", [(0, IN), (50, DEATH)], None),
         ({"died": "unlabelled"}, "hours", [(0, IN), (50, OUT), (90, DIED)], 50),
+        ({"died": "unlabelled"}, "hours", [(0, IN), (85, OUT), (85.5, DIED)], None),
+        ({}, "hours", [(0, IN), (85, OUT), (85.5, DIED)], 85),
         ({}, "hours", [(0, IN)], None),
         # One that was never left has no end: the one that follows is another.
         ({}, "hours", [(0, IN), (600, IN), (660, OUT)], None),
@@ -45,12 +47,25 @@ def test_a_long_stay_is_longer_than_the_limit(events, hours, long):
         ([(0, IN), (60, OUT), (90, HOME)], 36, True),
         ([(0, IN), (60, DIED)], 36, False),
         ([(0, IN), (60, OUT), (90, DIED)], 36, True),
+        ([(0, IN), (60, OUT), (60.5, DIED)], 36, False),
+        ([(0, IN), (60, OUT), (60, HOME), (71.999, DEATH)], 36, False),  # the day alone is known
+        ([(0, IN), (60, OUT), (60, HOME), (72, DEATH)], 36, True),
+        ([(0, IN), (71, OUT), (77, DIED)], 47, False),  # the next day, within the margin
+        ([(0, IN), (71, OUT), (77.01, DIED)], 47, True),
+        # Who leaves and dies in the next stay left this one alive.
+        ([(0, IN), (60, OUT), (62, IN), (64, DIED)], 36, True),
     ],
 )
 def test_leaving_alive_is_censored_at_death(events, rows, hours, observed):
     found = LengthOfStay().build(events(*rows), kind="time_to_event").samples
     assert found["float_value"].to_list() == [hours]
     assert found["boolean_value"].to_list() == [observed]
+
+
+def test_the_margin_of_a_death_can_be_set(events):
+    rows = events((0, IN), (71, OUT), (77, DIED))
+    found = LengthOfStay(death_margin_hours=0).build(rows, kind="time_to_event").samples
+    assert found["boolean_value"].to_list() == [True]
 
 
 @pytest.mark.parametrize(
