@@ -12,7 +12,7 @@ from clinical.cohort.tasks.outcomes import (
     with_first,
 )
 from clinical.cohort.tasks.patterns import Pattern, matches
-from clinical.cohort.window import earlier
+from clinical.cohort.window import earlier, later
 from clinical.config import TaskKind
 
 from collections.abc import Sequence
@@ -21,6 +21,10 @@ from typing import ClassVar
 
 import polars as pl
 
+STAYED = "in again from the discharge on"
+DIGITS = 6
+"""Of hours: what differences of times lose is less."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Readmission(Builder):
@@ -28,6 +32,11 @@ class Readmission(Builder):
 
     Of a time-to-event task it is hours to it, censored at death or at the subject's last event.
     Who dies without one was not readmitted.
+
+    Who is admitted at the very time of the discharge is back by the prediction time and left out,
+    as transfers are often written so. Where the subject is not known to have been in before, that
+    admission is taken as the stay's own (in and out on a day, where days alone are known), and
+    there is no label if the next that comes is a discharge again.
 
     Attributes:
         readmission: Codes of an admission; name those of emergencies alone to leave planned ones
@@ -56,8 +65,19 @@ class Readmission(Builder):
         # A code of discharge says that the patient died, at the anchor itself.
         died = earlier(dated.filter(matches(self.death)), sift.samples)
         sift = sift.leave_out(died, "died by the prediction time")
-        back = self._since_anchor(sift.samples, dated.filter(matches([self.readmission])))
-        return sift.leave_out(back, "back by the prediction time")
+        moves = self._moves(earlier(dated, sift.samples))
+        since_anchor = self.after_hours - pl.col("hours")
+        moves = moves.with_columns(at=since_anchor.round(DIGITS))
+        last = (
+            _alone(moves.filter(pl.col("at") < 0))
+            .sort("at")
+            .group_by("sample")
+            .agg(pl.col("is_in").last())
+        )
+        at_once = moves.filter(pl.col("at") == 0, "is_in")
+        at_once = at_once.join(last.filter("is_in"), on="sample", how="semi")
+        back = [at_once, moves.filter(pl.col("at") > 0, "is_in")]
+        return sift.leave_out(pl.concat(back), "back by the prediction time")
 
     def _labels(
         self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind, unit: str | None
@@ -66,13 +86,42 @@ class Readmission(Builder):
         ahead = self._ahead(samples, dated, back | death)
         found = with_first(samples, ahead, back, "event")
         found = followed(found, ahead, kind, follow_up=self.follow_up, death=death)
-        return answer(
+        found = answer(
             found,
             kind,
             gap_hours=self.gap_hours,
             within_hours=self.within_hours,
             unknown=NOT_FOLLOWED,
         )
+        stayed = pl.col("sample").is_in(self._stayed(samples, dated).implode())
+        values = [pl.when(~stayed).then(c).alias(c) for c in found.columns if c.endswith("_value")]
+        why = pl.when(stayed).then(pl.lit(STAYED)).otherwise("why").alias("why")
+        return found.with_columns(*values, why)
+
+    def _stayed(self, samples: pl.DataFrame, dated: pl.DataFrame) -> pl.Series:
+        """Samples admitted at the discharge itself whose next move is a discharge again."""
+        seen = self._moves(earlier(dated, samples))
+        at_once = seen.filter((pl.col("hours") - self.after_hours).round(DIGITS) == 0, "is_in")
+        moves = _alone(self._moves(later(dated, samples)).with_columns(at=pl.col("hours")))
+        following = moves.sort("at").group_by("sample").agg(pl.col("is_in").first())
+        out = following.filter(~pl.col("is_in"))
+        return at_once.join(out, on="sample", how="semi")["sample"].unique()
+
+    def _moves(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """Admissions and discharges among pairs of samples and events."""
+        is_in, is_out = matches([self.readmission]), matches([self.anchor])
+        return pairs.with_columns(is_in=is_in, is_out=is_out).filter(
+            pl.col("is_in") | pl.col("is_out")
+        )
 
     def _reasons(self, kind: TaskKind) -> Sequence[str]:
-        return reasons(NOT_FOLLOWED, gap_hours=self.gap_hours)
+        return [*reasons(NOT_FOLLOWED, gap_hours=self.gap_hours), STAYED]
+
+
+def _alone(moves: pl.DataFrame) -> pl.DataFrame:
+    """Times `at` of admissions alone or of discharges alone, which say where a subject is then.
+
+    Where both are at one time, it was in or out after it as it was before.
+    """
+    at = moves.group_by("sample", "at").agg(pl.col("is_in", "is_out").any())
+    return at.filter(pl.col("is_in") != pl.col("is_out"))

@@ -15,7 +15,17 @@ DEATH, ANY = "MEDS_DEATH", "CLINIC"
         ({}, [(0, IN), (50, DIED)], []),
         ({}, [(0, IN), (50, HOME), (50, DEATH)], []),
         ({}, [(0, IN), (50, HOME), (90, DEATH)], [False]),
-        ({}, [(50, HOME), (50, IN), (90, HOME)], [False, False]),  # a transfer at the same minute
+        # A transfer at the very minute: back by the prediction time, whatever the gap.
+        ({}, [(0, IN), (50, HOME), (50, IN), (90, HOME)], [False]),
+        ({"gap_hours": 24}, [(0, IN), (50, HOME), (50, IN), (90, HOME)], [False]),
+        ({"after_hours": 0.1}, [(0, IN), (50, HOME), (50, IN), (90, HOME)], [False]),
+        ({}, [(0, IN), (9, HOME), (9, IN), (50, HOME), (50, IN)], []),
+        # In and out on a day, where days alone are known: the admission is the stay's own.
+        ({}, [(0, IN), (0, HOME)], [False]),
+        ({}, [(0, IN), (0, HOME), (48, IN), (48, HOME)], [True, False]),
+        ({}, [(0, IN), (0, HOME), (48, IN), (96, HOME)], [True, False]),
+        # The record begins with a discharge, and the next shows that the subject was in between.
+        ({}, [(50, HOME), (50, IN), (90, HOME)], [None, False]),
         ({}, [(50, HOME), (60, IN), (90, HOME), (100, IN)], [True, True]),
         ({"gap_hours": 24}, [(50, HOME), (60, IN), (90, HOME)], [None, False]),
         ({"which": "first"}, [(50, HOME), (60, IN), (90, HOME)], [True]),
