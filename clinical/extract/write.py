@@ -1,8 +1,9 @@
 """Writing an extract: all of it or nothing, with the exact types of the MEDS schemas."""
 
-from clinical.errors import ClinicalError, ConfigError, SchemaError
+from clinical.errors import ConfigError, SchemaError
 from clinical.extract.tables import CODES, EVENTS, LABELS, SAMPLES, SPLITS, Table
 from clinical.places import check_no_file, replacing
+from clinical.unfinished import unfinished
 
 import json
 import logging
@@ -30,7 +31,7 @@ DECLARATIONS = (
 
 
 @contextmanager
-def resumable_draft(out: Path, made_from: str) -> Iterator[Path]:
+def resumable_draft(out: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
     """As `draft_folder`, but an interrupted draft stays, and the same call goes on with it.
 
     A ClinicalError is no interruption, as the same again would end like this.
@@ -40,26 +41,18 @@ def resumable_draft(out: Path, made_from: str) -> Iterator[Path]:
         made_from: What it is made from, in full; a draft of anything else is removed.
 
     Raises:
-        ConfigError: As `draft_folder`.
+        ConfigError: As `draft_folder`, or another call is at work on it.
     """
     out = check_new(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.import")
-    known = draft / ".made_from"
-    if draft.exists() and not (known.is_file() and known.read_text("utf-8") == made_from):
-        shutil.rmtree(draft)
-    if draft.exists():
-        logger.info("going on with the import that was interrupted")
-    else:
-        draft.mkdir()
-        known.write_text(made_from, "utf-8")
-    try:
+    folder = out.with_name(f".{out.name}.import")
+    with unfinished(folder, made_from, what=f"out: {out}"):
+        check_new(out)  # another call may have finished it before this one was alone
+        draft = folder / "extract"
+        if draft.exists():
+            logger.info("going on with the import that was interrupted")
+        draft.mkdir(exist_ok=True)
         yield draft
-    except ClinicalError:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    known.unlink()
-    draft.rename(out)
+        draft.rename(out)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Writing an extract: whole or not at all, in MEDS' own types."""
 
 from clinical.errors import ConfigError, SchemaError
-from clinical.extract.write import draft_folder, write_extract
+from clinical.extract.write import draft_folder, resumable_draft, write_extract
+from clinical.unfinished import unfinished
 
 import json
 from datetime import datetime, timedelta
@@ -70,6 +71,23 @@ def test_a_folder_with_files_or_a_file_is_refused_and_left_alone(tmp_path):
             pass
     assert (tmp_path / "full" / "file").read_text() == "mine"
     assert (tmp_path / "plain").read_text() == "mine"
+
+
+def test_a_folder_that_another_call_has_just_finished_is_refused_and_left_alone(
+    tmp_path, monkeypatch
+):
+    def after_another(*given, **named):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "file").write_text("another's")
+        return unfinished(*given, **named)
+
+    monkeypatch.setattr("clinical.extract.write.unfinished", after_another)
+    with (
+        pytest.raises(ConfigError, match="exists and is not empty"),
+        resumable_draft(tmp_path / "out", {"of": 1}),
+    ):
+        pass
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["out", "out/file"]
 
 
 def test_every_file_has_exactly_the_types_of_meds(root):

@@ -65,7 +65,7 @@ def _of_header(header: "Dataset") -> Iterator[tuple[str, str]]:
             yield keyword, mask(text, text)
     for keyword in _TEXTS:
         yield from identifiers(_text(header.get(keyword)))
-    years = re.fullmatch(r"0*(\d+)Y", _text(header.get("PatientAge")))
+    years = re.fullmatch(r"(\d{1,16})Y", _text(header.get("PatientAge")))
     if years and int(years[1]) > 89:
         yield OLD, "###Y"
     if _text(header.get("BurnedInAnnotation")).upper() == "YES":

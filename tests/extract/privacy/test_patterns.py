@@ -3,6 +3,7 @@
 from clinical.extract.privacy.patterns import (
     BIRTH,
     EMAIL,
+    LONGEST_EXAMPLE,
     NAME,
     OLD,
     PATTERNS,
@@ -11,8 +12,11 @@ from clinical.extract.privacy.patterns import (
     ROUGH,
     SOCIAL,
     identifiers,
+    mask,
     suspicious,
 )
+
+import re
 
 import polars as pl
 import pytest
@@ -84,6 +88,40 @@ def test_an_example_has_no_letter_and_no_digit_of_the_identifier(kind, text):
     assert not any(character.isdigit() for character in example)
     for word in ("anna", "muster", "ward7", "example"):
         assert word not in example.lower()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_search_looks_at_a_bounded_stretch_from_each_place_of_a_text(pattern):
+    # Then its work grows with the length of the text, and not with its square.
+    without_classes = re.sub(r"\\.|\[[^\]]*\]", "x", pattern.found.pattern)
+    assert not re.search(r"[*+]|\{\d*,\}", without_classes)
+    assert max(map(int, re.findall(r"(\d+)\}", without_classes)), default=0) < 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (EMAIL, "a" * 300 + "@ward7.example.org"),
+        (PHONE, "Phone: " + "255 1111 " * 30),
+        (SOCIAL, "SSN" + "_" * 90 + " " * 90 + "219099999"),
+        (RECORD, "MRN: " + "4821397" * 50),
+        (NAME, "Name: " + "Anna " * 100 + "Muster"),
+        (NAME, "Patient:" + " " * 90 + "Muster, Anna"),
+        (NAME, "M" * 300 + "^ANNA"),
+        (BIRTH, "DOB" + " " * 90 + ":" + " " * 90 + "3/14/1950"),
+    ],
+)
+def test_what_is_long_is_found_too_and_its_example_is_short_and_masked(kind, text):
+    ((found, example),) = identifiers(text)
+    assert found == kind
+    assert suspicious(pl.Series([text])).to_list() == [text]
+    assert len(example) <= LONGEST_EXAMPLE
+    assert not re.search(r"\d|(?i:anna|muster|mmm|aaa|ward)", example)
+
+
+def test_a_long_name_of_a_header_is_shown_in_short():
+    name = "^".join(["MUSTER"] * 10_000)
+    assert mask(name, name) == "Aa^" * 26 + "A…"
 
 
 @pytest.mark.parametrize("pattern", [p for p in PATTERNS if not p.only_codes])

@@ -183,13 +183,13 @@ class _Work:
                 shard=shard,
                 root=self.root,
                 done=self.root / UNITS / f"part-{number}.json",
-                units=tuple(units),
-                numbers=tuple(merged.numbers),
+                units=tuple(units[place] for place in places),
+                numbers=tuple(merged.numbers[place] for place in places),
                 codes=merged.codebook.texts(),
                 once=merged.once(),
                 declared=declared,
             )
-            for shard, number in enumerate(merged.parts())
+            for shard, (number, places) in enumerate(merged.parts().items())
         ]
 
 

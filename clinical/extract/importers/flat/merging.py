@@ -44,7 +44,7 @@ class Merged:
     accounts: dict[str, Account] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     _subjects: list[pl.Series] = field(default_factory=list)
-    _parts: set[int] = field(default_factory=set)
+    _parts: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -76,15 +76,16 @@ class Merged:
                     "give one of them another name"
                 )
         self._subjects.append(unit.subjects)
-        self._parts.update(unit.parts)
+        for part in unit.parts:
+            self._parts.setdefault(part, []).append(len(self.numbers) - 1)
 
     def subjects(self) -> pl.Series:
         """Every subject with an event, sorted."""
         return pl.concat(self._subjects).unique().sort()
 
-    def parts(self) -> list[int]:
-        """The parts in which somebody is."""
-        return sorted(self._parts)
+    def parts(self) -> dict[int, list[int]]:
+        """The parts in which somebody is, in order, each with the places of units that have it."""
+        return dict(sorted(self._parts.items()))
 
     def once(self) -> tuple[int, ...]:
         """Places of the codes of which a repeat counts once."""

@@ -13,10 +13,10 @@ from clinical.extract.importers.flat.mapping import (
 from clinical.extract.importers.flat.rows import added_columns
 from clinical.extract.importers.flat.source import Source
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FORMAT = 1
 """Of what an interrupted import leaves."""
@@ -62,12 +62,12 @@ def open_lookups(source: Path, config: MappingConfig) -> dict[str, Source]:
 
 def made_from(
     config: MappingConfig, tables: Sequence[OpenedTable], lookups: Mapping[str, Source]
-) -> str:
-    """What an import is made from: equal texts, equal extracts, as far as times of files tell."""
+) -> dict[str, Any]:
+    """What an import is made from: if equal, so are extracts, as far as times of files tell."""
     opened = [table.source for table in tables] + list(lookups.values())
     files = [[file.path for file in (*one.files, *one.empty)] for one in opened]
     states = [[(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in part] for part in files]
-    return json.dumps([FORMAT, config.model_dump(mode="json"), states])
+    return {"format": FORMAT, "mapping": config.model_dump(mode="json"), "files": states}
 
 
 def open_tables(source: Path, config: MappingConfig, *, where: str) -> list[OpenedTable]:

@@ -1,5 +1,6 @@
 """Events on their way: each unit writes them in parts by subject; a part becomes a shard."""
 
+from clinical.errors import SchemaError
 from clinical.extract.importers.flat.cells import buckets
 from clinical.extract.write import write_shard
 from clinical.places import replacing
@@ -90,7 +91,7 @@ class Part:
         shard: Of the shard.
         root: The extract.
         done: File that tells that the shard is written, and how many events were left out.
-        units: The folders of the units, in order.
+        units: The folders of the units that wrote events into it, in order.
         numbers: [codes of the unit] for each unit: the places of its codes in `codes`.
         codes: All codes of the extract.
         once: Places of the codes that count once.
@@ -115,6 +116,9 @@ def write_part(part: Part) -> tuple[int, int]:
     with the same value. Of births, deaths and what a mapping wants the first of, a subject's first
     counts: two tables may tell of one death, one of them to the minute and one to the day. The
     files of the units are removed.
+
+    Raises:
+        SchemaError: A file of a unit is not there any more.
     """
     if not part.done.exists():
         events, n_repeated = _once(_with_lasting(_read(part), part.codes), part.once)
@@ -134,12 +138,16 @@ def _read(part: Part) -> pl.DataFrame:
     """The events of all units, in their order, with codes as places in all codes."""
     found = []
     for folder, numbers in zip(part.units, part.numbers, strict=True):
-        path = part_file(folder, part.number)
-        if path.exists():
-            with pa.OSFile(str(path)) as file:
+        try:
+            with pa.OSFile(str(part_file(folder, part.number))) as file:
                 events = pl.from_arrow(pa.ipc.open_stream(file).read_all())
-            assert isinstance(events, pl.DataFrame)
-            found.append(events.with_columns(code=pl.Series(numbers[events["code"].to_numpy()])))
+        except FileNotFoundError:
+            raise SchemaError(
+                f"{folder.name}, part {part.number}: a file of the unfinished import is gone; let "
+                "nothing else work in its folder, and import again"
+            ) from None
+        assert isinstance(events, pl.DataFrame)
+        found.append(events.with_columns(code=pl.Series(numbers[events["code"].to_numpy()])))
     return pl.concat(found)
 
 

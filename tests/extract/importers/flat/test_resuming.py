@@ -1,6 +1,6 @@
 """An import is divided into units and parts: several processes and interruptions change nothing."""
 
-from clinical.errors import SchemaError
+from clinical.errors import ConfigError, SchemaError
 from clinical.extract.importers.flat import import_flat, importing, parts, unit
 
 from pathlib import Path
@@ -175,3 +175,38 @@ def test_what_another_source_or_mapping_left_is_not_gone_on_with(
     run("out", *overrides)
     run("fresh", *overrides)
     assert files(tmp_path / "out") == files(tmp_path / "fresh")
+
+
+def test_a_second_import_to_the_same_folder_is_refused_and_loses_no_row(run, tmp_path, monkeypatch):
+    run("whole")
+    write, refused = parts.write_shard, []
+
+    def meanwhile(*given):
+        with monkeypatch.context() as second:
+            second.setattr(parts, "write_shard", write)
+            for overrides in ([], ["tables.notes=null"]):
+                with pytest.raises(ConfigError, match="another call is at work on it") as error:
+                    run("out", *overrides)
+                refused.append(error)
+        return write(*given)
+
+    monkeypatch.setattr(parts, "write_shard", meanwhile)
+    run("out")
+    assert len(refused) == 2 * 3
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_events_of_a_unit_that_are_gone_are_an_error_and_no_smaller_extract(
+    run, tmp_path, monkeypatch
+):
+    write = parts.write_shard
+
+    def lose(*given):
+        for gone in (tmp_path / ".out.import").rglob("unit-00000/*.arrows"):
+            gone.unlink()
+        return write(*given)
+
+    monkeypatch.setattr(parts, "write_shard", lose)
+    with pytest.raises(SchemaError, match=r"unit-00000, part \d: a file of .* is gone; let"):
+        run("out", "tables.hours=null")  # people, of all parts, are the first unit then
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mapping.yaml", "source"]
