@@ -119,16 +119,23 @@ def fit_conformal(nonconformity: Array, subjects: NDArray[np.int64] | None = Non
 def _outward(thresholds: Array, quartiles: Array, n: int) -> Array:
     """The next point of the grid above each threshold."""
     finite = thresholds[np.isfinite(thresholds)]
-    if not len(finite):
-        return thresholds
-    largest = float(np.abs(finite).max())
-    spreads = (quartiles[1] - quartiles[0], finite[-1] - finite[0], largest, 1.0)
+    return next_above(thresholds, grid_step(finite, quartiles, n)) if len(finite) else thresholds
+
+
+def grid_step(values: Array, quartiles: Array, n: int) -> float:
+    """Of a grid for `values`, ascending, that tells of none of n people by themselves."""
+    largest = float(np.abs(values).max())
+    spreads = (quartiles[1] - quartiles[0], values[-1] - values[0], largest, 1.0)
     spread = next(float(each) for each in spreads if 0 < each < math.inf)
-    # Not so fine that the sum below is rounded to the threshold itself.
+    # Not so fine that sums with it are rounded to the values themselves.
     spread = max(spread, ROUNDING * largest)
     # A power of 2: it tells little of the quartiles, and products with it are exact.
-    step = 2.0 ** math.floor(math.log2(spread / min(max(n // 4, 1), MOST_STEPS)))
-    above: Array = (np.floor(thresholds / step - OFF_ZERO) + 1 + OFF_ZERO) * step
+    return 2.0 ** math.floor(math.log2(spread / min(max(n // 4, 1), MOST_STEPS)))
+
+
+def next_above(values: Array, step: float) -> Array:
+    """The next point of the grid above each of `values`."""
+    above: Array = (np.floor(values / step - OFF_ZERO) + 1 + OFF_ZERO) * step
     return above
 
 

@@ -302,15 +302,19 @@ def _ranked(
 
 
 def _typical(predictor: Predictor, predictions: pd.DataFrame) -> dict[str, Any]:
-    """How many of the judged samples are called atypical, of which 5 % would be."""
+    """How many of the people judged are called atypical, of whom 5 % would be at most.
+
+    A person's samples share one person's weight.
+    """
     known = predictor.bundle.typicality
     assert known is not None, "it was fitted by now"
-    each = predictions.drop_duplicates(["subject_id", "prediction_time"])[TYPICALITY].dropna()
+    each = predictions.drop_duplicates(["subject_id", "prediction_time"]).dropna(subset=TYPICALITY)
+    shares = (each[TYPICALITY] <= ATYPICAL).groupby(each["subject_id"]).mean()
     return {
         "calibrated_on": known.n_calibrated,
         "level": ATYPICAL,
-        "judged": len(each),
-        "atypical": int((each <= ATYPICAL).sum()),
+        "judged": len(shares),
+        "atypical": round(shares.sum()),
     }
 
 

@@ -168,20 +168,24 @@ def _relations(relations: Mapping[str, Mapping[str, Any]], config: Mapping[str, 
 
 
 def _typicality(typicality: Mapping[str, Any]) -> list[str]:
-    """How many of the samples that it was judged on it calls atypical, unless few were judged."""
+    """How many of the people that it was judged on it calls atypical, unless few were judged."""
     if not typicality:
         return []
     n, judged, atypical = (typicality[key] for key in ("calibrated_on", "judged", "atypical"))
     if n == 0:
-        return ["## Typicality", "No samples were left to calibrate it on: scores come without."]
+        return [
+            "## Typicality",
+            "Too few people were left to calibrate it on: scores come without.",
+        ]
     text = (
         "Each score says how typical its sample is of those trained on, as the share of "
-        f"{'few' if n is None else format(n, ',')} calibration samples that were no more typical."
+        f"{'few' if n is None else format(n, ',')} calibration patients who were no more typical."
     )
     if n is not None and judged:
         told = "too few, or all but too few, to say how many" if atypical is None else ""
         text += f" At {typicality['level']:g} or less were "
-        text += f"{told or format(atypical / judged, '.1%')} of {judged:,} judged samples."
+        text += f"{told or format(atypical / judged, '.1%')} of {judged:,} judged patients, whose "
+        text += "samples share one patient's weight."
     return ["## Typicality", text]
 
 

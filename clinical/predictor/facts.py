@@ -85,12 +85,12 @@ def _networks(bundle: Bundle) -> str:
 def _typicality(bundle: Bundle) -> str:
     known = bundle.typicality
     if known is None or not known.n_calibrated:
-        return "none: nothing was left to calibrate it on"
+        return "none: too few people were left to calibrate it on"
     tables = [name for name, each in known.modalities.items() if each.variables is not None]
     others = [name for name in known.modalities if name not in tables]
     said = [f"variables of {', '.join(tables)}"] * bool(tables)
     said += [f"what a network makes of {', '.join(others)}"] * bool(others)
-    return f"by {' and '.join(said)}; p-values of {known.n_calibrated:,} samples"
+    return f"by {' and '.join(said)}; p-values of {known.n_calibrated:,} people"
 
 
 def _judged(bundle: Bundle) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from clinical.typicality import (
     drift_table,
     fit_typicality,
     table_of,
+    weights,
 )
 
 from collections.abc import Iterator, Sequence
@@ -74,17 +75,11 @@ class Watch:
         return drift_table(known.rows, self.tally, known.reference)
 
 
-def weights(subjects: NDArray[np.int64]) -> Floats:
-    """[N] for each sample one over the number of its subject's."""
-    _, whose, samples = np.unique(subjects, return_inverse=True, return_counts=True)
-    shares: Floats = (1 / samples)[whose]
-    return shares
-
-
 def typicality_of(bundle: Bundle, store: Store) -> Typicality:
     """Densities from train and p-values from `calibrate`, by the networks of a draft.
 
-    There are no p-values where networks learned the labels of `calibrate`.
+    There are no p-values where networks learned the labels of `calibrate`, or it has fewer than ten
+    people.
 
     Args:
         bundle: the draft, whose first network reads what has no variables of its own.
@@ -102,9 +97,8 @@ def typicality_of(bundle: Bundle, store: Store) -> Typicality:
     fitted = fit_typicality([looked for _, looked in train], whose, variables, generator)
     spare = store.rows("calibrate")[: 0 if bundle.config.finetune.learn_tuning else None]
     others = list(_looked(panel, store, spare, variables))
-    weight = np.zeros(store.n_samples)
-    weight[spare] = weights(subject[spare])
-    return fitted.calibrate([looked for _, looked in others], [weight[at] for at, _ in others])
+    whose = subject[np.concatenate([spare[:0], *(at for at, _ in others)])]
+    return fitted.calibrate([looked for _, looked in others], whose)
 
 
 def _variables(

@@ -1,7 +1,7 @@
 """How typical a sample is of train, and whether a cohort differs from it."""
 
 from clinical.typicality.drift import Variable, drift_table
-from clinical.typicality.tally import Tally
+from clinical.typicality.tally import Tally, weights
 from clinical.typicality.telling import drift_file, warning
 from clinical.typicality.typicality import Looked, Typicality, fit_typicality
 from clinical.typicality.views import table_of
@@ -16,4 +16,5 @@ __all__ = [
     "fit_typicality",
     "table_of",
     "warning",
+    "weights",
 ]

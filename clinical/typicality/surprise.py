@@ -67,13 +67,13 @@ class Variables:
     joint: Mahalanobis
 
     @classmethod
-    def fit(cls, table: Table, fold: Folds) -> tuple["Variables", Tensor]:
+    def fit(cls, table: Table, fold: Folds, subjects: Folds) -> tuple["Variables", Tensor]:
         """From samples with the modality; and what they get themselves, out of fold [N, 2]."""
         observed = table.observed.numpy()
         distances, away = Mahalanobis.crossed(table.value, observed, fold)
         everybody = np.ones((len(observed), 1), dtype=bool)
         joint, together = Mahalanobis.crossed(_levels(table, distances), everybody, fold)
-        tails = Tails.fit(list(away.numpy().T), beyond=True)
+        tails = Tails.fit(list(away.numpy().T), subjects, beyond=True)
         fitted = cls(distances, tails, _surprise_of_absence(observed), joint)
         return fitted, torch.cat([fitted._most(table, away), together], dim=1)
 
@@ -106,18 +106,24 @@ class Modality:
     absent: Tensor
 
     @classmethod
-    def fit(cls, seen: Seen, fold: Folds) -> "Modality":
-        """From train samples, of which those of a fold [N] are far from the others' or not."""
+    def fit(cls, seen: Seen, fold: Folds, subjects: Folds) -> "Modality":
+        """From train samples, of which those of a fold [N] are far from the others' or not.
+
+        Args:
+            seen: of N samples.
+            fold: [N] of each one's person.
+            subjects: [N] whose they are.
+        """
         present = seen.present.numpy()
-        known, whose = seen.of(present), fold[present]
+        known, own, whose = seen.of(present), fold[present], subjects[present]
         variables, summaries = None, None
         parts = torch.zeros(len(whose), 0)
         if known.table is not None:
-            variables, parts = Variables.fit(known.table, whose)
+            variables, parts = Variables.fit(known.table, own, whose)
         elif known.summary is not None:
             everybody = np.ones((len(whose), 1), dtype=bool)
-            summaries, parts = Mahalanobis.crossed(known.summary[:, None], everybody, whose)
-        tails = Tails.fit(list(parts.numpy().T), beyond=True)
+            summaries, parts = Mahalanobis.crossed(known.summary[:, None], everybody, own)
+        tails = Tails.fit(list(parts.numpy().T), whose, beyond=True)
         return cls(variables, summaries, tails, _surprise_of_absence(present[:, None])[0])
 
     def __call__(self, seen: Seen) -> Tensor:

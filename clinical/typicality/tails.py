@@ -1,5 +1,14 @@
-"""How surprising numbers are: minus the logarithm of the share of known ones that are as large."""
+"""How surprising numbers are: minus the logarithm of the share of people with ones as large.
 
+Rows of a person share one person's weight, so that a p-value holds for a row drawn at random from
+those of a new person (see `conformal.py`). What is kept is of at least ten people and none's own: a
+knot is moved outward to a coarse grid, and ten people or more lie above it and between it and the
+next. Beyond the last one there are fewer, and a tail goes on by a slope alone.
+"""
+
+from clinical.conformal import FEWEST, ROUNDING, grid_step, next_above
+
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -11,11 +20,14 @@ from torch import Tensor
 KNOTS = 1000
 """At most, of one tail."""
 
-TOP, FEWEST = 0.05, 10
-"""The share of the known numbers that decides how a tail goes on beyond them, and how many."""
+TOP = 0.05
+"""The share of people, though `FEWEST` at least, that decides how a tail goes on beyond all."""
 
 STEEPEST = 20.0
 """Surprise per unit at most: rounding in the sixth digit must move no p-value in the fourth."""
+
+FINENESS = 4
+"""Slopes that are kept to a doubling, so that none tells of a person."""
 
 Floats = NDArray[np.float64]
 
@@ -24,10 +36,10 @@ Floats = NDArray[np.float64]
 class Tails:
     """The upper tails of T empirical distributions.
 
-    The surprise of x is -log((1 + how many of n known numbers are >= x) / (n + 1)) at the knots
-    and linear between them, which is never more than it would be exactly. It is continuous, and
-    knots that it would rise to too steeply are passed over, so that the rounding of a float moves
-    nothing by a rank.
+    The surprise of x is never more than -log((1 + how many of n people are >= x) / (n + 1)), where
+    a row is one over the number of its person's. It is linear between knots, of which each is moved
+    outward until that is so. It is continuous and never steep, so that the rounding of a float
+    moves nothing by a rank.
 
     Attributes:
         x: [T, K] float64, ascending, then infinite; the last knot of each is.
@@ -42,16 +54,23 @@ class Tails:
     limit: Tensor
 
     @classmethod
-    def fit(cls, samples: Sequence[Floats], *, beyond: bool) -> "Tails":
-        """From known numbers, NaN left out; where there are none, nothing is surprising.
+    def fit(
+        cls,
+        samples: Sequence[Floats],
+        subjects: NDArray[np.int64] | None = None,
+        *,
+        beyond: bool,
+    ) -> "Tails":
+        """From known numbers, NaN left out; of fewer than ten people, nothing is surprising.
 
         Args:
-            samples: of each distribution, in any order.
+            samples: [N] of each distribution.
+            subjects: [N] whose row each is; by default everybody has one.
             beyond: go on beyond the largest number as an exponential tail does, by the mean excess
                 of the largest; otherwise a surprise ends at log(n + 1), as a valid p-value does.
         """
-        fits = [_fit(sample[~np.isnan(sample)], beyond=beyond) for sample in samples]
-        width = max((len(x) for x, *_ in fits), default=0) + 1
+        fits = [_fit(*_people(sample, subjects), beyond=beyond) for sample in samples]
+        width = 1 + max(1, *(len(x) for x, *_ in fits)) if fits else 2
         x = np.full((len(fits), width), np.inf)
         surprise = np.zeros((len(fits), width))
         for row, (knots, said, _, _) in enumerate(fits):
@@ -100,32 +119,54 @@ class Tails:
         return found
 
 
-def _fit(sample: Floats, *, beyond: bool) -> tuple[Floats, Floats, float, float]:
-    """Knots, their surprise, the slope beyond the last, and the limit, of one distribution."""
-    n = len(sample)
-    if not n:
+def _people(sample: Floats, subjects: NDArray[np.int64] | None) -> tuple[Floats, Floats, int]:
+    """What is known, ascending; how many people have as much or more; how many there are."""
+    known = ~np.isnan(sample)
+    whose = np.flatnonzero(known) if subjects is None else subjects[known]
+    _, place, n_rows = np.unique(whose, return_inverse=True, return_counts=True)
+    x, row = np.unique(sample[known], return_inverse=True)
+    each = np.bincount(row, 1 / n_rows[place], minlength=len(x))
+    people: Floats = np.cumsum(each[::-1])[::-1].astype(np.float64)
+    return x, people, len(n_rows)
+
+
+def _fit(x: Floats, people: Floats, n: int, *, beyond: bool) -> tuple[Floats, Floats, float, float]:
+    """Knots, their surprise, the slope beyond the last, and the limit; see `_people`."""
+    if n < FEWEST:
         return np.empty(0), np.empty(0), 0.0, 0.0
-    ascending = np.sort(sample)
-    # Closer together where few numbers are left above.
-    above = np.unique(np.geomspace(1, n, KNOTS).round().astype(np.int64))
-    x = np.unique(ascending[n - above])
-    surprise = -np.log((1 + n - np.searchsorted(ascending, x)) / (n + 1))
-    kept = _not_steep(x, surprise)
-    x, surprise = x[kept], surprise[kept]
-    if not beyond:
-        return x, surprise, 1.0, float(np.log(n + 1))
-    top = ascending[-min(max(FEWEST, round(TOP * n)), n) :]
-    excess = max(float((top - top[0]).mean()), 1 / STEEPEST)
-    return x, surprise, 1 / excess, np.inf
+    # Closer together where few people are left above.
+    tens = np.unique(np.geomspace(1, max(n // FEWEST - 1, 1), KNOTS).round())
+    at = np.unique(_reached(people, FEWEST * tens))
+    step = grid_step(x[at], x[_reached(people, n * np.array([0.75, 0.25]))], n)
+    exact = -np.log((1 + people) / (n + 1))
+    said = -np.log((1 + np.ceil(people[at] - ROUNDING)) / (n + 1))
+    knots, heights = next_above(x[at[:1]], step), np.zeros(1)
+    for place, height in zip(at[1:], said[1:], strict=True):
+        start = (float(knots[-1]), float(heights[-1]))
+        if x[place] > start[0]:
+            outward = max(x[place], _meeting(start, float(height), x, exact))
+            knots = np.append(knots, next_above(np.array([outward]), step))
+            heights = np.append(heights, height)
+    above = x > knots[-1]
+    if beyond:
+        n_top = max(FEWEST, TOP * n)
+        (threshold,) = x[_reached(people, np.array([n_top]))]
+        each = -np.diff(people, append=0.0)
+        slopes = [n_top / max(float(each @ np.maximum(x - threshold, 0)), n_top / STEEPEST)]
+    else:
+        slopes = ((exact[above] - heights[-1]) / (x[above] - knots[-1])).tolist()
+    slope = 2.0 ** (math.floor(FINENESS * math.log2(min([STEEPEST, *slopes]))) / FINENESS)
+    return knots, heights, slope, math.inf if beyond else math.log(n + 1)
 
 
-def _not_steep(x: Floats, surprise: Floats) -> list[int]:
-    """Knots to each of which the last one before it rises no more steeply than allowed.
+def _reached(people: Floats, counts: Floats) -> NDArray[np.int64]:
+    """Where the largest number is that so many people have or exceed."""
+    return np.searchsorted(-people, ROUNDING - counts, side="right") - 1
 
-    A line that passes over steeper ones lies below them: no surprise is larger for it.
-    """
-    kept = [0]
-    for at in range(1, len(x)):
-        if surprise[at] - surprise[kept[-1]] <= STEEPEST * (x[at] - x[kept[-1]]):
-            kept.append(at)
-    return kept
+
+def _meeting(start: tuple[float, float], height: float, x: Floats, exact: Floats) -> float:
+    """How far out a line from `start` gets to a height that exceeds no exact surprise before."""
+    low, base = start
+    lower = slice(np.searchsorted(x, low, side="right"), np.searchsorted(exact, height))
+    reach = (x[lower] - low) / (exact[lower] - base)
+    return low + (height - base) * float(reach.max(initial=1 / STEEPEST))

@@ -99,6 +99,13 @@ class Tally:
         return found
 
 
+def weights(subjects: NDArray[np.int64]) -> Floats:
+    """[N] for each sample one over the number of its subject's."""
+    _, whose, samples = np.unique(subjects, return_inverse=True, return_counts=True)
+    shares: Floats = (1 / samples)[whose]
+    return shares
+
+
 def of_p_values(p: Tensor, seen: Tensor) -> Table:
     """p-values [B, R] as variables, the smallest the highest: even, they are what train's are."""
     return Table(normal_scores((1 - p.nan_to_num()).float())[:, :, None], seen)

@@ -1,10 +1,11 @@
 """How typical samples are of those a model was trained on."""
 
 from clinical.batch import ClinicalBatch
+from clinical.conformal import FEWEST
 from clinical.typicality.drift import Variable
 from clinical.typicality.surprise import Modality, Seen, within
 from clinical.typicality.tails import Tails
-from clinical.typicality.tally import Tally, of_p_values
+from clinical.typicality.tally import Tally, of_p_values, weights
 from clinical.typicality.views import Table, table_of
 
 from collections.abc import Mapping, Sequence
@@ -67,14 +68,15 @@ class Typicality:
     """What is known of train, to tell how typical a sample is, and whether a cohort has drifted.
 
     A sample is as surprising as the most surprising of its modalities; its p-value is the share of
-    the samples of `calibrate` that surprise no less (Vovk, Gammerman & Shafer 2005): of samples
-    like those, 5 % have one of 0.05 or less, whatever the densities are worth.
+    the people of `calibrate` that surprise no less (Vovk, Gammerman & Shafer 2005), whose samples
+    share one person's weight: of samples drawn at random from those of new people, a person one, at
+    most 5 % have one of 0.05 or less, whatever the densities are worth.
 
     Attributes:
         variables: modality -> names of its variables.
         modalities: modality -> how surprising it is.
         calibrated: a tail for each modality, and one for everything; of surprise on `calibrate`.
-        n_calibrated: samples that they come from.
+        n_calibrated: people that they come from; 0 of fewer than ten, who give none.
         reference: the rows of `rows`, counted on train, of p-values on `calibrate`.
     """
 
@@ -125,21 +127,22 @@ class Typicality:
         counted = weight if self.n_calibrated else np.zeros_like(weight)
         return Tally.of(of_p_values(p_values.roll(1, dims=1), seen), counted)
 
-    def calibrate(self, looked: Sequence[Looked], weights: Sequence[Floats]) -> "Typicality":
+    def calibrate(self, looked: Sequence[Looked], subjects: NDArray[np.int64]) -> "Typicality":
         """With p-values from samples that nothing was fitted on, and how these spread there.
 
         Args:
             looked: at these samples, in batches.
-            weights: [B] of each batch.
+            subjects: [N] whose they are, in the same order.
         """
-        if not looked:
+        n_people = len(np.unique(subjects))
+        if n_people < FEWEST:
             return self
         surprise = [self.surprise(each) for each in looked]
-        known = torch.cat(surprise).numpy()
-        tails = Tails.fit(list(known.T), beyond=False)
-        done = replace(self, calibrated=tails, n_calibrated=len(known))
-        batches = zip(looked, surprise, weights, strict=True)
-        counted = [done._tally_p(each, done.p_values(s), weight) for each, s, weight in batches]
+        tails = Tails.fit(list(torch.cat(surprise).numpy().T), subjects, beyond=False)
+        done = replace(self, calibrated=tails, n_calibrated=n_people)
+        shares = np.split(weights(subjects), np.cumsum([len(each) for each in looked])[:-1])
+        batches = zip(looked, surprise, shares, strict=True)
+        counted = [done._tally_p(each, done.p_values(s), share) for each, s, share in batches]
         spread = sum(counted[1:], counted[0])
         return replace(done, reference=Tally.joined([spread, self.reference.after(len(spread))]))
 
@@ -203,13 +206,13 @@ def fit_typicality(
         variables: see `Looked.at`.
         generator: for who is in which fold.
     """
-    people, whose, samples = np.unique(subjects, return_inverse=True, return_counts=True)
+    people, whose = np.unique(subjects, return_inverse=True)
     fold = (generator.permutation(len(people)) % FOLDS)[whose]
     modalities = {
-        name: Modality.fit(Seen.together([each.seen[name] for each in looked]), fold)
+        name: Modality.fit(Seen.together([each.seen[name] for each in looked]), fold, whose)
         for name in variables
     }
-    weight = (1 / samples)[whose]
+    weight = weights(subjects)
     counted, start = [], 0
     for each in looked:
         end = start + len(each)

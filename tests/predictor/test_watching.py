@@ -6,8 +6,9 @@ from clinical.cohort.store import Store
 from clinical.errors import BundleError
 from clinical.manifest import seal
 from clinical.predictor import Predictor, stream
-from clinical.predictor.watching import typicality_of, weights
+from clinical.predictor.watching import typicality_of
 from clinical.score_file import score_extract
+from clinical.typicality import weights
 
 import json
 import shutil

@@ -11,7 +11,7 @@ import torch
 from scipy.stats import norm
 
 N, V, S = 600, 3, 2
-FOLD = np.arange(N) % 3
+FOLD, PEOPLE = np.arange(N) % 3, np.arange(N)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def train() -> Seen:
 
 @pytest.fixture(scope="module")
 def modality(train) -> Modality:
-    return Modality.fit(train, FOLD)
+    return Modality.fit(train, FOLD, PEOPLE)
 
 
 def one(value: torch.Tensor, observed: list[bool]) -> Seen:
@@ -66,7 +66,7 @@ def test_variables_are_missed_only_among_samples_with_the_modality(train):
     with_it = torch.arange(N) % 2 == 0
     observed = train.table.observed & with_it[:, None]
     value = train.table.value.masked_fill(~observed[..., None], 0.0)
-    modality = Modality.fit(Seen(with_it, Table(value, observed), None), FOLD)
+    modality = Modality.fit(Seen(with_it, Table(value, observed), None), FOLD, PEOPLE)
     assert modality.variables.absent[0].item() == pytest.approx(np.log(N / 2 + 2))
 
 
@@ -100,8 +100,8 @@ def test_only_the_absence_of_what_was_always_there_surprises(modality):
 
 
 def test_an_absent_modality_surprises_as_far_as_train_had_it(train):
-    always = Modality.fit(train, FOLD)
-    half = Modality.fit(Seen(torch.arange(N) % 2 == 0, train.table, None), FOLD)
+    always = Modality.fit(train, FOLD, PEOPLE)
+    half = Modality.fit(Seen(torch.arange(N) % 2 == 0, train.table, None), FOLD, PEOPLE)
     nothing = Seen(torch.tensor([False]), Table(MIDDLE[None], torch.zeros(1, V).bool()), None)
     assert always(nothing).item() == pytest.approx(np.log(N + 2))
     assert half(nothing).item() == pytest.approx(np.log(2), abs=0.01)
@@ -111,7 +111,7 @@ def test_a_modality_without_variables_is_judged_by_its_summary():
     draws = torch.Generator().manual_seed(0)
     summary = torch.randn(N, 4, generator=draws)
     everybody = torch.ones(N, dtype=torch.bool)
-    modality = Modality.fit(Seen(everybody, None, summary), FOLD)
+    modality = Modality.fit(Seen(everybody, None, summary), FOLD, PEOPLE)
     known = torch.tensor([True])
     assert modality(Seen(known, None, torch.zeros(1, 4))).item() < 1
     assert modality(Seen(known, None, torch.full((1, 4), 5.0))).item() > 4
@@ -119,7 +119,7 @@ def test_a_modality_without_variables_is_judged_by_its_summary():
 
 def test_without_anything_to_read_only_absence_counts():
     present = torch.arange(N) % 4 > 0
-    modality = Modality.fit(Seen(present, None, None), FOLD)
+    modality = Modality.fit(Seen(present, None, None), FOLD, PEOPLE)
     found = modality(Seen(torch.tensor([True, False]), None, None))
     assert found[0].item() == 0
     assert found[1].item() == pytest.approx(np.log(4), abs=0.01)
