@@ -185,14 +185,19 @@ def save(folder: Path, line: str, fold: int, scores: pd.DataFrame) -> None:
 
 
 def compared(folder: Path, table: pd.DataFrame, *, resamples: int) -> pd.DataFrame:
-    """A row a pair: mean AUROC of both over the folds, and their difference over patients."""
+    """A row a pair: mean AUROC of both over the folds, and their difference over patients.
+
+    A network of one modality says nothing of a sample that has none of it, where the others say
+    what they say of everybody without: a pair is compared on the samples that both have a score of.
+    """
     found = pd.concat([pd.read_parquet(path) for path in folder.glob("scores/*/*.parquet")])
-    found = found.merge(table[[*KEYS, "boolean_value"]], on=KEYS)
+    found = found[found["score"].notna()].merge(table[[*KEYS, "boolean_value"]], on=KEYS)
     found["label"] = found["boolean_value"].astype(float)
     rows = []
     for line, bar in PAIRS:
         own, other = found[found["model"] == line], found[found["model"] == bar]
-        other = other[other["part"].isin(own["part"])]
+        common = own[[*KEYS, "part"]].merge(other[[*KEYS, "part"]])
+        own, other = own.merge(common), other.merge(common)
         if own.empty or other.empty:
             continue
         differences = resampled(own, other, METRIC, resamples=resamples)
@@ -201,7 +206,7 @@ def compared(folder: Path, table: pd.DataFrame, *, resamples: int) -> pd.DataFra
             name: np.mean([ranked(part, metric=METRIC) for _, part in side.groupby("part")])
             for name, side in (("auroc", own), ("bar's", other))
         }
-        row = {"line": line, "bar": bar, "folds": own["part"].nunique(), **mean}
+        row = {"line": line, "bar": bar, "folds": own["part"].nunique(), "n": len(own), **mean}
         rows.append(
             row | {"difference": differences[0], "low": interval.low, "high": interval.high}
         )
