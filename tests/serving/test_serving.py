@@ -6,6 +6,7 @@ from clinical.serving import app as app_module
 from clinical.serving.scoring import Scorer
 
 import base64
+import gzip
 import json
 import logging
 import tempfile
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
@@ -166,6 +168,22 @@ def test_what_comes_after_the_prediction_time_changes_nothing(client, request_of
     late = {"code": "HR", "time": "2099-01-01T00:00:00", "numeric_value": 500}
     request["patients"][0]["events"].append(late)
     assert client.post("/score", json=request).json() == before
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_volume_is_read_as_the_schema_promises(client, request_of, is_compressed):
+    nibabel = pytest.importorskip("nibabel")
+    request = request_of(1)
+    patient = request["patients"][0]
+    named = (event for each in request_of(12)["patients"] for event in each["events"])
+    code = next(event["code"] for event in named if "image" in event)
+    content = nibabel.Nifti1Image(np.arange(512.0).reshape(8, 8, 8), np.eye(4)).to_bytes()
+    content = gzip.compress(content) if is_compressed else content
+    event = {"code": code, "time": patient["prediction_times"][0]}
+    patient["events"] = [{**event, "image": base64.b64encode(content).decode()}]
+    response = client.post("/score", json=request)
+    assert response.status_code == 200, response.text
+    assert response.json()["predictions"][0]["modalities"] == "images"
 
 
 def changed(request: dict, **changes: Any) -> dict:
