@@ -41,7 +41,6 @@ class Scorer:
 
     Args:
         predictor: of a finished bundle.
-        limits: on patients and events.
         context: extract whose samples may serve as unlabelled contemporaries.
     """
 
@@ -86,10 +85,10 @@ class Scorer:
         """The scores of a request.
 
         Raises:
-            RefusedError: it has too many patients or events, or a person twice.
+            RefusedError: it has a person twice, or a time, or an image that cannot be read.
             SchemaError: its events break the schema of an extract.
         """
-        self._check(request.patients)
+        _check_once(request.patients)
         with tempfile.TemporaryDirectory(prefix="request-", dir=self.folder) as folder:
             extract = Path(folder)
             _write(request, extract)
@@ -100,31 +99,6 @@ class Scorer:
         rows.insert(0, "patient", rows["subject_id"].map(places))
         ordered = rows.sort_values(["patient", "prediction_time"], kind="stable")
         return Answer(bundle=self.bundle, predictions=list(_predictions(ordered)))
-
-    def _check(self, patients: list[Patient]) -> None:
-        limits = self.limits
-        if len(patients) > limits.patients:
-            raise RefusedError(
-                413, f"{len(patients)} patients are more than {limits.patients}; send fewer at once"
-            )
-        n_events = sum(len(patient.events) for patient in patients)
-        if n_events > limits.events:
-            raise RefusedError(
-                413, f"{n_events:,} events are more than {limits.events:,}; send fewer patients"
-            )
-        first: dict[int, int] = {}
-        for place, patient in enumerate(patients):
-            before = first.setdefault(patient.subject_id, place)
-            if before != place:
-                raise RefusedError(
-                    422,
-                    f"patients {before} and {place} have one subject_id; give a person once, with "
-                    "all events and prediction_times",
-                )
-            if len(set(patient.prediction_times)) < len(patient.prediction_times):
-                raise RefusedError(
-                    422, f"patient {place} has a prediction time twice; give each once"
-                )
 
     def _score(self, extract: Path) -> pd.DataFrame:
         """The rows of `Predictor.score`; a patient of whom nothing is visible has a reason."""
@@ -139,6 +113,25 @@ class Scorer:
             return self.predictor.score_store(prepared, rows, memories=self._memories)
         finally:
             shutil.rmtree(store, ignore_errors=True)
+
+
+def _check_once(patients: list[Patient]) -> None:
+    """Refuse a person, or a prediction time of theirs, that is there twice.
+
+    Raises:
+        RefusedError: naming the patients by their places.
+    """
+    first: dict[int, int] = {}
+    for place, patient in enumerate(patients):
+        before = first.setdefault(patient.subject_id, place)
+        if before != place:
+            raise RefusedError(
+                422,
+                f"patients {before} and {place} have one subject_id; give a person once, with "
+                "all events and prediction_times",
+            )
+        if len(set(patient.prediction_times)) < len(patient.prediction_times):
+            raise RefusedError(422, f"patient {place} has a prediction time twice; give each once")
 
 
 def _write(request: Request, folder: Path) -> None:
