@@ -1,4 +1,4 @@
-"""What a request may take: bytes, patients, events, room beside others and time."""
+"""What a request may take: bytes, patients, events, pixels, room beside others and time."""
 
 from clinical.errors import ConfigError
 
@@ -20,6 +20,10 @@ class Limits:
     Attributes:
         megabytes: of its body.
         patients, events: in it; events of all its patients together.
+        samples: prediction times of all its patients together.
+        pairs: of an event and a prediction time of the same patient: what scoring has to look at.
+        images: in it.
+        megapixels: of all its images together when they are decoded, slices of volumes too.
         at_once: requests that are scored beside each other, a core each.
         waiting: requests that wait for that; more are turned away.
         seconds: from when a request's head is there to its answer, waiting included.
@@ -29,6 +33,10 @@ class Limits:
     megabytes: float = 32.0
     patients: int = 64
     events: int = 500_000
+    samples: int = 1024
+    pairs: int = 5_000_000
+    images: int = 128
+    megapixels: float = 256.0
     at_once: int = 1
     waiting: int = 8
     seconds: float = 60.0

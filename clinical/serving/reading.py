@@ -54,10 +54,18 @@ def _check_counts(said: dict[str, Any], limits: Limits) -> None:
     """
     patients = [*_maps(said, "patients")]
     n_events = [_length(patient, "events") for patient in patients]
+    n_times = [_length(patient, "prediction_times") for patient in patients]
+    n_pairs = sum(events * times for events, times in zip(n_events, n_times, strict=True))
+    n_images = sum(
+        event.get("image") is not None for patient in patients for event in _maps(patient, "events")
+    )
     n_codes = sum(1 + _length(code, "parent_codes") for code in _maps(said, "codes"))
     for count, most, what, remedy in (
         (_length(said, "patients"), limits.patients, "patients", "send fewer at once"),
         (sum(n_events), limits.events, "events", "send fewer patients"),
+        (sum(n_times), limits.samples, "prediction times", "send fewer at once"),
+        (n_pairs, limits.pairs, "pairs of an event and a prediction time", "send fewer times"),
+        (n_images, limits.images, "images", "send fewer at once"),
         (n_codes, limits.events, "codes and their parents", "send those of the events alone"),
     ):
         if count > most:
@@ -79,7 +87,9 @@ def _length(said: dict[str, Any], key: str) -> int:
 def _validate_pieces(adapter: TypeAdapter[Any], said: dict[str, Any], key: str, at: Place) -> None:
     """Put the validated in place of what was said, which is left as it is if it is no list."""
     found = said.get(key)
-    for start in range(0, len(found) if isinstance(found, list) else 0, PIECE):
+    if not isinstance(found, list):
+        return
+    for start in range(0, len(found), PIECE):
         try:
             found[start : start + PIECE] = adapter.validate_python(found[start : start + PIECE])
         except ValidationError as error:

@@ -50,13 +50,19 @@ def test_of_many_mistakes_the_first_are_told_and_the_rest_counted():
         ({"patients": [*body([{}] * 2)["patients"] * 2]}, "4 events are more than 3"),
         (body([{}], codes=[{"code": "A"}] * 4), "4 codes and their parents are more than 3"),
         (body([{}], codes=[{"parent_codes": [""] * 3}]), "4 codes and their parents are more"),
+        ({"patients": [{"prediction_times": [0] * 5}]}, "5 prediction times are more than 4"),
+        (
+            {"patients": [{"prediction_times": [0] * 3, "events": [0] * 2}]},
+            "6 pairs of an event and a prediction time are more than 5",
+        ),
+        (body([{"image": None}, {"image": ""}, {"image": ""}]), "2 images are more than 1"),
         ({"patients": [0] * 3}, "3 patients are more than 2"),
     ],
 )
 def test_counts_are_checked_before_anything_is_validated(said, words, monkeypatch):
     monkeypatch.setattr(reading_module, "_validate_pieces", None)
     with pytest.raises(RefusedError, match=words) as refused:
-        read(said, Limits(patients=2, events=3))
+        read(said, Limits(patients=2, events=3, samples=4, pairs=5, images=1))
     assert refused.value.status == 413
 
 

@@ -1,13 +1,16 @@
 """What is asked over HTTP is answered as the batch command answers, or refused in words."""
 
 import clinical
+from clinical.preparation import ToScore
 from clinical.serving import Limits, make_app
 from clinical.serving import app as app_module
+from clinical.serving import scoring as scoring_module
 from clinical.serving.messages import Request
 from clinical.serving.scoring import Scorer
 
 import base64
 import gzip
+import io
 import json
 import logging
 import tempfile
@@ -22,6 +25,7 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 HERE = "http://127.0.0.1"
 EVENT = ("code", "time", "numeric_value", "text_value")
@@ -188,6 +192,42 @@ def test_a_volume_is_read_as_the_schema_promises(client, request_of, is_compress
     assert response.json()["predictions"][0]["modalities"] == "images"
 
 
+def test_many_small_files_are_refused_by_their_headers_before_they_are_decoded(
+    predictor, request_of, monkeypatch
+):
+    image = io.BytesIO()
+    Image.new("L", (300, 200)).save(image, "PNG")
+    text = base64.b64encode(image.getvalue()).decode()
+    event = {"code": "X", "time": "2010-01-01T00:00:00", "image": text}
+    request = changed(request_of(1), events=[event] * 4)
+    monkeypatch.setattr("clinical.serving.scoring.unreadable", None)
+    with TestClient(make_app(predictor, Limits(megapixels=0.1)), base_url=HERE) as asking:
+        response = asking.post("/score", json=request)
+    assert response.status_code == 413
+    assert "images of 0.2 megapixels together are more than 0.1" in response.text
+
+
+def test_in_portions_a_request_gets_what_it_gets_at_once(client, request_of, monkeypatch):
+    request = request_of(3)
+    whole = client.post("/score", json=request).json()["predictions"]
+    n_events = max(len(patient["events"]) for patient in request["patients"])
+    monkeypatch.setattr(scoring_module, "PORTION_PAIRS", n_events)
+    sizes = []
+    real = ToScore.portion
+
+    def counted(self, piece, *rest, **more):
+        sizes.append(piece.height)
+        return real(self, piece, *rest, **more)
+
+    monkeypatch.setattr(ToScore, "portion", counted)
+    parts = client.post("/score", json=request).json()["predictions"]
+    assert len(sizes) > 1
+    assert sum(sizes) == len(parts) == len(whole)
+    for one, other in zip(parts, whole, strict=True):
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-6)
+        assert one == pytest.approx(other, abs=1e-6)
+
+
 def changed(request: dict, **changes: Any) -> dict:
     patient = {**request["patients"][0], **changes}
     return {**request, "patients": [patient]}
@@ -318,7 +358,7 @@ def test_nothing_of_a_patient_is_logged_or_kept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     request = request_of(2)
 
-    def fails(self, extract):
+    def fails(self, extract, patients):
         assert len(list(extract.rglob("*.parquet"))) > 1
         raise KeyError(request["patients"][0]["events"])
 

@@ -13,6 +13,7 @@ from clinical.extract.images.stack import (
 
 import functools
 import gzip
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -127,7 +128,7 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
                 finite = np.where(np.isfinite(found), found, np.nan)
                 yield to_eight_bits(windowed(finite, shown))
 
-    return Stack(shape[own[2]], planes)
+    return Stack(shape[own[2]], math.prod(shape), planes)
 
 
 def _read_header(path: Path) -> Any:
