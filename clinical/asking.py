@@ -117,9 +117,16 @@ def serve(
     megabytes: Annotated[float, typer.Option(help="Of a request, at most.")] = 32.0,
     patients: Annotated[int, typer.Option(help="In a request, at most.")] = 64,
     events: Annotated[int, typer.Option(help="In a request, at most.")] = 500_000,
+    samples: Annotated[int, typer.Option(help="Prediction times in a request, at most.")] = 1024,
+    pairs: Annotated[
+        int, typer.Option(help="Of an event and a prediction time of a patient, at most.")
+    ] = 5_000_000,
+    images: Annotated[int, typer.Option(help="In a request, at most.")] = 128,
+    megapixels: Annotated[float, typer.Option(help="Of a request's images, at most.")] = 256.0,
     at_once: Annotated[int, typer.Option(help="Requests scored beside each other.")] = 1,
     waiting: Annotated[int, typer.Option(help="Requests that may wait.")] = 8,
     seconds: Annotated[float, typer.Option(help="A request may take.")] = 60.0,
+    body_seconds: Annotated[float, typer.Option(help="Of these its body, at most.")] = 30.0,
 ) -> None:
     """Score patients over HTTP, for this machine alone; JSON in and out."""
     from clinical.errors import ConfigError
@@ -131,5 +138,17 @@ def serve(
         if error.name not in ("fastapi", "starlette", "uvicorn"):
             raise
         raise ConfigError("serve: needs more packages; pip install 'clinical[serve]'") from None
-    limits = Limits(megabytes, patients, events, at_once, waiting, seconds)
+    limits = Limits(
+        megabytes=megabytes,
+        patients=patients,
+        events=events,
+        samples=samples,
+        pairs=pairs,
+        images=images,
+        megapixels=megapixels,
+        at_once=at_once,
+        waiting=waiting,
+        seconds=seconds,
+        body_seconds=body_seconds,
+    )
     answer(bundle, context=context, host=host, port=port, allow_remote=allow_remote, limits=limits)

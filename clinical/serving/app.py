@@ -4,6 +4,7 @@ from clinical.errors import ClinicalError
 from clinical.predictor import Predictor
 from clinical.serving.limits import Limits, RefusedError, Slots
 from clinical.serving.messages import Answer, Health, Refusal, Request
+from clinical.serving.reading import read_request
 from clinical.serving.scoring import Scorer
 
 import logging
@@ -17,21 +18,26 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi import Request as HttpRequest
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 5
-"""Mistakes of a request that are told at once."""
 SILENT: dict[str, Any] = {
     "tracing": False,
     "metrics": False,
-    # They would hold what a request that is not understood says of patients.
+    # They would hold what a request says of patients that FastAPI reads and does not understand.
     "logs": False,
     "operation_spans": False,
     "auto_configure": False,
+}
+JSON = "application/json"
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Request"}}},
+    }
 }
 DESCRIPTION = (
     "Scores of patients by a finished model, the same as those of the command clinical score. Not "
@@ -41,7 +47,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": text}
     for status, text in {
         400: "The request is for another host.",
+        408: "Its body does not come.",
         413: "Of too many patients or events; one of too many bytes is refused with a text.",
+        415: "It does not say that it is JSON.",
         422: "It is not understood, or its events break the schema.",
         500: "A defect of ours.",
         503: "Too many requests are waiting.",
@@ -86,7 +94,6 @@ def make_app(
         max_body_size=limits.n_bytes,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_exception_handler(RequestValidationError, _misunderstood)
 
     @app.get("/health")
     async def health() -> Health:
@@ -98,30 +105,53 @@ def make_app(
             waiting=slots.waiting,
         )
 
-    @app.post("/score", response_model=Answer, responses=REFUSALS)
-    async def score(request: Request) -> JSONResponse:
+    @app.post("/score", response_model=Answer, responses=REFUSALS, openapi_extra=BODY)
+    async def score(http: HttpRequest) -> JSONResponse:
         """Score patients."""
         began = time.monotonic()
         try:
-            answer = await slots.do(partial(_answer, scorer, request))
+            _check_type(http)
+            answer = await slots.do(http.body, partial(_answer, scorer, limits))
         except RefusedError as error:
             logger.info("refused: %d", error.status)
             return _say(error.status, error.remedy)
+        except ClientDisconnect:
+            return _say(400, "the connection ended before the body")  # for nobody
         took = time.monotonic() - began
-        logger.info("answered: %d patients in %.2f s", len(request.patients), took)
-        return JSONResponse(answer.model_dump(mode="json", by_alias=True))
+        logger.info("answered in %.2f s", took)
+        return JSONResponse(answer)
 
+    _describe_body(app.openapi())
     return app
 
 
-def _answer(scorer: Scorer, request: Request) -> Answer:
-    """In a thread; whatever goes wrong, no message of another library leaves it.
+def _check_type(http: HttpRequest) -> None:
+    """Refuse what does not say that it is JSON: any web page may make a browser send it.
+
+    Raises:
+        RefusedError: of the type of the body.
+    """
+    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise RefusedError(415, f"content-type: is not {JSON}; send JSON, and say so")
+
+
+def _describe_body(described: dict[str, Any]) -> None:
+    """Add a request to the OpenAPI schema: read in a thread, it is no parameter of ours."""
+    request = Request.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = request.pop("$defs")
+    described["components"]["schemas"].update({**parts, "Request": request})
+
+
+def _answer(scorer: Scorer, limits: Limits, body: bytes) -> dict[str, Any]:
+    """What a body gets, in a thread; whatever goes wrong, no message of another library leaves it.
 
     Raises:
         RefusedError: there is no answer.
     """
     try:
-        return scorer.answer(request)
+        answer = scorer.answer(read_request(body, limits))
+        return answer.model_dump(mode="json", by_alias=True)
     except RefusedError:
         raise
     except ClinicalError as error:
@@ -134,16 +164,3 @@ def _answer(scorer: Scorer, request: Request) -> Answer:
 
 def _say(status: int, text: str) -> JSONResponse:
     return JSONResponse(Refusal(error=text).model_dump(), status_code=status)
-
-
-async def _misunderstood(http: HttpRequest, error: Exception) -> JSONResponse:
-    """What is wrong with a request, without what it says."""
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    said = [
-        f"{'.'.join(str(part) for part in one['loc'] if part != 'body') or 'body'}: {one['msg']}"
-        for one in found[:SHOWN]
-    ]
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    logger.info("refused: 422")
-    return _say(422, "; ".join(said) + more)

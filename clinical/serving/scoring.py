@@ -1,11 +1,12 @@
 """The patients of a request as an extract, and the rows that a predictor gives of it."""
 
 from clinical.cohort.store import CONTEXT, FITTED, Store
-from clinical.extract.images.checking import unreadable
+from clinical.extract.images.checking import n_pixels, unreadable
 from clinical.extract.schema import Extract
 from clinical.extract.write import write_extract
 from clinical.manifest import MANIFEST, digest_of
 from clinical.predictor import Predictor
+from clinical.predictor.stream import PORTION
 from clinical.preparation import ToScore
 from clinical.relations.linking import Contemporaries, relations_of
 from clinical.serving.limits import Limits, RefusedError
@@ -13,7 +14,7 @@ from clinical.serving.messages import Answer, Patient, Prediction, Request
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ EVENTS = {
     "text_value": pl.String(),
     "image_path": pl.String(),
 }
+PORTION_PAIRS = 500_000
+"""Pairs of an event and a prediction time that are in memory at once, some 100 MB; one sample at
+least."""
 SAMPLES = {"subject_id": pl.Int64(), "prediction_time": pl.Datetime("us")}
 
 
@@ -41,7 +45,6 @@ class Scorer:
 
     Args:
         predictor: of a finished bundle.
-        limits: on patients and events.
         context: extract whose samples may serve as unlabelled contemporaries.
     """
 
@@ -86,59 +89,69 @@ class Scorer:
         """The scores of a request.
 
         Raises:
-            RefusedError: it has too many patients or events, or a person twice.
+            RefusedError: it has a person twice, or a time, or an image that cannot be read; or its
+                images are too large.
             SchemaError: its events break the schema of an extract.
         """
-        self._check(request.patients)
+        _check_once(request.patients)
         with tempfile.TemporaryDirectory(prefix="request-", dir=self.folder) as folder:
             extract = Path(folder)
             _write(request, extract)
             if "images" in self.predictor.bundle.config.modalities:
-                _check_images(request.patients, extract)
-            rows = self._score(extract)
-        places = {patient.subject_id: n for n, patient in enumerate(request.patients)}
-        rows.insert(0, "patient", rows["subject_id"].map(places))
-        ordered = rows.sort_values(["patient", "prediction_time"], kind="stable")
-        return Answer(bundle=self.bundle, predictions=list(_predictions(ordered)))
+                _check_images(request.patients, extract, self.limits)
+            places = {patient.subject_id: n for n, patient in enumerate(request.patients)}
+            found: list[Prediction] = []
+            for rows in self._score(extract, request.patients):
+                rows.insert(0, "patient", rows["subject_id"].map(places))
+                found += _predictions(rows)
+        found.sort(key=lambda each: (each.patient, each.prediction_time))
+        return Answer(bundle=self.bundle, predictions=found)
 
-    def _check(self, patients: list[Patient]) -> None:
-        limits = self.limits
-        if len(patients) > limits.patients:
-            raise RefusedError(
-                413, f"{len(patients)} patients are more than {limits.patients}; send fewer at once"
-            )
-        n_events = sum(len(patient.events) for patient in patients)
-        if n_events > limits.events:
-            raise RefusedError(
-                413, f"{n_events:,} events are more than {limits.events:,}; send fewer patients"
-            )
-        first: dict[int, int] = {}
-        for place, patient in enumerate(patients):
-            before = first.setdefault(patient.subject_id, place)
-            if before != place:
-                raise RefusedError(
-                    422,
-                    f"patients {before} and {place} have one subject_id; give a person once, with "
-                    "all events and prediction_times",
-                )
-            if len(set(patient.prediction_times)) < len(patient.prediction_times):
-                raise RefusedError(
-                    422, f"patient {place} has a prediction time twice; give each once"
-                )
+    def _score(self, extract: Path, patients: Sequence[Patient]) -> Iterator[pd.DataFrame]:
+        """The rows of `Predictor.score`, a portion of the samples after the other.
 
-    def _score(self, extract: Path) -> pd.DataFrame:
-        """The rows of `Predictor.score`; a patient of whom nothing is visible has a reason."""
+        A patient of whom nothing is visible has a reason.
+        """
         bundle = self.predictor.bundle
         to_score = ToScore.open(bundle.config, bundle.fitted, extract, context=self._context)
         store = self.folder / f"{extract.name}-store"  # beside what is shared
-        try:
-            prepared = to_score.portion(
-                to_score.cohort, store, around=self._around, embed=self.predictor.embed_keys
+        for piece in _portions(to_score.cohort, patients):
+            try:
+                prepared = to_score.portion(
+                    piece, store, around=self._around, embed=self.predictor.embed_keys
+                )
+                rows = np.arange(prepared.n_samples)
+                yield self.predictor.score_store(prepared, rows, memories=self._memories)
+            finally:
+                shutil.rmtree(store, ignore_errors=True)
+
+
+def _portions(cohort: pl.DataFrame, patients: Sequence[Patient]) -> list[pl.DataFrame]:
+    """The samples in pieces of up to `PORTION`, and about `PORTION_PAIRS` with their events."""
+    n_events = {patient.subject_id: len(patient.events) for patient in patients}
+    events = cohort["subject_id"].replace_strict(n_events, return_dtype=pl.Int64())
+    before = events.clip(lower_bound=PORTION_PAIRS // PORTION + 1).cum_sum().shift(1, fill_value=0)
+    parts = cohort.with_columns((before // PORTION_PAIRS).alias("portion"))
+    return parts.partition_by("portion", maintain_order=True, include_key=False)
+
+
+def _check_once(patients: list[Patient]) -> None:
+    """Refuse a person, or a prediction time of theirs, that is there twice.
+
+    Raises:
+        RefusedError: naming the patients by their places.
+    """
+    first: dict[int, int] = {}
+    for place, patient in enumerate(patients):
+        before = first.setdefault(patient.subject_id, place)
+        if before != place:
+            raise RefusedError(
+                422,
+                f"patients {before} and {place} have one subject_id; give a person once, with "
+                "all events and prediction_times",
             )
-            rows = np.arange(prepared.n_samples)
-            return self.predictor.score_store(prepared, rows, memories=self._memories)
-        finally:
-            shutil.rmtree(store, ignore_errors=True)
+        if len(set(patient.prediction_times)) < len(patient.prediction_times):
+            raise RefusedError(422, f"patient {place} has a prediction time twice; give each once")
 
 
 def _write(request: Request, folder: Path) -> None:
@@ -195,19 +208,27 @@ def image_path(number: int) -> str:
     return f"images/{number}"
 
 
-def _check_images(patients: Iterable[Patient], folder: Path) -> None:
+def _check_images(patients: Iterable[Patient], folder: Path, limits: Limits) -> None:
     """Refuse images that cannot be read; in a large extract they would be counted as absent.
 
     Raises:
-        RefusedError: naming the first of them by its place.
+        RefusedError: naming the first of them by its place; or together they have, by their
+            headers, more pixels than a request may have.
     """
     extract = Extract.open(folder)
-    with_image = (
+    with_image = [
         (place, number)
         for place, patient in enumerate(patients)
         for number, event in enumerate(patient.events)
         if event.image is not None
-    )
+    ]
+    found = sum(n_pixels(extract, image_path(count)) for count in range(len(with_image))) / 1e6
+    if found > limits.megapixels:
+        raise RefusedError(
+            413,
+            f"images of {found:,.1f} megapixels together are more than {limits.megapixels:,g}; "
+            "send fewer or smaller ones",
+        )
     for count, (place, number) in enumerate(with_image):
         if reason := unreadable(extract, image_path(count)):
             raise RefusedError(

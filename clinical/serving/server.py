@@ -6,18 +6,56 @@ from clinical.serving.app import make_app
 from clinical.serving.limits import Limits
 from clinical.training.checkpoint import thread_limit
 
+import asyncio
 import ipaddress
 import logging
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 PORT = 8000
-BESIDES = 16
-"""Connections beyond those of requests that are scored or wait: for health, and for refusals."""
+BESIDES = 256
+"""Connections beyond those of requests that are scored or wait: for health, and for refusals. They
+cost little, as no body is read before there is a place for it."""
+HEAD_SECONDS = 10.0
+"""Within which the head of a request has to come, the first of a connection and each after it."""
+
+
+class HeadsInTime(H11Protocol):
+    """HTTP that ends connections which ask nothing; uvicorn would keep them for ever."""
+
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on, and no longer for single bytes that come in between."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()
+        else:
+            self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._overdue is None:
+            self._overdue = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
 
 
 def check_host(host: str, *, allow_remote: bool) -> None:
@@ -66,6 +104,7 @@ def serve(
             app,
             host=host,
             port=port,
+            http=HeadsInTime,
             access_log=False,  # a path may say more than it should
             log_config=None,
             server_header=False,

@@ -1,11 +1,16 @@
 """What is asked over HTTP is answered as the batch command answers, or refused in words."""
 
 import clinical
+from clinical.preparation import ToScore
 from clinical.serving import Limits, make_app
 from clinical.serving import app as app_module
+from clinical.serving import scoring as scoring_module
+from clinical.serving.messages import Request
 from clinical.serving.scoring import Scorer
 
 import base64
+import gzip
+import io
 import json
 import logging
 import tempfile
@@ -14,10 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 HERE = "http://127.0.0.1"
 EVENT = ("code", "time", "numeric_value", "text_value")
@@ -168,6 +176,58 @@ def test_what_comes_after_the_prediction_time_changes_nothing(client, request_of
     assert client.post("/score", json=request).json() == before
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_volume_is_read_as_the_schema_promises(client, request_of, is_compressed):
+    nibabel = pytest.importorskip("nibabel")
+    request = request_of(1)
+    patient = request["patients"][0]
+    named = (event for each in request_of(12)["patients"] for event in each["events"])
+    code = next(event["code"] for event in named if "image" in event)
+    content = nibabel.Nifti1Image(np.arange(512.0).reshape(8, 8, 8), np.eye(4)).to_bytes()
+    content = gzip.compress(content) if is_compressed else content
+    event = {"code": code, "time": patient["prediction_times"][0]}
+    patient["events"] = [{**event, "image": base64.b64encode(content).decode()}]
+    response = client.post("/score", json=request)
+    assert response.status_code == 200, response.text
+    assert response.json()["predictions"][0]["modalities"] == "images"
+
+
+def test_many_small_files_are_refused_by_their_headers_before_they_are_decoded(
+    predictor, request_of, monkeypatch
+):
+    image = io.BytesIO()
+    Image.new("L", (300, 200)).save(image, "PNG")
+    text = base64.b64encode(image.getvalue()).decode()
+    event = {"code": "X", "time": "2010-01-01T00:00:00", "image": text}
+    request = changed(request_of(1), events=[event] * 4)
+    monkeypatch.setattr("clinical.serving.scoring.unreadable", None)
+    with TestClient(make_app(predictor, Limits(megapixels=0.1)), base_url=HERE) as asking:
+        response = asking.post("/score", json=request)
+    assert response.status_code == 413
+    assert "images of 0.2 megapixels together are more than 0.1" in response.text
+
+
+def test_in_portions_a_request_gets_what_it_gets_at_once(client, request_of, monkeypatch):
+    request = request_of(3)
+    whole = client.post("/score", json=request).json()["predictions"]
+    n_events = max(len(patient["events"]) for patient in request["patients"])
+    monkeypatch.setattr(scoring_module, "PORTION_PAIRS", n_events)
+    sizes = []
+    real = ToScore.portion
+
+    def counted(self, piece, *rest, **more):
+        sizes.append(piece.height)
+        return real(self, piece, *rest, **more)
+
+    monkeypatch.setattr(ToScore, "portion", counted)
+    parts = client.post("/score", json=request).json()["predictions"]
+    assert len(sizes) > 1
+    assert sum(sizes) == len(parts) == len(whole)
+    for one, other in zip(parts, whole, strict=True):
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-6)
+        assert one == pytest.approx(other, abs=1e-6)
+
+
 def changed(request: dict, **changes: Any) -> dict:
     patient = {**request["patients"][0], **changes}
     return {**request, "patients": [patient]}
@@ -215,6 +275,9 @@ def test_an_event_that_is_wrong_is_refused_with_its_place_and_not_its_content(
             "patient 0 has a prediction time twice",
         ),
         (lambda r: changed(r, name="Jane"), 422, "name: Extra inputs are not permitted"),
+        (lambda r: changed(r, events={}), 422, "events: Input should be a valid list"),
+        (lambda r: {**r, "codes": [{}]}, 422, "codes.0.code: Field required"),
+        (lambda r: {**r, "patients": [1]}, 422, "patients.0: Input should be a valid dictionary"),
         (lambda r: [r], 422, "body: Input should be a valid dictionary"),
     ],
 )
@@ -295,7 +358,7 @@ def test_nothing_of_a_patient_is_logged_or_kept(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     request = request_of(2)
 
-    def fails(self, extract):
+    def fails(self, extract, patients):
         assert len(list(extract.rglob("*.parquet"))) > 1
         raise KeyError(request["patients"][0]["events"])
 
@@ -331,6 +394,10 @@ class Listening:
         self.heard.append((args, kwargs))
 
 
+def read_by_fastapi(request: Request) -> None:
+    """A route whose body FastAPI parses."""
+
+
 def test_what_a_request_says_wrong_reaches_no_telemetry(predictor, monkeypatch, request_of):
     listening = Listening()
     monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", listening)
@@ -338,10 +405,11 @@ def test_what_a_request_says_wrong_reaches_no_telemetry(predictor, monkeypatch, 
     with TestClient(make_app(predictor), base_url=HERE) as asking:
         assert asking.post("/score", json=wrong).status_code == 422
     assert listening.heard == []
-    # The control: it would have been heard.
-    monkeypatch.setitem(app_module.SILENT, "logs", True)
-    with TestClient(make_app(predictor), base_url=HERE) as asking:
-        asking.post("/score", json=wrong)
+    # The control: of FastAPI's own reading it would have been heard.
+    plain = FastAPI(telemetry={**app_module.SILENT, "logs": True})
+    plain.post("/wrong")(read_by_fastapi)
+    with TestClient(plain, base_url=HERE) as asking:
+        assert asking.post("/wrong", json=wrong).status_code == 422
     assert listening.heard != []
 
 

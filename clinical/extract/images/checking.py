@@ -42,6 +42,14 @@ _FINDINGS: dict[Problem, tuple[str, Literal["error", "warning"], str]] = {
 }
 
 
+def n_pixels(extract: Extract, name: str) -> int:
+    """Pixels of an image as its header says, by which it can be refused undecoded; 0 of none."""
+    try:
+        return open_stack(name, extract.image).n_pixels
+    except UnreadableError:
+        return 0
+
+
 def unreadable(extract: Extract, name: str) -> Problem | None:
     """Why an image cannot be read: every pixel is, as a truncated file has a fair header."""
     try:

@@ -79,7 +79,8 @@ def open_dicom(path: Path, *, window: Window | None = None) -> Stack:
         for number in numbers:
             yield read_frame(path, header, number, window=window)
 
-    return Stack(n_frames(header), planes)
+    depth = n_frames(header)
+    return Stack(depth, depth * int(header.Rows) * int(header.Columns), planes)
 
 
 def read_header(path: Path) -> "Dataset":

@@ -12,9 +12,12 @@ from clinical.extract.images.stack import (
 )
 
 import functools
+import gzip
+import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -26,8 +29,33 @@ AIR = -500
 NIFTI_1, NIFTI_2 = 348, 540
 """Bytes of a header, with which it begins."""
 
+MAGIC_1, MAGIC_2 = b"n+1\0", b"n+2\0\r\n\x1a\n"
+"""How single files say that they are NIfTI 1, at byte 344, and 2, at byte 4."""
+
 LARGEST_OFFSET = 16 * 2**20
 """Bytes before the voxels: more are no header, and would be unpacked to be passed over."""
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file, compressed or not, begins like one, whatever its name."""
+    try:
+        with _opened(path) as file:
+            content = file.read(NIFTI_1)
+    except (EOFError, OSError, zlib.error):
+        if not _is_gzip(path):
+            raise
+        return False
+    return content[344:] == MAGIC_1 or content[4:12] == MAGIC_2
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The content, unpacked where it is compressed."""
+    return cast(IO[bytes], gzip.open(path)) if _is_gzip(path) else path.open("rb")
 
 
 def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
@@ -37,7 +65,7 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
     the left, the front on top.
 
     Args:
-        path: Ends with one of `ENDINGS`.
+        path: Of one file, compressed or not.
         window: Of CT, in Hounsfield units; None for the range that the file names. The file does
             not say what its values are: a CT is what has values of air, `AIR` or less, in the
             slices that are read. All else is shown in the range that the file names, or in its
@@ -70,12 +98,12 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
         plain if value is None else value
         for value, plain in zip(header.get_slope_inter(), (1.0, 0.0), strict=True)
     )
-    # Of several volumes the first. Kept open: slices of a compressed file are then read on from
-    # each other.
+    # Of several volumes the first. One file: slices of a compressed one are then read on from each
+    # other.
     spec = (shape, header.get_data_dtype(), header.get_data_offset(), slope, inter)
-    proxy = ArrayProxy(str(path), spec, mmap=False, keep_file_open=True)
+    proxy = ArrayProxy(_opened(path), spec, mmap=False)
     # Slices that lie across the file, or against it, would each begin at its start.
-    is_across = own[2] != 2 or (path.suffix.lower() == ".gz" and not forward[2])
+    is_across = own[2] != 2 or (_is_gzip(path) and not forward[2])
     whole = functools.cache(proxy.get_unscaled)
 
     def plane(number: int) -> Plane:
@@ -100,15 +128,14 @@ def open_nifti(path: Path, *, window: Window | None = None) -> Stack:
                 finite = np.where(np.isfinite(found), found, np.nan)
                 yield to_eight_bits(windowed(finite, shown))
 
-    return Stack(shape[own[2]], planes)
+    return Stack(shape[own[2]], math.prod(shape), planes)
 
 
 def _read_header(path: Path) -> Any:
     """Of NIfTI 1 or 2, without its extensions: they may be bombs, and CIFTI's is parsed as XML."""
     from nibabel import Nifti1Header, Nifti2Header
-    from nibabel.openers import ImageOpener
 
-    with ImageOpener(str(path)) as file:
+    with _opened(path) as file:
         content = file.read(NIFTI_2)
     is_second = NIFTI_2 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
     kind: Any

@@ -3,7 +3,7 @@
 from clinical.extract.images.damage import refusing_damage
 from clinical.extract.images.dicom import is_dicom, open_dicom
 from clinical.extract.images.installing import Extra, imported, is_installed, tell
-from clinical.extract.images.nifti import ENDINGS, open_nifti
+from clinical.extract.images.nifti import ENDINGS, is_nifti, open_nifti
 from clinical.extract.images.pictures import open_picture
 from clinical.extract.images.series import open_series
 from clinical.extract.images.stack import Plane, Stack, UnreadableError, Window
@@ -69,7 +69,9 @@ def _kind(path: Path) -> Extra | Literal["picture"]:
         raise UnreadableError("missing")
     if path.name.lower().endswith(ENDINGS):
         return "nifti"
-    return "dicom" if is_dicom(path) else "picture"
+    if is_dicom(path):
+        return "dicom"
+    return "nifti" if is_nifti(path) else "picture"
 
 
 def tell_what_is_missing(names: Sequence[str]) -> None:

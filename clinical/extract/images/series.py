@@ -63,7 +63,8 @@ def open_series(
             file, header = files[at]
             yield read_frame(file, header, number - int(starts[at]), window=window)
 
-    return Stack(depth, planes, left_out_series=len(series) - 1)
+    n_pixels = sum(n_frames(h) * int(h.Rows) * int(h.Columns) for _, h in files)
+    return Stack(depth, n_pixels, planes, left_out_series=len(series) - 1)
 
 
 def _series(files: Iterable[Path]) -> "dict[str, list[tuple[Path, Dataset]]]":

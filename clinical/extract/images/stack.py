@@ -33,11 +33,13 @@ class Stack:
 
     Attributes:
         depth: How many slices, at least 1.
+        n_pixels: Of all slices together, as the header says.
         planes: Decodes the slices of the given ascending numbers, one after the other.
         left_out_series: Further series in the same folder.
     """
 
     depth: int
+    n_pixels: int
     planes: Callable[[Sequence[int]], Iterator[Plane]]
     left_out_series: int = 0
 

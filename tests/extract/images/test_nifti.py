@@ -38,6 +38,24 @@ def test_slices_run_from_feet_to_head_with_the_right_side_on_the_left(tmp_path, 
                 assert found[k, row, column] == VOXELS[1 - column, 2 - row, k] + 1000
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_volume_is_known_by_its_content_whatever_its_name(tmp_path, kind, ending) -> None:
+    named = tmp_path / f"v.{ending}"
+    nibabel.save(kind(VOXELS, np.diag([1, 1, -1, 1])), named)
+    expected = read(named, window=WINDOW)
+    for name in ("0", "v.png"):
+        (tmp_path / name).write_bytes(named.read_bytes())
+        assert np.array_equal(read(tmp_path / name, window=WINDOW), expected)
+
+
+@pytest.mark.parametrize("content", [b"no volume", b"", b"\xff" * 20])
+def test_what_is_compressed_and_no_volume_cannot_be_read(tmp_path, content) -> None:
+    (tmp_path / "0").write_bytes(gzip.compress(content)[: -4 if content == b"" else None])
+    with pytest.raises(UnreadableError, match="undecodable"):
+        read(tmp_path / "0")
+
+
 @pytest.mark.parametrize(
     "order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1)]
 )

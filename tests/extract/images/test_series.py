@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -133,3 +134,18 @@ def test_a_series_of_too_many_frames_in_all_is_too_large(make_dicom, tmp_path, m
     monkeypatch.setattr("clinical.extract.images.stack.MOST_VALUES", 1000)
     with pytest.raises(UnreadableError, match="too_large"):
         open_stack("long", resolver(tmp_path))
+
+
+def test_the_pixels_of_every_kind_are_counted_before_they_are_decoded(make_dicom, tmp_path) -> None:
+    """[height, width] of each file's slices by hand."""
+    nibabel = pytest.importorskip("nibabel")
+    make_dicom("frames.dcm", np.zeros((3, 4, 5), np.uint8), NumberOfFrames=3)
+    make_dicom("series/1", np.zeros((4, 5), np.uint8))
+    make_dicom("series/2", np.zeros((6, 7), np.uint8))
+    nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4), np.int16), np.eye(4)), tmp_path / "v.nii")
+    Image.new("RGB", (8, 9)).save(tmp_path / "picture.png")
+    expected = {"frames.dcm": 60, "series": 20 + 42, "v.nii": 24, "picture.png": 72}
+    for name, count in expected.items():
+        stack = open_stack(name, lambda path: tmp_path / path)
+        assert stack.n_pixels == count
+        assert sum(plane.size for plane in stack.planes(range(stack.depth))) == count
