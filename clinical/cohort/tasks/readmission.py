@@ -65,7 +65,7 @@ class Readmission(Builder):
         # A code of discharge says that the patient died, at the anchor itself.
         died = earlier(dated.filter(matches(self.death)), sift.samples)
         sift = sift.leave_out(died, "died by the prediction time")
-        moves = self._moves(earlier(dated, sift.samples))
+        moves = earlier(self._moves(dated), sift.samples)
         since_anchor = self.after_hours - pl.col("hours")
         moves = moves.with_columns(at=since_anchor.round(DIGITS))
         last = (
@@ -100,19 +100,18 @@ class Readmission(Builder):
 
     def _stayed(self, samples: pl.DataFrame, dated: pl.DataFrame) -> pl.Series:
         """Samples admitted at the discharge itself whose next move is a discharge again."""
-        seen = self._moves(earlier(dated, samples))
+        moves = self._moves(dated)
+        seen = earlier(moves, samples)
         at_once = seen.filter((pl.col("hours") - self.after_hours).round(DIGITS) == 0, "is_in")
-        moves = _alone(self._moves(later(dated, samples)).with_columns(at=pl.col("hours")))
-        following = moves.sort("at").group_by("sample").agg(pl.col("is_in").first())
+        ahead = _alone(later(moves, samples).rename({"hours": "at"}))
+        following = ahead.sort("at").group_by("sample").agg(pl.col("is_in").first())
         out = following.filter(~pl.col("is_in"))
         return at_once.join(out, on="sample", how="semi")["sample"].unique()
 
-    def _moves(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Admissions and discharges among pairs of samples and events."""
+    def _moves(self, dated: pl.DataFrame) -> pl.DataFrame:
+        """Admissions and discharges."""
         is_in, is_out = matches([self.readmission]), matches([self.anchor])
-        return pairs.with_columns(is_in=is_in, is_out=is_out).filter(
-            pl.col("is_in") | pl.col("is_out")
-        )
+        return dated.filter(is_in | is_out).with_columns(is_in=is_in, is_out=is_out)
 
     def _reasons(self, kind: TaskKind) -> Sequence[str]:
         return [*reasons(NOT_FOLLOWED, gap_hours=self.gap_hours), STAYED]
