@@ -3,13 +3,14 @@
 from clinical.cohort.store import Store
 from clinical.errors import ConfigError
 from clinical.experiment import Run
-from clinical.finishing import NOT_HELD_OUT, Judged, _calibrate, _chosen_by, _thresholds
+from clinical.finishing import NOT_HELD_OUT, Judged, _calibrate, _chosen_by, _thresholds, _typical
 
 import json
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -125,3 +126,21 @@ def test_no_thresholds_are_chosen_on_learned_patients_or_where_none_are_asked_fo
     }
     bundle = SimpleNamespace(config=config.model_copy(update=sections))
     assert _thresholds(SimpleNamespace(bundle=bundle), store) == {}
+
+
+def test_atypical_are_people_whose_samples_share_one_weight():
+    # One long stay that is atypical throughout, one half of which is, and six others, one unscored.
+    subjects = [1] * 50 + [2] * 4 + [3, 4, 5, 6, 7, 8]
+    typical = [0.01] * 50 + [0.01, 0.01, 0.9, 0.9] + [0.05, 0.02, 0.5, 0.5, 0.5, None]
+    rows = pd.DataFrame(
+        {"subject_id": subjects, "prediction_time": range(60), "typicality": typical}
+    )
+    both_tasks = pd.concat([rows, rows])
+    predictor = SimpleNamespace(bundle=SimpleNamespace(typicality=SimpleNamespace(n_calibrated=80)))
+    # 1 + 1/2 + 1 + 1 people, to the nearest whole (even) one.
+    assert _typical(predictor, both_tasks) == {
+        "calibrated_on": 80,
+        "level": 0.05,
+        "judged": 7,
+        "atypical": 4,
+    }

@@ -24,6 +24,7 @@ def card(
     members=None,
     relations=None,
     tasks=CONFIG["tasks"],
+    typicality=None,
 ):
     generator = np.random.default_rng(0)
     scores = generator.random(n)
@@ -44,6 +45,7 @@ def card(
         "evaluation": evaluation.to_json(smallest=10),
         "members": {} if members is None else {"death": members},
         "relations": relations or {},
+        "typicality": typicality or {},
         "counts": {"samples": {"train": 300}},
     }
     return model_card(CONFIG | {"tasks": tasks}, withhold_facts(metrics, {}, 10)), evaluation
@@ -135,3 +137,12 @@ def test_the_card_tells_the_members_of_a_score_where_there_are_several():
     assert "weight" not in card(members=networks)[0]
     alone = {"expert_weight": None, "ranking": {"network 1": figures}}
     assert "members" not in card(members=alone)[0]
+
+
+def test_the_card_tells_how_many_patients_are_atypical():
+    found = {"calibrated_on": 84, "level": 0.05, "judged": 200, "atypical": 12}
+    text, _ = card(typicality=found)
+    assert "the share of 84 calibration patients who were no more typical." in text
+    assert "At 0.05 or less were 6.0% of 200 judged patients, whose samples share" in text
+    text, _ = card(typicality=found | {"calibrated_on": 0})
+    assert "Too few people were left to calibrate it on" in text

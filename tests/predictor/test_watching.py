@@ -60,7 +60,7 @@ def number(code: str, change) -> pl.Expr:
 
 
 def test_every_score_says_how_typical_its_sample_is(scores):
-    n = 17  # the samples of calibrate
+    n = 17  # the people of calibrate
     assert scores[COLUMNS].notna().all(axis=None)
     assert scores[COLUMNS].min().min() >= 1 / (n + 1) - 1e-9
     assert scores[COLUMNS].max().max() == 1
@@ -83,7 +83,8 @@ def test_it_does_not_depend_on_who_else_is_scored(predictor, finished, scores):
 def test_a_wrong_unit_is_atypical_in_its_modality_alone(changed, scores):
     wrong = changed(lambda frame: frame.with_columns(number("Temp", lambda v: v * 1.8 + 32)))
     for column in ("typicality", "typicality_events"):
-        assert wrong[column].max() < 0.2 < scores[column].median()
+        # Of 17 people, the seven highest give no knot of their own.
+        assert wrong[column].max() < 0.3 < scores[column].median()
     others = [name for name in COLUMNS if name not in ("typicality", "typicality_events")]
     np.testing.assert_allclose(wrong[others], scores[others], atol=1e-3)
 

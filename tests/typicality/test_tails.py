@@ -67,6 +67,13 @@ def test_it_is_never_more_than_the_rank_of_people_says_so_that_its_p_value_holds
     assert found <= naive(known, subjects, value * unit) + 1e-7
 
 
+def test_numbers_that_crowd_before_a_knot_are_not_called_rarer_than_they_are():
+    # Twenty reach 1 and ten reach 10, but nineteen 9.9: a line from 1 to 10 would say ten or eleven.
+    known = [0.0] * 20 + [1.0] + [9.9] * 9 + [10.0] * 10
+    (found,) = surprise(known, [9.9])
+    assert 0 < found <= -np.log(20 / 41) + 1e-9
+
+
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=60), st.booleans())
 def test_it_never_falls(known, beyond):
     found = surprise(known, np.linspace(-6, 6, 101).tolist(), beyond=beyond)
