@@ -1,9 +1,9 @@
 """How surprising numbers are: minus the logarithm of the share of people with ones as large.
 
 Rows of a person share one person's weight, so that a p-value holds for a row drawn at random from
-those of a new person (see `conformal.py`). What is kept is of at least ten people and none's own: a
-knot is moved outward to a coarse grid, and ten people or more lie above it and between it and the
-next. Beyond the last one there are fewer, and a tail goes on by a slope alone.
+those of a new person (see `conformal.py`). What is kept is nobody's own number: knots are where ten
+people, or a multiple of ten, have as much or more, moved outward to a coarse grid. The few beyond
+the last knot decide a coarse slope together.
 """
 
 from clinical.conformal import FEWEST, ROUNDING, grid_step, next_above
@@ -27,7 +27,7 @@ STEEPEST = 20.0
 """Surprise per unit at most: rounding in the sixth digit must move no p-value in the fourth."""
 
 FINENESS = 4
-"""Slopes that are kept to a doubling, so that none tells of a person."""
+"""Of slopes, so many to a doubling: one tells of no number more than its size."""
 
 Floats = NDArray[np.float64]
 
@@ -37,9 +37,9 @@ class Tails:
     """The upper tails of T empirical distributions.
 
     The surprise of x is never more than -log((1 + how many of n people are >= x) / (n + 1)), where
-    a row is one over the number of its person's. It is linear between knots, of which each is moved
-    outward until that is so. It is continuous and never steep, so that the rounding of a float
-    moves nothing by a rank.
+    a row is one over the number of its person's (where a tail goes on, up to its last knot). It is
+    linear between knots, of which each is moved outward until that is so. It is continuous and
+    never steep, so that the rounding of a float moves nothing by a rank.
 
     Attributes:
         x: [T, K] float64, ascending, then infinite; the last knot of each is.

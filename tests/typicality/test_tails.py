@@ -68,7 +68,7 @@ def test_it_is_never_more_than_the_rank_of_people_says_so_that_its_p_value_holds
 
 
 def test_numbers_that_crowd_before_a_knot_are_not_called_rarer_than_they_are():
-    # Twenty reach 1 and ten reach 10, but nineteen 9.9: a line from 1 to 10 would say ten or eleven.
+    # Twenty reach 1 and ten 10, but nineteen 9.9: a line from 1 to 10 would call it ten or eleven.
     known = [0.0] * 20 + [1.0] + [9.9] * 9 + [10.0] * 10
     (found,) = surprise(known, [9.9])
     assert 0 < found <= -np.log(20 / 41) + 1e-9
