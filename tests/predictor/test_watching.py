@@ -6,6 +6,7 @@ from clinical.cohort.store import Store
 from clinical.errors import BundleError
 from clinical.manifest import seal
 from clinical.predictor import Predictor, stream
+from clinical.predictor.facts import facts_of
 from clinical.predictor.watching import typicality_of
 from clinical.score_file import score_extract
 from clinical.typicality import weights
@@ -144,6 +145,13 @@ def test_nothing_is_calibrated_on_what_networks_learned(finished, store):
 
 def test_each_person_counts_once():
     np.testing.assert_allclose(weights(np.array([7, 5, 7, 7])), [1 / 3, 1, 1 / 3, 1 / 3])
+
+
+def test_it_counts_the_people_of_calibrate(finished, store):
+    bundle = Bundle.read(finished.bundle)
+    people = store.samples[store.rows("calibrate")]["subject_id"].n_unique()
+    assert bundle.typicality.n_calibrated == people
+    assert facts_of(bundle)["typicality"].endswith(f"p-values of {people} people")
 
 
 def test_a_bundle_without_it_or_with_that_of_another_is_refused(finished, tmp_path):
