@@ -7,11 +7,11 @@ and long lists are validated a piece at a time, so that other requests are answe
 from clinical.serving.limits import Limits, RefusedError
 from clinical.serving.messages import Code, Event, Request
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
 
 PIECE = 1000
 """Entries of a list that are validated at once: milliseconds."""
@@ -32,7 +32,11 @@ def read_request(body: bytes, limits: Limits) -> Request:
             it says.
     """
     try:
-        said = from_json(body)
+        said = json.loads(body)
+    except UnicodeDecodeError:
+        raise RefusedError(422, "body: is no JSON: its letters are not UTF-8") from None
+    except RecursionError:
+        raise RefusedError(422, "body: is no JSON of patients: too many brackets") from None
     except ValueError as error:  # says where, and not what
         raise RefusedError(422, f"body: is no JSON: {error}") from None
     if isinstance(said, dict):

@@ -66,7 +66,7 @@ def test_counts_are_checked_before_anything_is_validated(said, words, monkeypatc
     assert refused.value.status == 413
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"SECRET": SECRET}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"SECRET": SECRET}'])
 def test_what_is_no_json_is_told_without_what_it_says(content):
     with pytest.raises(RefusedError, match="body: is no JSON") as refused:
         read_request(content, Limits())
