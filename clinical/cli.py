@@ -37,6 +37,7 @@ def _start(
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
     )
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # says how many threads it takes
     if version:
         from importlib.metadata import version as installed
 

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -651,3 +653,12 @@ def test_no_verb_shows_the_help(command):
     code, out, err = command()
     assert code == cli.USER_ERROR
     assert "Usage" in out + err
+
+
+def test_a_mistake_is_one_line_and_no_library_speaks_beside_it(hospital):
+    call = [sys.executable, "-m", "clinical.cli", "cohort", "mortalty", str(hospital)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == cli.USER_ERROR
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: mortalty: there is no such task")
