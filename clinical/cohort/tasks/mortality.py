@@ -1,12 +1,10 @@
 """Death in the hospital, or within some hours."""
 
 from clinical.cohort.tasks.builder import Hours
-from clinical.cohort.tasks.outcomes import reasons
 from clinical.cohort.tasks.patterns import matches
 from clinical.cohort.tasks.stays import OutcomeBuilder
 from clinical.config import TaskKind
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,11 +26,3 @@ class Mortality(OutcomeBuilder):
     @property
     def _outcome(self) -> pl.Expr:
         return matches(self.death)
-
-    def _labels(
-        self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind, unit: str | None
-    ) -> pl.DataFrame:
-        return self._answer(samples, dated, kind)
-
-    def _reasons(self, kind: TaskKind) -> Sequence[str]:
-        return reasons(self._unknown, gap_hours=self.gap_hours)

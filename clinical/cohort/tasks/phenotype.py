@@ -2,13 +2,11 @@
 
 from clinical.cohort.tasks.builder import Hours
 from clinical.cohort.tasks.flow import Sift
-from clinical.cohort.tasks.outcomes import reasons
 from clinical.cohort.tasks.patterns import Pattern, matches
 from clinical.cohort.tasks.stays import OutcomeBuilder
 from clinical.cohort.window import earlier
 from clinical.config import TaskKind
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -67,11 +65,3 @@ class Phenotype(OutcomeBuilder):
         had = earlier(dated.filter(self._outcome), sift.samples).select("sample", "hours").unique()
         often = had.group_by("sample").len().filter(pl.col("len") >= self.times)
         return sift.leave_out(often, "has had it by the prediction time")
-
-    def _labels(
-        self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind, unit: str | None
-    ) -> pl.DataFrame:
-        return self._answer(samples, dated, kind)
-
-    def _reasons(self, kind: TaskKind) -> Sequence[str]:
-        return reasons(self._unknown, gap_hours=self.gap_hours)

@@ -9,6 +9,7 @@ from clinical.cohort.tasks.outcomes import (
     answer,
     followed,
     gap_problem,
+    reasons,
     with_first,
     within_stay,
 )
@@ -16,6 +17,7 @@ from clinical.cohort.tasks.patterns import Pattern, matches
 from clinical.config import TaskKind
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -89,6 +91,14 @@ class OutcomeBuilder(StayBuilder):
     def problem(self, kind: TaskKind, unit: str | None) -> str | None:
         """As of any builder; and the gap has to end before the horizon does."""
         return gap_problem(self.gap_hours, self.within_hours) or super().problem(kind, unit)
+
+    def _labels(
+        self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind, unit: str | None
+    ) -> pl.DataFrame:
+        return self._answer(samples, dated, kind)
+
+    def _reasons(self, kind: TaskKind) -> Sequence[str]:
+        return reasons(self._unknown, gap_hours=self.gap_hours)
 
     def _answer(self, samples: pl.DataFrame, dated: pl.DataFrame, kind: TaskKind) -> pl.DataFrame:
         """The samples with the values of a binary or time-to-event task and `why`."""
