@@ -247,7 +247,9 @@ class ChunkPlace(nn.Module):
 class FrozenReadout(nn.Module):
     """Frozen encodings on the way to a width of their own: one for attention, one directly.
 
-    They are normalised first, since sentence encoders are trained for directions.
+    They are normalised first, since sentence encoders are trained for directions. Only what is
+    attended to is dropped in training: most of an encoding is what all texts share, and without
+    parts of that a sum is noise.
     """
 
     def __init__(self, encoded_width: int, width: int, *, dropout: float) -> None:
@@ -260,8 +262,7 @@ class FrozenReadout(nn.Module):
         """[R, F] -> [R, D] to be pooled by attention, [R, D] to be averaged, and [R, F] of which
         the latter is made."""
         normal = nn.functional.layer_norm(encoded, encoded.shape[-1:])
-        dropped = self.dropout(normal)
-        return self.attended(dropped), self.direct(dropped), normal
+        return self.attended(self.dropout(normal)), self.direct(normal), normal
 
 
 def _checked_way(train: str, *, is_given: bool) -> str:

@@ -118,7 +118,7 @@ class CNNEncoder(Encoder):
         self.context = ImageContext(sizes.get("views", 1), width, dropout=dropout)
         self.pool_images = AttentionPooling(width, heads=heads)
         self.norm = nn.LayerNorm(width)
-        self.coarse = CoarseView(patches, width, dropout=dropout) if coarse else None
+        self.coarse = CoarseView(patches, width) if coarse else None
 
     @classmethod
     def check(cls, where: str, options: Mapping[str, Any], *, weights: Path | None) -> None:

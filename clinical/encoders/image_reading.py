@@ -36,19 +36,19 @@ class CoarseView(nn.Module):
 
     Where pictures are taken in a standard position, as radiographs are, much of what separates
     them is how bright their parts are. A few hundred labels teach a linear layer this, but not a
-    deep network.
+    deep network. No level is dropped in training: most of a level is what all radiographs share,
+    and without it the sum would be noise, which teaches the network not to listen.
     """
 
-    def __init__(self, patches: int, width: int, *, dropout: float) -> None:
+    def __init__(self, patches: int, width: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(patches, width)
         nn.init.normal_(self.linear.weight, std=0.1 / patches**0.5)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Of `patch_levels`, [R, P] -> [R, D]."""
-        coarse: Tensor = self.linear(self.dropout(levels))
+        coarse: Tensor = self.linear(levels)
         return coarse
 
 

@@ -2,6 +2,7 @@
 
 from clinical.errors import ConfigError
 from clinical.fusion.parts import Parts
+from clinical.fusion.together import Together
 
 from collections.abc import Sequence
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 class AttentionFusion(nn.Module):
     """A light transformer over one token a modality and one that becomes the fused vector.
+
+    The latter starts as what all present modalities say together, and learns from attention what
+    they say in each other's company.
 
     An absent modality is a learned token of its own, so that absence can be informative and any
     subset of modalities scores.
@@ -39,6 +43,7 @@ class AttentionFusion(nn.Module):
         self.modality = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.fused = nn.Parameter(torch.randn(width) * 0.1)
+        self.together = Together(n_modalities, width)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width,
@@ -57,7 +62,8 @@ class AttentionFusion(nn.Module):
         """[B, D] the parts' summaries fused."""
         summaries, present = parts.summaries, parts.present
         tokens = torch.where(present[..., None], summaries, self.missing) + self.modality
-        tokens = torch.cat((self.fused.expand(len(tokens), 1, -1), tokens), 1)
+        start = self.fused + self.together(summaries, present)
+        tokens = torch.cat((start[:, None], tokens), 1)
         for layer in self.layers:
             tokens = layer(tokens)
         fused: Tensor = self.norm(tokens[:, 0])

@@ -2,6 +2,7 @@
 
 from clinical.errors import ConfigError
 from clinical.fusion.parts import Parts
+from clinical.fusion.together import Together
 
 from collections.abc import Sequence
 
@@ -15,8 +16,9 @@ class CrossAttentionFusion(nn.Module):
 
     As in a Perceiver (Jaegle et al., 2021, arXiv:2103.03206) few vectors attend to many tokens, so
     that the cost grows with the number of tokens and not with its square. The vector of a modality
-    starts as its summary, or as a learned one where it is absent. A sample's attention is over
-    its own tokens alone; of a modality that is absent none is seen.
+    starts as its summary, or as a learned one where it is absent; the fused one as what all present
+    modalities say together. A sample's attention is over its own tokens alone; of a modality that
+    is absent none is seen.
 
     Args:
         widths: D_m of each modality's tokens.
@@ -49,6 +51,7 @@ class CrossAttentionFusion(nn.Module):
         self.modality = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.missing = nn.Parameter(torch.randn(n_modalities, width) * 0.1)
         self.fused = nn.Parameter(torch.randn(width) * 0.1)
+        self.together = Together(n_modalities, width)
         self.layers = nn.ModuleList(
             CrossAttentionLayer(width, heads=heads, dropout=dropout) for _ in range(layers)
         )
@@ -71,7 +74,8 @@ class CrossAttentionFusion(nn.Module):
         tokens, mask = torch.cat(read, 1), torch.cat([mask for _, mask in seen], 1)
         asking = torch.where(parts.present[..., None], parts.summaries, self.missing)
         asking = asking + self.modality
-        asking = torch.cat((self.fused.expand(len(asking), 1, -1), asking), 1)
+        start = self.fused + self.together(parts.summaries, parts.present)
+        asking = torch.cat((start[:, None], asking), 1)
         for layer in self.layers:
             asking = layer(asking, tokens, mask)
         fused: Tensor = self.norm(asking[:, 0])

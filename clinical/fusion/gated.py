@@ -1,6 +1,7 @@
 """Late fusion by a gate over the modalities that are there."""
 
 from clinical.fusion.parts import Parts
+from clinical.fusion.together import evened
 
 from collections.abc import Sequence
 
@@ -33,9 +34,9 @@ class GatedFusion(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         """[B, D] the parts' summaries fused."""
-        summaries, present = parts.summaries, parts.present
+        present = parts.present
         absent = ~present
-        summaries = summaries.masked_fill(absent[..., None], 0.0)
+        summaries = evened(parts.summaries, present)
         score = (summaries * self.gate).sum(-1) + self.bias
         # The lowest finite number and a second masking: with nothing present -inf would give NaN.
         share = score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(1)

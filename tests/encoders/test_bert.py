@@ -2,7 +2,7 @@
 
 import clinical  # noqa: F401
 from clinical.containers import Tokens
-from clinical.encoders.bert import BertEncoder, ChunkPlace
+from clinical.encoders.bert import BertEncoder, ChunkPlace, FrozenReadout
 from clinical.errors import ConfigError
 
 from pathlib import Path
@@ -157,3 +157,12 @@ def test_the_unknown_kind_learns_from_kinds_forgotten_in_training(notes):
     torch.testing.assert_close(place(known), expected - place.kind.weight[0])
     unknown = BertEncoder({**SIZES, "kinds": 3}, width=16, layers=1, dropout=0.3)
     assert unknown.place.dropout == 0.3
+
+
+def test_training_drops_only_what_is_attended_to_of_a_frozen_encoding() -> None:
+    torch.manual_seed(0)
+    readout, encoded = FrozenReadout(24, 8, dropout=0.5).train(), 3.0 + torch.randn(4, 24)
+    attended, direct, _ = readout(encoded)
+    other, again, _ = readout(encoded)
+    assert torch.equal(direct, again)
+    assert not torch.equal(attended, other)

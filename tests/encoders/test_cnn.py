@@ -238,3 +238,12 @@ def test_augmentation_brings_no_hidden_pixel_into_view():
 def test_augmentation_that_would_do_nothing_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         build(**options)
+
+
+def test_training_drops_nothing_of_the_coarse_view():
+    # Levels are far from zero: what is dropped of them is mostly what all films share, and the
+    # network learns not to listen to a sum that jumps.
+    encoder, images, said = build(dropout=0.5).train(), blank(16, 4), []
+    encoder.coarse.register_forward_hook(lambda _module, _read, view: said.append(view))
+    encoder(images), encoder(images)
+    assert torch.equal(said[0], said[1])

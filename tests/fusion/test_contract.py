@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 WIDTHS, WIDTH = (8, 16, 6), 16
 PRESENT = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0]]).bool()
@@ -219,8 +220,21 @@ def test_the_gates_weights_add_up_to_one_over_what_is_present():
         fusion.project[:] = torch.eye(WIDTH)
         fusion.missing.zero_()
         fusion.norm = nn.Identity()
-    same = torch.randn(5, 1, WIDTH).expand(-1, 3, -1)
+    same = layer_norm(torch.randn(5, 1, WIDTH), (WIDTH,)).expand(-1, 3, -1)
     fused = fusion(replace(draw(PRESENT), summaries=same))
     some = PRESENT.any(1)
-    torch.testing.assert_close(fused[some], same[some, 0])
+    torch.testing.assert_close(fused[some], same[some, 0], rtol=0, atol=1e-4)
     assert not fused[~some].any()
+
+
+def test_a_loud_modality_does_not_drown_a_quiet_one(fusion, parts):
+    # Encoders end without a norm: one may speak a thousand times as loud as another.
+    loudness = torch.tensor([100.0, 0.1, 0.1])[:, None]
+    loud = replace(parts, summaries=parts.summaries * loudness)
+    shuffled = loud.summaries.clone()
+    shuffled[:, 1] = shuffled[:, 1].roll(1, dims=-1)
+    before, after = fusion(loud), fusion(replace(loud, summaries=shuffled))
+    moved = (after - before).norm(dim=1) / before.norm(dim=1)
+    heard = PRESENT[:, 1]
+    assert (moved[heard] > 0.1).all()
+    assert (moved[~heard] == 0).all()
