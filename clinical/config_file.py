@@ -33,7 +33,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such configuration file") from error
+        raise ConfigError(f"{path}: there is no such file; check the path") from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path}: is a folder; give the YAML file of a run") from error
     except (OSError, UnicodeDecodeError) as error:

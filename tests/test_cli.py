@@ -82,7 +82,7 @@ def test_a_bad_override_is_told(try_run):
 
 def test_a_missing_configuration_is_told(command, tmp_path):
     line = refused(*command("run", tmp_path / "no.yaml"), {}, tmp_path)
-    assert line.endswith("no.yaml: there is no such configuration file")
+    assert line.endswith("no.yaml: there is no such file; check the path")
 
 
 def test_a_missing_extract_is_told(try_run):

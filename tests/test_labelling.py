@@ -187,7 +187,7 @@ def test_labels_that_are_there_stay_as_they_are(hospital, task, tmp_path):
 def test_a_task_that_is_not_shipped_is_told_with_those_that_are(hospital):
     with pytest.raises(ConfigError, match=r"there is no such task; shipped are .*mortality"):
         build_cohort(hospital, "mortalty")
-    with pytest.raises(ConfigError, match="there is no such configuration file"):
+    with pytest.raises(ConfigError, match="there is no such file; check the path"):
         build_cohort(hospital, "mine.yaml")
 
 

@@ -71,6 +71,7 @@ def import_flat(
         SchemaError: A file is damaged; with its name, or its number where a table has several; or
             the extract has identifiers.
     """
+    config = MappingConfig.read(Path(mapping), overrides)
     source, out = Path(source), Path(out)
     if out.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"out: {out} is within the source; choose a folder beside it")
@@ -78,7 +79,6 @@ def import_flat(
     check_no_file(source, what="source", remedy="give the folder that holds the tables")
     if not source.is_dir():
         raise ConfigError(f"source: there is no folder {source}; check the path")
-    config = MappingConfig.read(Path(mapping), overrides)
     tables = open_tables(source, config, where=str(mapping))
     lookups = open_lookups(source, config)
     absent = {

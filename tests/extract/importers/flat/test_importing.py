@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 LONG = "subject_id,time,item,value,unit\n"
 RULE = {"files": "t.csv", "time": "time", "events": [{"code": "{item}", "value": "value"}]}
@@ -478,6 +479,8 @@ def test_a_source_that_may_not_be_written_to_is_imported(source, import_tables):
 
 
 def test_the_extract_may_not_lie_in_the_source(source, tmp_path):
+    raw = {"name": "test", "subject": "subject_id", "tables": {"a": {**RULE, "files": "a.csv"}}}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(ConfigError, match="is within the source"):
         import_flat(tmp_path / "m.yaml", source, source / "out")
     assert list(source.iterdir()) == []
@@ -718,3 +721,11 @@ def test_images_of_a_folder_images_keep_their_place(source, import_tables):
     )
     with pytest.raises(SchemaError, match="give one of them another name"):
         import_tables({"t": rule})
+
+
+def test_a_mapping_that_is_not_there_is_said_before_anything_about_folders(tmp_path):
+    full = tmp_path / "out"
+    full.mkdir()
+    (full / "file").touch()
+    with pytest.raises(ConfigError, match=r"no\.yaml: there is no such file"):
+        import_flat(tmp_path / "no.yaml", tmp_path / "nowhere", full)
