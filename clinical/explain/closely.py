@@ -12,7 +12,8 @@ from clinical.explain.sources import no_events, pictures_of, real_events
 from clinical.explain.variables import VARIABLES, variables_of_sample
 from clinical.explain.words import Pieces, by_word
 from clinical.extract.schema import Extract
-from clinical.modalities.decoding import placed
+from clinical.modalities.decoding import Recipe
+from clinical.modalities.images import recipe_of
 from clinical.modalities.notes import Notes
 from clinical.modalities.phrases import Phrases
 from clinical.modalities.shards import modalities_of
@@ -235,7 +236,7 @@ class Closely:
 
     def _boxes(self, real: pl.DataFrame) -> list[pl.DataFrame]:
         """Where the patches of each row of a sample's images lie."""
-        sizes = self.store.sizes["images"]
+        recipe = recipe_of(self.store.fitted.statistics["images"])
         shapes = {
             number: [plane.shape for plane in picture.slices()]
             for (_, number), picture in pictures_of(self.extract, self.store, real).items()
@@ -243,8 +244,8 @@ class Closely:
         return [
             _boxes(
                 shapes[number][part] if part < len(shapes[number]) else None,
-                size=sizes["size"],
-                patch=sizes["patch"],
+                recipe=recipe,
+                patch=self.store.sizes["images"]["patch"],
             )
             for number, part in real.select("number", "part").iter_rows()
         ]
@@ -282,26 +283,28 @@ def _of_notes(words: pl.DataFrame, real: pl.DataFrame, gap: float) -> pl.DataFra
     )
 
 
-def _boxes(shape: Sequence[int] | None, *, size: int, patch: int) -> pl.DataFrame:
+def _boxes(shape: Sequence[int] | None, *, recipe: Recipe, patch: int) -> pl.DataFrame:
     """Where each patch lies in the real image: down, across, left, upper, right, lower in pixels.
 
     Null where the patch shows nothing of it but the black border.
 
     Args:
         shape: height and width of the image; None if it cannot be read, and all is null.
-        size, patch: of the square that was made of it.
+        recipe: of the square that was made of it.
+        patch: side of its patches in pixels.
     """
-    down, across = np.divmod(np.arange((size // patch) ** 2), size // patch)
+    side = recipe.size // patch
+    down, across = np.divmod(np.arange(side**2), side)
     found = {}
     if shape is not None:
         height, width = shape
-        left, upper, wide, high = placed(width, height, size)
-        for names, place, first, length, side in (
+        left, upper, wide, high = recipe.placed(width, height)
+        for names, place, first, length, whole in (
             (("left", "right"), across, left, wide, width),
             (("upper", "lower"), down, upper, high, height),
         ):
             for name, edge in zip(names, (place * patch, (place + 1) * patch), strict=True):
-                found[name] = (edge - first).clip(0, length) * (side / length)
+                found[name] = (edge - first).clip(0, length) * (whole / length)
     boxes = pl.DataFrame({"down": down, "across": across}).with_columns(
         pl.Series(name, found.get(name, [None] * len(down)), pl.Float64)
         for name in ("left", "upper", "right", "lower")

@@ -3,9 +3,10 @@
 What raises a score is orange, what lowers it blue, in all of them.
 """
 
-from clinical.modalities.decoding import placed
+from clinical.modalities.decoding import Recipe
 
 import html
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -91,7 +92,12 @@ def note_html(text: str, words: pd.DataFrame, *, strongest: float) -> str:
 
 
 def draw_image(
-    picture: NDArray[np.uint8], regions: pd.DataFrame, axes: tuple[Axes, Axes], *, strongest: float
+    picture: NDArray[np.uint8],
+    regions: pd.DataFrame,
+    axes: tuple[Axes, Axes],
+    *,
+    recipe: Recipe,
+    strongest: float,
 ) -> None:
     """A real image, and beside it the same under the map of what its regions add to a score.
 
@@ -99,6 +105,7 @@ def draw_image(
         picture: [H, W] grey.
         regions: the image's rows of `InputExplanation.regions`, for one task.
         axes: left and right.
+        recipe: how the image was made a square.
         strongest: the effect that gets the full shade, in log odds.
     """
     height, width = picture.shape
@@ -110,7 +117,7 @@ def draw_image(
     shaded = SHADES(0.5 + np.sign(share) / 2)
     shaded[..., 3] = STRONGEST * np.abs(share)
     # The map is of the square that the image was fitted into.
-    left, upper, wide, high = placed(width, height, FINE)
+    left, upper, wide, high = replace(recipe, size=FINE).placed(width, height)
     across, down = width / wide, height / high
     extent = (-left * across, (FINE - left) * across, (FINE - upper) * down, -upper * down)
     axes[1].imshow(shaded, extent=extent, interpolation="nearest")

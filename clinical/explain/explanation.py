@@ -123,7 +123,13 @@ class InputExplanation:
             mine = regions[(regions["image"] == number) & (regions["slice"] == place)]
             if place >= len(read[number]):
                 raise ConfigError("extract: an image can no longer be read; explain it anew")
-            draw_image(read[number][place], mine, (pair[0], pair[1]), strongest=strongest)
+            draw_image(
+                read[number][place],
+                mine,
+                (pair[0], pair[1]),
+                recipe=self.pictures[one["row"], number].recipe,
+                strongest=strongest,
+            )
             first = mine.iloc[0]
             when = "" if pd.isna(first["time"]) else f", {first['time']:%Y-%m-%d %H:%M}"
             of = f", slice {place + 1} of {len(read[number])}" if len(read[number]) > 1 else ""

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
+Square = Literal["pad", "stretch"]
 
 AHEAD = 4
 """Images decoded but not yet taken, for each thread: what bounds the memory."""
@@ -27,12 +29,23 @@ class Recipe:
         slices: Most slices of a stack, spread evenly over it.
         channels: 1, or 3 for each slice between its neighbours.
         window: Of CT, center and width in Hounsfield units; None for that of the file.
+        square: How an oblong image becomes a square: `stretch` fits both sides to `size`, `pad`
+            the longer one and pads the other with black on both sides.
     """
 
     size: int
     slices: int = 16
     channels: int = 1
     window: tuple[float, float] | None = None
+    square: Square = "stretch"
+
+    def placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Where an image lies in its stored square: left, upper, width, height in its pixels."""
+        if self.square == "stretch":
+            return 0, 0, self.size, self.size
+        scale = self.size / max(width, height)
+        fitted = [max(round(side * scale), 1) for side in (width, height)]
+        return (self.size - fitted[0]) // 2, (self.size - fitted[1]) // 2, fitted[0], fitted[1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def decode(name: str, read_image: Callable[[str], Path], recipe: Recipe) -> Deco
     try:
         stack = open_stack(name, read_image, side=recipe.size, window=recipe.window)
         rows, needed, plane = _chosen(stack.depth, recipe)
-        pixels = _squares(stack.planes(needed.tolist()), recipe.size)
+        pixels = _squares(stack.planes(needed.tolist()), recipe)
     except UnreadableError as error:
         return error.reason
     is_single = stack.depth == 1
@@ -110,13 +123,6 @@ def read_slices(name: str, read_image: Callable[[str], Path], recipe: Recipe) ->
     return [grey[number] for number in plane[:, plane.shape[1] // 2]]
 
 
-def placed(width: int, height: int, size: int) -> tuple[int, int, int, int]:
-    """Where an image lies in its stored square: left, upper, width and height in stored pixels."""
-    scale = size / max(width, height)
-    fitted = [max(round(side * scale), 1) for side in (width, height)]
-    return (size - fitted[0]) // 2, (size - fitted[1]) // 2, fitted[0], fitted[1]
-
-
 def _chosen(
     depth: int, recipe: Recipe
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -135,25 +141,25 @@ def spread(depth: int, n: int) -> NDArray[np.int64]:
     return ((np.arange(n) + 0.5) * depth / n).astype(np.int64)
 
 
-def _squares(planes: Iterator[NDArray[np.generic]], size: int) -> Pixels:
+def _squares(planes: Iterator[NDArray[np.generic]], recipe: Recipe) -> Pixels:
     """[P, size, size]; only deep slices wait for each other, as they share a range."""
     squares, waiting = dict[int, Pixels](), list[tuple[int, NDArray[np.generic]]]()
     for number, plane in enumerate(planes):
         if plane.dtype == np.uint8:
-            squares[number] = _square(plane, size)
+            squares[number] = _square(plane, recipe)
         else:
             waiting.append((number, plane))
     grey = to_grey([plane for _, plane in waiting])
     for (number, _), plane in zip(waiting, grey, strict=True):
-        squares[number] = _square(plane, size)
+        squares[number] = _square(plane, recipe)
     return np.stack([squares[number] for number in sorted(squares)])
 
 
-def _square(plane: NDArray[np.generic], size: int) -> Pixels:
-    """The longer side fitted to `size`, the shorter one padded with black on both sides."""
+def _square(plane: NDArray[np.generic], recipe: Recipe) -> Pixels:
+    """The image at its place in a black square."""
     image = Image.fromarray(plane)
-    left, upper, width, height = placed(*image.size, size)
+    left, upper, width, height = recipe.placed(*image.size)
     fitted = image.resize((width, height), Image.Resampling.BILINEAR)
-    square = Image.new("L", (size, size))
+    square = Image.new("L", (recipe.size, recipe.size))
     square.paste(fitted, (left, upper))
     return np.asarray(square, dtype=np.uint8)

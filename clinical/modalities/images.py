@@ -5,7 +5,7 @@ from clinical.containers import Images as ImagesContainer
 from clinical.errors import ConfigError
 from clinical.extract.images import quiet, tell_what_is_missing
 from clinical.modalities.contract import Counts, Frames, Statistics, nonzero
-from clinical.modalities.decoding import Decoded, Recipe, decode_all
+from clinical.modalities.decoding import Decoded, Recipe, Square, decode_all
 from clinical.modalities.frequent import frequent_codes
 from clinical.modalities.occurrences import (
     Array,
@@ -19,7 +19,7 @@ from clinical.modalities.occurrences import (
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,10 @@ class Images:
     """The newest readable images of a sample.
 
     Args:
-        size: Side of the stored square in pixels; the longer side is fitted to it.
+        size: Side of the stored square in pixels.
+        square: How an oblong image becomes one: `stretch` fits both sides to it, so that parts of
+            the body lie where they lie in other images; `pad` the longer side, and pads the other
+            with black, so that shapes stay as they are.
         patch: Side of the patches that an objective hides; divides `size`.
         max_images: The newest images of a sample that are kept; a stack counts as one.
         slices: Of a stack (a CT series, a volume, a file of several frames) the most that are
@@ -53,6 +56,7 @@ class Images:
         self,
         *,
         size: int = 64,
+        square: Square = "stretch",
         patch: int = 8,
         max_images: int = 2,
         slices: int = 16,
@@ -71,12 +75,15 @@ class Images:
                 f"images: slices {slices} and min_subjects {min_subjects} must be at least 1, "
                 f"and channels {channels} 1 or 3"
             )
+        if square not in get_args(Square):
+            raise ConfigError(f"images: square {square} should be {' or '.join(get_args(Square))}")
         if window is not None and (len(window) != 2 or not 0 < window[1] < np.inf):
             raise ConfigError(
                 "images: window must be [center, width] in Hounsfield units with a width above 0, "
                 "such as [-600, 1500] for lungs, or null"
             )
         self.size = size
+        self.square = square
         self.patch = patch
         self.max_images = max_images
         self.slices = slices
@@ -95,6 +102,7 @@ class Images:
         """Which views there are; pixels are stored as they are. Nothing else is used."""
         return {
             "size": self.size,
+            "square": self.square,
             "patch": self.patch,
             "slices": self.slices,
             "channels": self.channels,
@@ -158,6 +166,7 @@ def recipe_of(statistics: Statistics) -> Recipe:
         slices=statistics["slices"],
         channels=statistics["channels"],
         window=None if window is None else tuple(window),
+        square=statistics["square"],
     )
 
 

@@ -3,6 +3,7 @@
 from clinical.errors import ConfigError
 from clinical.explain import explain_inputs
 from clinical.explain.drawing import FINE, draw_image, draw_parts, note_html
+from clinical.modalities.decoding import Recipe
 
 import re
 
@@ -54,19 +55,21 @@ def regions_of(side: int, at: tuple[int, int], effect: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "at", "where"),
+    ("width", "height", "square", "at", "where"),
     [
-        (80, 80, (1, 1), (30, 30)),
-        (80, 80, (2, 1), (30, 50)),
-        (160, 80, (1, 2), (100, 20)),  # the square has a black border above and below
-        (80, 160, (2, 1), (20, 100)),
+        (80, 80, "pad", (1, 1), (30, 30)),
+        (80, 80, "pad", (2, 1), (30, 50)),
+        (160, 80, "pad", (1, 2), (100, 20)),  # the square has a black border above and below
+        (80, 160, "pad", (2, 1), (20, 100)),
+        (160, 80, "stretch", (1, 2), (100, 30)),
     ],
 )
-def test_the_shade_of_a_patch_lies_over_what_it_shows(width, height, at, where):
+def test_the_shade_of_a_patch_lies_over_what_it_shows(width, height, square, at, where):
     figure = Figure(figsize=(4, 2))
     axes = figure.subplots(1, 2)
     picture = np.full((height, width), 128, np.uint8)
-    draw_image(picture, regions_of(4, at, 1.0), (axes[0], axes[1]), strongest=1.0)
+    recipe, regions = Recipe(32, square=square), regions_of(4, at, 1.0)
+    draw_image(picture, regions, (axes[0], axes[1]), recipe=recipe, strongest=1.0)
     assert axes[1].get_xlim() == (0, width)
     assert axes[1].get_ylim() == (height, 0)
     shade = axes[1].images[1]
@@ -99,7 +102,7 @@ def test_parts_are_drawn_with_their_values_and_those_absent_named():
 
 @pytest.fixture(scope="module")
 def explained(small_predictor, small_extract):
-    return explain_inputs(small_predictor, small_extract, highest=8, steps=2)
+    return explain_inputs(small_predictor, small_extract, highest=16, steps=2)
 
 
 @pytest.mark.parametrize("slices", [1, 3])
@@ -131,5 +134,5 @@ def test_a_sample_is_drawn_over_its_own_notes_and_images(explained, slices):
 def test_a_picture_of_nobody_is_refused(explained):
     with pytest.raises(ConfigError, match="task: say which; choose one of death, transfer"):
         explained.plot_modalities()
-    with pytest.raises(ConfigError, match="rank: 8 samples were looked at closely for this task"):
-        explained.notes_html(8, task="death")
+    with pytest.raises(ConfigError, match="rank: 16 samples were looked at closely for this task"):
+        explained.notes_html(16, task="death")

@@ -5,7 +5,7 @@ from clinical.encoders.image_reading import resample
 from clinical.explain.closely import _boxes
 from clinical.explain.maps import maps_of
 from clinical.explain.question import Question
-from clinical.modalities.decoding import Recipe, decode, placed, read_slices
+from clinical.modalities.decoding import Recipe, decode, read_slices
 
 from dataclasses import replace
 
@@ -155,18 +155,20 @@ def test_of_a_frozen_backbone_the_map_is_that_of_its_last_maps(batches, coarse):
     assert (found.coarse.abs().max() > 1e-5) == coarse
 
 
+@pytest.mark.parametrize("square", ["pad", "stretch"])
 @pytest.mark.parametrize(("width", "height"), [(40, 40), (50, 20), (13, 70)])
-def test_patches_are_laid_over_the_real_image(tmp_path, width, height):
+def test_patches_are_laid_over_the_real_image(tmp_path, width, height, square):
     size, patch = 32, 8
+    recipe = Recipe(size, square=square)
     path = tmp_path / "white.png"
     Image.fromarray(np.full((height, width), 255, np.uint8)).save(path)
-    stored = decode("white.png", tmp_path.joinpath, Recipe(size)).pixels[0]
-    left, upper, wide, high = placed(width, height, size)
+    stored = decode("white.png", tmp_path.joinpath, recipe).pixels[0]
+    left, upper, wide, high = recipe.placed(width, height)
     white = np.zeros((size, size), np.uint8)
     white[upper : upper + high, left : left + wide] = 255
     np.testing.assert_array_equal(stored, white)
-    (picture,) = read_slices("white.png", tmp_path.joinpath, Recipe(size))
-    boxes = _boxes(picture.shape, size=size, patch=patch)
+    (picture,) = read_slices("white.png", tmp_path.joinpath, recipe)
+    boxes = _boxes(picture.shape, recipe=recipe, patch=patch)
     # A patch has a box if anything of it is white, and the boxes tile the image.
     has = stored.reshape(4, patch, 4, patch).any((1, 3)).ravel()
     assert boxes["left"].is_not_null().to_list() == has.tolist()
@@ -179,6 +181,6 @@ def test_patches_are_laid_over_the_real_image(tmp_path, width, height):
 
 def test_an_image_that_is_gone_has_patches_without_a_place(tmp_path):
     assert read_slices("gone.png", tmp_path.joinpath, Recipe(16)) == []
-    boxes = _boxes(None, size=16, patch=8)
+    boxes = _boxes(None, recipe=Recipe(16), patch=8)
     assert boxes.height == 4
     assert boxes["left"].null_count() == 4

@@ -28,8 +28,8 @@ def resolver(folder: Path) -> Callable[[str], Path]:
 
 
 def square(path: Path, size: int) -> np.ndarray | str:
-    """The one square of an image, or why there is none."""
-    image = decode(path.name, resolver(path.parent), Recipe(size))
+    """The one padded square of an image, or why there is none."""
+    image = decode(path.name, resolver(path.parent), Recipe(size, square="pad"))
     return image if isinstance(image, str) else image.pixels[0]
 
 
@@ -56,6 +56,14 @@ def test_the_longer_side_fits_and_the_shorter_is_padded_with_black(pictures) -> 
     expected = np.zeros((8, 8), np.uint8)
     expected[2:6] = 30
     assert np.array_equal(found, expected)
+
+
+def test_stretching_fits_both_sides(tmp_path) -> None:
+    halves = np.repeat(np.array([[10, 10, 200, 200]], np.uint8), 12, 0)
+    Image.fromarray(halves).resize((40, 12), Image.Resampling.NEAREST).save(tmp_path / "x.png")
+    found = decode("x.png", resolver(tmp_path), Recipe(8, square="stretch")).pixels[0]
+    assert (found[:, :3] == 10).all()
+    assert (found[:, 5:] == 200).all()
 
 
 def test_sixteen_bits_are_stretched_over_their_own_range(tmp_path) -> None:
@@ -180,6 +188,7 @@ def test_a_patch_that_does_not_divide_the_size_is_refused() -> None:
         ({"min_subjects": 0}, "min_subjects 0"),
         ({"window": [40, 0]}, "width above 0"),
         ({"window": [40]}, "width above 0"),
+        ({"square": "crop"}, "should be pad or stretch"),
     ],
 )
 def test_impossible_keys_are_refused(options, message) -> None:
