@@ -85,6 +85,8 @@ class PretrainConfig(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     patience: int | None = Field(default=None, ge=1)
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    """The objectives' weights as given, or each divided by what its loss is learned to be."""
     objectives: Annotated[dict[str, ObjectiveConfig], SWITCHABLE] = Field(min_length=1)
 
 

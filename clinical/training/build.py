@@ -15,6 +15,7 @@ from clinical.model import ClinicalModel
 from clinical.objectives import Objective, ReferenceEdges, build_objectives, travelling
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
+from clinical.sections import PretrainConfig
 from clinical.training.checkpoint import BESIDE, DONE, LAST, fit, is_finished, load_weights
 from clinical.training.encodings import fastest_device, keep_encodings
 from clinical.training.finetune import FinetuneStage
@@ -162,29 +163,45 @@ def _loader(
     )
 
 
+def pretraining_stage(
+    member: Member,
+    store: Store,
+    model: ClinicalModel,
+    *,
+    settings: PretrainConfig,
+    encodings: Encodings = MappingProxyType({}),
+) -> PretrainStage:
+    """The pretraining of a network, ready to be run."""
+    config = member.config
+    seed_globals(config.seed, "objectives")
+    return PretrainStage(
+        model,
+        references(config, store, encodings),
+        config=settings,
+        objectives=_objectives(config, settings, store, model),
+        feeds={name: relation.feeds for name, relation in relations_of(config).items()},
+        key_codes=_key_codes(config, store),
+        seed=config.seed,
+    )
+
+
 def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the pretraining stage of the configuration, if it has one."""
     config = member.config
     settings = config.pretrain
     if settings is None or not config.is_pretrained:
         return
-    seed_globals(config.seed, "objectives")
-    objectives = _objectives(config, store, model)
     folder = member.checkpoints / PretrainStage.name
     known = _encodings(config, store, model, folder)
-    stage = PretrainStage(
-        model,
-        references(config, store, known),
-        config=settings,
-        objectives=objectives,
-        feeds={name: relation.feeds for name, relation in relations_of(config).items()},
-        key_codes=_key_codes(config, store),
-        seed=config.seed,
-    )
     fit(
-        stage,
+        pretraining_stage(member, store, model, settings=settings, encodings=known),
         train=_loader(
-            config, store, store.rows("train"), known, size=settings.batch_size, stage=stage.name
+            config,
+            store,
+            store.rows("train"),
+            known,
+            size=settings.batch_size,
+            stage=PretrainStage.name,
         ),
         tuning=_loader(
             config, store, store.rows("select"), known, size=settings.batch_size, stage=None
@@ -207,9 +224,10 @@ def _encodings(config: RunConfig, store: Store, model: ClinicalModel, folder: Pa
     return keep_encodings(config, store, model)
 
 
-def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
-    settings = config.pretrain.objectives if config.pretrain else {}
-    objectives = build_objectives(settings, model)
+def _objectives(
+    config: RunConfig, settings: PretrainConfig, store: Store, model: ClinicalModel
+) -> dict[str, Objective]:
+    objectives = build_objectives(settings.objectives, model)
     _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
     references = ReferenceEdges(
         subject=torch.from_numpy(subject),

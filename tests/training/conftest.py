@@ -73,10 +73,17 @@ class Workshop:
             seed=seed,
         )
 
-    def pretrain(self, *, seed: int = 1, names: tuple[str, ...] = ("tokens", "edges")) -> Any:
+    def pretrain(
+        self,
+        *,
+        seed: int = 1,
+        names: tuple[str, ...] = ("tokens", "edges"),
+        balance: Literal["fixed", "uncertainty"] = "fixed",
+    ) -> Any:
         # Lightning leaves the mode as it finds it: in evaluation mode nothing would be dropped.
         model = self.synthetic.make_model(seed=seed).train()
-        config = PretrainConfig(objectives={name: {"weight": 1.0} for name in names})
+        weights = {name: {"weight": 1.0} for name in names}
+        config = PretrainConfig(objectives=weights, balance=balance)
         return PretrainStage(
             model,
             self.references(),

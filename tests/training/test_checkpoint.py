@@ -6,6 +6,7 @@ from clinical.training.checkpoint import fit, load_weights, thread_limit
 from clinical.training.finetune import FinetuneStage
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,10 @@ def assert_equal_weights(first: Path, second: Path, *, file: str = "model.safete
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize("kind", ["pretrain", "balanced", "finetune"])
 def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, kind):
-    make = getattr(workshop, kind)
+    balanced = partial(workshop.pretrain, balance="uncertainty")
+    make = balanced if kind == "balanced" else getattr(workshop, kind)
     whole = train(make(), workshop, tmp_path / "whole")
     for epoch, index in [(0, 1), (2, 2)]:
         halved = make()
