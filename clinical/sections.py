@@ -87,6 +87,9 @@ class PretrainConfig(Section):
     patience: int | None = Field(default=None, ge=1)
     balance: Literal["fixed", "uncertainty"] = "fixed"
     """The objectives' weights as given, or each divided by what its loss is learned to be."""
+    probe_every: int | None = Field(default=None, ge=1)
+    """Epochs after which a linear probe says what AUROC on tuning a line through the summaries of
+    labelled train samples has, and so has had of the untrained network; null = never."""
     objectives: Annotated[dict[str, ObjectiveConfig], SWITCHABLE] = Field(min_length=1)
 
 

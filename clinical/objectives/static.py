@@ -131,4 +131,5 @@ class MaskedStatic(Objective):
         nats = chances.masked_fill(~of_question, -torch.inf).logsumexp(1)
         nats = nats - chances.masked_fill(~right, -torch.inf).logsumexp(1)
         guessing = of_question.sum(1).log() - right.sum(1).log()
-        return nats.sum() / guessing.sum().clamp_min(1e-6)
+        found: Tensor = nats.sum() / guessing.sum().clamp_min(1e-6)
+        return found

@@ -23,6 +23,7 @@ from clinical.training.keys import key_embedding
 from clinical.training.linear_start import start_linearly
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
+from clinical.training.probe import Probe, make_probe
 from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
@@ -182,6 +183,16 @@ def pretraining_stage(
         feeds={name: relation.feeds for name, relation in relations_of(config).items()},
         key_codes=_key_codes(config, store),
         seed=config.seed,
+        probe=None if settings.probe_every is None else _probe(config, store, encodings),
+    )
+
+
+def _probe(config: RunConfig, store: Store, encodings: Encodings) -> Probe:
+    return make_probe(
+        store,
+        config.tasks,
+        lambda rows: _loader(config, store, rows, encodings, size=REFERENCE_BATCH, stage=None),
+        generator=np.random.default_rng(derive_seed(config.seed, "probe")),
     )
 
 

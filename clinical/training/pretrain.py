@@ -10,6 +10,7 @@ from clinical.objectives import (
 )
 from clinical.sections import PretrainConfig
 from clinical.training.balance import Balance
+from clinical.training.probe import Probe
 from clinical.training.seeds import generator
 from clinical.training.stage import References, Stage
 
@@ -35,6 +36,7 @@ class PretrainStage(Stage):
         feeds: relation -> modalities that its edges are computed from.
         key_codes: relation -> rows of the code vocabulary that its edges may exist through.
         seed: of the run.
+        probe: asked about the start, and every `config.probe_every` epochs.
     """
 
     name = "pretrain"
@@ -49,6 +51,7 @@ class PretrainStage(Stage):
         feeds: Mapping[str, frozenset[str]],
         key_codes: Mapping[str, Tensor],
         seed: int,
+        probe: Probe | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -63,6 +66,8 @@ class PretrainStage(Stage):
         self.balance = Balance(tuple(objectives)) if config.balance == "uncertainty" else None
         self.feeds = feeds
         self.key_codes = key_codes
+        self.probe = probe
+        self.probe_every = config.probe_every
 
     @property
     def passes(self) -> list[dict[str, Objective]]:
@@ -79,6 +84,13 @@ class PretrainStage(Stage):
 
     def beside(self) -> nn.ModuleDict:
         return nn.ModuleDict({n: o for n, o in self.objectives.items() if o.travels})
+
+    def look_closer(self, epoch: int) -> dict[str, float]:
+        """What a linear probe tells of each task by now."""
+        if self.probe is None or self.probe_every is None or epoch % self.probe_every:
+            return {}
+        found = self.probe(self.model, device=self.device)
+        return {f"probe/{task}": auroc for task, auroc in found.items()}
 
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
         losses = self._losses(batch, "train", self.current_epoch, index)

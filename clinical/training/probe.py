@@ -1,0 +1,214 @@
+"""A linear probe: what a network that learns without labels lets a line tell of the tasks.
+
+So a user sees whether pretraining helps before spending the night. What is found changes nothing:
+neither weights nor random state nor which epoch is chosen.
+"""
+
+from clinical.batch import ClinicalBatch
+from clinical.cohort.store import Store
+from clinical.config import TaskConfig, TaskKind
+from clinical.model import ClinicalModel
+from clinical.training.ridge import Array, fit_lines
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+logger = logging.getLogger(__name__)
+
+MOST_SAMPLES = 2_000
+"""Labelled ones of each of train and select, by chance: more would take longer than an epoch."""
+FEWEST_LABELS = 8
+"""Of train; of fewer, leaving one out says nothing."""
+JUDGED: frozenset[TaskKind] = frozenset({"binary", "multilabel", "multiclass"})
+"""Kinds whose answers an AUROC can be computed of."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a network makes of some samples, and what is known of them.
+
+    Attributes:
+        row: [n] of the store.
+        blocks: [n, F] each.
+        wanted: task -> [n, C] 0 or 1 for each class, NaN where unknown.
+    """
+
+    row: Rows
+    blocks: list[Array]
+    wanted: Mapping[str, Array]
+
+
+class Probe:
+    """Ridge regression on a network's summaries of train, judged by its AUROC on select.
+
+    The summaries are the fused one and those of the modalities, before any neighbour is heard: all
+    that pretraining has learned of a patient. What layers read of the data as it is, and of which
+    fine-tuning's linear start makes use besides, is left out: it is there without pretraining.
+
+    Args:
+        tasks: name -> task; those without an AUROC are told and passed over.
+        train: batches of the labelled samples that are fitted.
+        select: batches of those that are judged.
+        subject: [N] whose sample each row of the store is.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskConfig],
+        *,
+        train: Iterable[ClinicalBatch],
+        select: Iterable[ClinicalBatch],
+        subject: Rows,
+    ) -> None:
+        self.tasks = [name for name, task in tasks.items() if task.kind in JUDGED]
+        self.train = train
+        self.select = select
+        self.subject = subject
+        self._told: set[str] = set()
+        for name in tasks.keys() - set(self.tasks):
+            self._tell(name, f"is not probed: of a {tasks[name].kind} task there is no AUROC")
+
+    @torch.no_grad()
+    def __call__(self, model: ClinicalModel, *, device: torch.device) -> dict[str, float]:
+        """Task -> AUROC on select, the mean over classes where there are several.
+
+        A task of which too little is known is left out, and why is logged once.
+        """
+        if not self.tasks:
+            return {}
+        was_training = model.training
+        model.eval()
+        train, select = (self._read(model, some, device) for some in (self.train, self.select))
+        model.train(was_training)
+        found = {}
+        for task in self.tasks:
+            aurocs = self._aurocs(task, train, select)
+            if not aurocs:
+                self._tell(task, f"is not probed: {_lacking(train.wanted[task])}", logging.WARNING)
+                continue
+            found[task] = float(np.mean(aurocs))
+            n, error = _certainty(select.wanted[task], found[task])
+            self._tell(task, f"is judged on {n} tuning samples, give or take {error:.2f}")
+        return found
+
+    def _tell(self, task: str, what: str, level: int = logging.INFO) -> None:
+        if task not in self._told:
+            logger.log(level, "pretrain.probe_every: %s %s", task, what)
+        self._told.add(task)
+
+    def _read(
+        self, model: ClinicalModel, batches: Iterable[ClinicalBatch], device: torch.device
+    ) -> Read:
+        rows, fused, summaries = [], [], []
+        wanted: dict[str, list[Array]] = {task: [] for task in self.tasks}
+        for batch in batches:
+            encoded = model.encode(batch.to(device))
+            present = encoded.present[..., None]
+            rows.append(batch.row.numpy())
+            fused.append(_array(model.fuse(encoded)))
+            known = torch.cat([encoded.summaries * present, present.to(encoded.summaries)], 2)
+            summaries.append(_array(known.flatten(1)))
+            for task in self.tasks:
+                value, is_known = model.head(task).wanted(batch.targets[task])
+                wanted[task].append(_array(value.masked_fill(~is_known, torch.nan)))
+        if not rows:
+            return Read(np.zeros(0, np.int64), [], {task: np.zeros((0, 1)) for task in self.tasks})
+        return Read(
+            np.concatenate(rows),
+            [np.concatenate(fused), np.concatenate(summaries)],
+            {task: np.concatenate(parts) for task, parts in wanted.items()},
+        )
+
+    def _aurocs(self, task: str, train: Read, select: Read) -> list[float]:
+        """Of each class that has both answers; those known of the same samples share a fit."""
+        given, truth = train.wanted[task], select.wanted[task]
+        kinds, of_kind = np.unique(~np.isnan(given), axis=1, return_inverse=True)
+        found = []
+        for kind, rows in enumerate(kinds.T):
+            own = [
+                c
+                for c in np.flatnonzero(of_kind.reshape(-1) == kind)
+                if _varies(given[:, c]) and _varies(truth[:, c])
+            ]
+            if rows.sum() < FEWEST_LABELS or not own:
+                continue
+            lines = fit_lines(
+                [x[rows] for x in train.blocks],
+                given[rows][:, own],
+                self.subject[train.row[rows]],
+                are_probabilities=False,
+            )
+            said = lines(select.blocks)
+            for place, column in enumerate(own):
+                known = ~np.isnan(truth[:, column])
+                found.append(roc_auc_score(truth[known, column], said[known, place]))
+        return found
+
+
+def _lacking(given: Array) -> str:
+    """Why there is no AUROC, by the labels of train [n, C]."""
+    if (~np.isnan(given)).sum(0).max() < FEWEST_LABELS:
+        return f"fewer than {FEWEST_LABELS} train samples have a label"
+    if not any(_varies(column) for column in given.T):
+        return "the labels of train are all the same"
+    return "select has no labels of both kinds"
+
+
+def _certainty(truth: Array, auroc: float) -> tuple[int, float]:
+    """How many samples of select [n, C] are judged, and the standard error of an AUROC of the
+    rarest class (Hanley & McNeil, 1982, doi:10.1148/radiology.143.1.7063747)."""
+    known = ~np.isnan(truth)
+    counts = [(np.nansum(column), np.nansum(1 - column)) for column in truth.T if _varies(column)]
+    with_it, without = min(counts, key=lambda pair: pair[0] * pair[1])
+    above, twice = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    variance = auroc * (1 - auroc) + (with_it - 1) * (above - auroc**2)
+    variance += (without - 1) * (twice - auroc**2)
+    return int(known.any(1).sum()), float(np.sqrt(max(variance, 0.0) / (with_it * without)))
+
+
+def _varies(labels: Array) -> bool:
+    return len(np.unique(labels[~np.isnan(labels)])) > 1
+
+
+def make_probe(
+    store: Store,
+    tasks: Mapping[str, TaskConfig],
+    read: Callable[[Rows], Iterable[ClinicalBatch]],
+    *,
+    generator: np.random.Generator,
+) -> Probe:
+    """The probe of a store, of at most `MOST_SAMPLES` labelled samples of train and of select.
+
+    Args:
+        store: what was prepared.
+        tasks: of the run.
+        read: batches of some rows, in any order.
+        generator: draws the samples, of which not all are read.
+    """
+
+    def some(split: str) -> Rows:
+        rows = store.rows(split)
+        rows = rows[store.is_labelled[rows]]
+        chosen = generator.choice(rows, min(MOST_SAMPLES, len(rows)), replace=False)
+        found: Rows = np.sort(chosen)
+        return found
+
+    return Probe(
+        tasks,
+        train=read(some("train")),
+        select=read(some("select")),
+        subject=store.samples["subject_id"].to_numpy(),
+    )
+
+
+def _array(values: torch.Tensor) -> Array:
+    found: Array = values.double().cpu().numpy()
+    return found
