@@ -26,6 +26,7 @@ AXES = {
 }
 """Quantity -> title. The loss of each objective has a panel of its own after these."""
 OBJECTIVE = "objective/"
+ERROR = "/error"
 ACROSS = 4
 PANEL = (4.2, 3.4)
 """Inches."""
@@ -37,7 +38,8 @@ def plot_training_curves(figures: pd.DataFrame, ax: Sequence[Axes] | None = None
     Args:
         figures: columns stage, epoch (how many are done), name, value, as the training writes them;
             drawn are `train/loss` and `tuning/loss`, `tuning/auroc` and `tuning/auroc/<task>`,
-            `probe/<task>`, `train/weight/<objective>`, and where there are several objectives
+            `probe/<task>` (in a band as wide as `probe/<task>/error` says, its standard error),
+            `train/weight/<objective>`, and where there are several objectives
             `train/objective/<name>` and `tuning/objective/<name>`.
             The epoch with the highest `tuning/choice` is marked as the best.
         ax: one axes for each panel (`panels(figures)` names them); made here if absent.
@@ -135,7 +137,8 @@ def _names(names: Sequence[str], quantity: str) -> dict[str, str]:
         found = [n for n in names if n == "tuning/auroc" or n.startswith("tuning/auroc/")]
         return {name.removeprefix("tuning/auroc").lstrip("/") or "tuning": name for name in found}
     start = {"probe": "probe/", "weight": "train/weight/"}[quantity]
-    return {name.removeprefix(start): name for name in names if name.startswith(start)}
+    found = [n for n in names if n.startswith(start) and not n.endswith(ERROR)]
+    return {name.removeprefix(start): name for name in found}
 
 
 def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
@@ -154,6 +157,11 @@ def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
             linewidth=1.6,
             label=legend,
         )
+        errors = rows[rows["name"] == f"{line['name'].iloc[0]}{ERROR}"].set_index("epoch")["value"]
+        if len(errors):
+            around = line["epoch"].map(errors)
+            low, high = line["value"] - around, line["value"] + around
+            ax.fill_between(line["epoch"], low, high, color=color, alpha=0.15, linewidth=0)
     choice = rows[(rows["name"] == "tuning/choice") & rows["value"].notna()]
     if len(choice):
         best = int(choice["epoch"].iloc[int(choice["value"].argmax())])
@@ -164,4 +172,7 @@ def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
     ax.set(xlabel="Epoch", title=f"{TITLES.get(stage, stage)}: {text}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.25)
-    ax.legend(fontsize="small")
+    if quantity == "weight":  # many lines: the legend stands above them
+        ax.set_ylim(0, 1.6 * ax.get_ylim()[1])
+    columns = 2 if quantity == "weight" else 1
+    ax.legend(fontsize="small", ncols=columns, loc="upper left" if columns == 2 else "best")

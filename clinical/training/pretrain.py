@@ -90,7 +90,8 @@ class PretrainStage(Stage):
         if self.probe is None or self.probe_every is None or epoch % self.probe_every:
             return {}
         found = self.probe(self.model, device=self.device)
-        return {f"probe/{task}": auroc for task, auroc in found.items()}
+        aurocs = {f"probe/{task}": one.auroc for task, one in found.items()}
+        return aurocs | {f"probe/{task}/error": one.error for task, one in found.items()}
 
     def training_step(self, batch: ClinicalBatch, index: int) -> Tensor:
         losses = self._losses(batch, "train", self.current_epoch, index)

@@ -46,6 +46,19 @@ class Read:
     wanted: Mapping[str, Array]
 
 
+@dataclass(frozen=True)
+class Probed:
+    """What was found of a task.
+
+    Attributes:
+        auroc: on select, the mean over classes where there are several.
+        error: its standard error, of the class with the fewest labels of either kind.
+    """
+
+    auroc: float
+    error: float
+
+
 class Probe:
     """Ridge regression on a network's summaries of train, judged by its AUROC on select.
 
@@ -77,8 +90,8 @@ class Probe:
             self._tell(name, f"is not probed: of a {tasks[name].kind} task there is no AUROC")
 
     @torch.no_grad()
-    def __call__(self, model: ClinicalModel, *, device: torch.device) -> dict[str, float]:
-        """Task -> AUROC on select, the mean over classes where there are several.
+    def __call__(self, model: ClinicalModel, *, device: torch.device) -> dict[str, Probed]:
+        """Task -> what is found of it.
 
         A task of which too little is known is left out, and why is logged once.
         """
@@ -88,15 +101,17 @@ class Probe:
         model.eval()
         train, select = (self._read(model, some, device) for some in (self.train, self.select))
         model.train(was_training)
-        found = {}
+        found: dict[str, Probed] = {}
         for task in self.tasks:
             aurocs = self._aurocs(task, train, select)
             if not aurocs:
                 self._tell(task, f"is not probed: {_lacking(train.wanted[task])}", logging.WARNING)
                 continue
-            found[task] = float(np.mean(aurocs))
-            n, error = _certainty(select.wanted[task], found[task])
-            self._tell(task, f"is judged on {n} tuning samples, give or take {error:.2f}")
+            auroc, truth = float(np.mean(aurocs)), select.wanted[task]
+            found[task] = Probed(auroc, _standard_error(truth, auroc))
+            n = int((~np.isnan(truth)).any(1).sum())
+            told = f"is judged on {n} tuning samples, give or take {found[task].error:.2f}"
+            self._tell(task, told)
         return found
 
     def _tell(self, task: str, what: str, level: int = logging.INFO) -> None:
@@ -162,16 +177,15 @@ def _lacking(given: Array) -> str:
     return "select has no labels of both kinds"
 
 
-def _certainty(truth: Array, auroc: float) -> tuple[int, float]:
-    """How many samples of select [n, C] are judged, and the standard error of an AUROC of the
-    rarest class (Hanley & McNeil, 1982, doi:10.1148/radiology.143.1.7063747)."""
-    known = ~np.isnan(truth)
+def _standard_error(truth: Array, auroc: float) -> float:
+    """Of an AUROC of the rarest class in [n, C] (Hanley & McNeil, 1982,
+    doi:10.1148/radiology.143.1.7063747)."""
     counts = [(np.nansum(column), np.nansum(1 - column)) for column in truth.T if _varies(column)]
     with_it, without = min(counts, key=lambda pair: pair[0] * pair[1])
-    above, twice = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    above, below = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
     variance = auroc * (1 - auroc) + (with_it - 1) * (above - auroc**2)
-    variance += (without - 1) * (twice - auroc**2)
-    return int(known.any(1).sum()), float(np.sqrt(max(variance, 0.0) / (with_it * without)))
+    variance += (without - 1) * (below - auroc**2)
+    return float(np.sqrt(max(variance, 0.0) / (with_it * without)))
 
 
 def _varies(labels: Array) -> bool:

@@ -252,8 +252,13 @@ def test_objectives_their_weights_and_the_probe_have_panels():
         }.items()
     ]
     more.append(("pretrain", 0, "probe/death", 0.5))
+    more += [("pretrain", epoch, "probe/death/error", 0.05) for epoch in (0, 1, 2)]
     frame = pd.concat([curves(), pd.DataFrame(more, columns=curves().columns)])
-    drawn = {ax.get_title(): lines(ax) for ax in plot_training_curves(frame)}
+    axes = plot_training_curves(frame)
+    (band,) = axes[1].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.45, 0.85))
+    drawn = {ax.get_title(): lines(ax) for ax in axes}
     assert list(drawn) == [
         "Pretraining: loss",
         "Pretraining: AUROC of a linear probe",
@@ -263,6 +268,7 @@ def test_objectives_their_weights_and_the_probe_have_panels():
         "Fine-tuning: loss",
         "Fine-tuning: AUROC",
     ]
+    assert "death/error" not in drawn["Pretraining: AUROC of a linear probe"]
     probe = drawn["Pretraining: AUROC of a linear probe"]["death"]
     np.testing.assert_array_equal(probe.get_xdata(), [0, 1, 2])
     np.testing.assert_allclose(probe.get_ydata(), [0.5, 0.7, 0.8])

@@ -96,7 +96,8 @@ def test_a_probe_changes_neither_weights_nor_the_epoch_chosen_nor_other_figures(
     is_probe = logs[1]["name"].str.startswith("probe/")
     pd.testing.assert_frame_equal(logs[1][~is_probe].reset_index(drop=True), logs[0])
     assert sorted(logs[1][is_probe]["epoch"].unique()) == [0, 2]
-    assert set(logs[1][is_probe]["name"]) == {"probe/mortality", "probe/readmission"}
+    figures = {"probe/mortality", "probe/readmission"}
+    assert set(logs[1][is_probe]["name"]) == figures | {f"{name}/error" for name in figures}
     # That of the last epoch is about the averaged weights, which score.
     stage = workshop.pretrain(probe_every=2)
     untrained = stage.look_closer(0)
