@@ -25,6 +25,8 @@ MOST_SAMPLES = 2_000
 """Labelled ones of each of train and select, by chance: more would take longer than an epoch."""
 FEWEST_LABELS = 8
 """Of train; of fewer, leaving one out says nothing."""
+QUIET = 1e-6
+"""Of the widest spread: columns that vary less are constant but for rounding."""
 JUDGED: frozenset[TaskKind] = frozenset({"binary", "multilabel", "multiclass"})
 """Kinds whose answers an AUROC can be computed of."""
 
@@ -37,12 +39,12 @@ class Read:
 
     Attributes:
         row: [n] of the store.
-        blocks: [n, F] each.
+        summaries: [n, F] of all modalities, 0 where absent, and whether they are there.
         wanted: task -> [n, C] 0 or 1 for each class, NaN where unknown.
     """
 
     row: Rows
-    blocks: list[Array]
+    summaries: Array
     wanted: Mapping[str, Array]
 
 
@@ -62,9 +64,10 @@ class Probed:
 class Probe:
     """Ridge regression on a network's summaries of train, judged by its AUROC on select.
 
-    The summaries are the fused one and those of the modalities, before any neighbour is heard: all
-    that pretraining has learned of a patient. What layers read of the data as it is, and of which
-    fine-tuning's linear start makes use besides, is left out: it is there without pretraining.
+    The summaries are those of the modalities, as the trunk reads them, before any neighbour is
+    heard: where fine-tuning's linear start begins, too. What that makes use of besides, layers that
+    read the data as they are, is left out: it is there without pretraining. Each column counts in
+    its own spread, or whatever pretraining makes loud would hide the rest.
 
     Args:
         tasks: name -> task; those without an AUROC are told and passed over.
@@ -86,7 +89,7 @@ class Probe:
         self.select = select
         self.subject = subject
         self._told: set[str] = set()
-        for name in tasks.keys() - set(self.tasks):
+        for name in [name for name in tasks if name not in self.tasks]:
             self._tell(name, f"is not probed: of a {tasks[name].kind} task there is no AUROC")
 
     @torch.no_grad()
@@ -122,23 +125,23 @@ class Probe:
     def _read(
         self, model: ClinicalModel, batches: Iterable[ClinicalBatch], device: torch.device
     ) -> Read:
-        rows, fused, summaries = [], [], []
+        rows, summaries = [], []
         wanted: dict[str, list[Array]] = {task: [] for task in self.tasks}
         for batch in batches:
             encoded = model.encode(batch.to(device))
             present = encoded.present[..., None]
             rows.append(batch.row.numpy())
-            fused.append(_array(model.fuse(encoded)))
             known = torch.cat([encoded.summaries * present, present.to(encoded.summaries)], 2)
             summaries.append(_array(known.flatten(1)))
             for task in self.tasks:
                 value, is_known = model.head(task).wanted(batch.targets[task])
                 wanted[task].append(_array(value.masked_fill(~is_known, torch.nan)))
         if not rows:
-            return Read(np.zeros(0, np.int64), [], {task: np.zeros((0, 1)) for task in self.tasks})
+            nothing = np.zeros((0, 1))
+            return Read(np.zeros(0, np.int64), nothing, dict.fromkeys(self.tasks, nothing))
         return Read(
             np.concatenate(rows),
-            [np.concatenate(fused), np.concatenate(summaries)],
+            np.concatenate(summaries),
             {task: np.concatenate(parts) for task, parts in wanted.items()},
         )
 
@@ -155,13 +158,15 @@ class Probe:
             ]
             if rows.sum() < FEWEST_LABELS or not own:
                 continue
+            spread = train.summaries[rows].std(0)
+            spread[spread <= QUIET * spread.max()] = 1.0
             lines = fit_lines(
-                [x[rows] for x in train.blocks],
+                [train.summaries[rows] / spread],
                 given[rows][:, own],
                 self.subject[train.row[rows]],
                 are_probabilities=False,
             )
-            said = lines(select.blocks)
+            said = lines([select.summaries / spread])
             for place, column in enumerate(own):
                 known = ~np.isnan(truth[:, column])
                 found.append(roc_auc_score(truth[known, column], said[known, place]))
