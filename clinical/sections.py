@@ -85,6 +85,13 @@ class PretrainConfig(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     patience: int | None = Field(default=None, ge=1)
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    """The objectives' weights as given, or each divided by what its loss is learned to be; either
+    way epochs are compared under the weights as given."""
+    probe_every: int | None = Field(default=None, ge=1)
+    """Epochs between looks at what a line through the summaries of labelled train samples (up to
+    2,000) tells of each task, by its AUROC on tuning; the untrained network is looked at too, and
+    nothing is changed by it. null = never."""
     objectives: Annotated[dict[str, ObjectiveConfig], SWITCHABLE] = Field(min_length=1)
 
 

@@ -74,7 +74,9 @@ def description(config: Mapping[str, Any]) -> list[str]:
     lines.append(f"Members: {members}{f' with {experts}' if experts else ''}")
     if config["pretrain"] is not None:
         objectives = ", ".join(config["pretrain"]["objectives"])
-        lines.append(f"Pretrained without labels by hiding and predicting: {objectives}")
+        is_balanced = config["pretrain"].get("balance") == "uncertainty"
+        balance = "; weighted by learned uncertainty" if is_balanced else ""
+        lines.append(f"Pretrained without labels by hiding and predicting: {objectives}{balance}")
     return lines
 
 

@@ -16,6 +16,7 @@ from clinical.objectives.objective import (
 )
 from clinical.objectives.patches import MaskedPatches
 from clinical.objectives.shared_codes import without_codes
+from clinical.objectives.static import MaskedStatic
 from clinical.objectives.tokens import MaskedTokens
 from clinical.objectives.values import Values
 from clinical.sections import ObjectiveConfig
@@ -46,6 +47,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "values": Values,
     "tokens": MaskedTokens,
     "patches": MaskedPatches,
+    "static": MaskedStatic,
     "edges": MaskedEdges,
     "masked_modality": MaskedModality,
     "alignment": Alignment,

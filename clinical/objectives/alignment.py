@@ -45,9 +45,10 @@ class Alignment(Contrastive):
     The loss is in units of guessing, and the mean over the pairs that two subjects of the batch or
     more have; without any it is zero.
 
-    It has a pass of its own: where other objectives hide words and patches, it would learn to
-    match remnants, and zero-shot is asked about whole notes and images. It hides only the clock
+    It is no part of the joint pass: where other objectives hide words and patches, it would learn
+    to match remnants, and zero-shot is asked about whole notes and images. It hides only the clock
     (`timeless`): a note and a film of the same hour would be matched by it, and neither be read.
+    What is withheld from the fusion is encoded all the same, and aligned.
 
     The projections are asked again after pretraining (`Predictor.zero_shot`), so they travel.
 
@@ -109,7 +110,7 @@ class Alignment(Contrastive):
 
     def hide(self, batch: ClinicalBatch, generator: torch.Generator) -> tuple[ClinicalBatch, Whole]:
         """When all was recorded; take note of who has what."""
-        present = {name: batch.seen(name) for name in self.project}
+        present = {name: batch.inputs[name].present for name in self.project}
         return batch.timeless(), Whole(present, self.subjects(batch))
 
     def loss(self, outputs: ModelOutputs, hidden: Whole) -> Loss:

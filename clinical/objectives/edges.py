@@ -39,7 +39,8 @@ class MaskedEdges(Objective):
     """Hide edges that lead to a sample, predict which existed.
 
     Those to its codes, where there is the modality `codes` (`MaskedCodes`), and those to patients
-    in each relation (`MaskedPatients`).
+    in each relation (`MaskedPatients`). A patient's codes are its edges to them, so that this is
+    the objective of hidden codes as well; there is no other.
 
     Args:
         model: of whose sizes the decoders are.

@@ -53,7 +53,7 @@ class MaskedModality(Contrastive):
     nothing can collapse: were all summaries the same, or all predictions, it would be guessing,
     which is 1 in the units of the loss. Of a sample with one modality nothing is withheld.
 
-    It has a pass of its own, in which no modality says when it was recorded (`timeless`): hours
+    It is no part of the joint pass: no modality says when it was recorded (`timeless`), since hours
     that several share would be found in what is withheld, and nothing else of it be understood.
 
     Args:

@@ -108,7 +108,8 @@ class Objective(nn.Module):
     repeated anywhere.
 
     Attributes:
-        own_pass: needs a view of its own rather than the joint pass.
+        own_pass: is asked about whole samples, in a pass beside the joint one which objectives like
+            it share; so it may hide the clock (`timeless`) or withhold, but no content.
         travels: what it learned is asked again after pretraining, so the bundle keeps it.
         hides: modalities in which it hides something.
     """

@@ -3,7 +3,7 @@
 from clinical.training.curves import Curves
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,31 @@ class ScoringWeights(pl.Callback):
         decay: of the exponential moving average, or None to score with the last step's weights.
         patience: epochs without improvement before training stops, or None.
         curves: where the epoch's figures are kept.
+        look_closer: figures of an epoch beside those that are logged, and of the start (0), for
+            which the model has the weights that score.
     """
 
     def __init__(
-        self, model: nn.Module, *, decay: float | None, patience: int | None, curves: Path
+        self,
+        model: nn.Module,
+        *,
+        decay: float | None,
+        patience: int | None,
+        curves: Path,
+        look_closer: Callable[[int], dict[str, float]] = lambda epoch: {},
     ) -> None:
         self.model = model
         self.decay = decay
         self.patience = patience
         self.curves = Curves(curves)
+        self.look_closer = look_closer
         self.average: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.best_figure = -math.inf
         self.waited = 0
         self.is_kept = False
         self._trained: dict[str, Tensor] = {}
+        self._closer: dict[str, float] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.average:
@@ -52,6 +62,8 @@ class ScoringWeights(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._is_exhausted():
             trainer.should_stop = True
+        if trainer.global_step == 0 and (figures := self.look_closer(0)):
+            self.curves.add(0, figures)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -76,6 +88,8 @@ class ScoringWeights(pl.Callback):
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         else:
             self.waited += 1
+        if not trainer.sanity_checking:
+            self._closer = self.look_closer(trainer.current_epoch + 1)
         for name, parameter in self._learned():
             parameter.copy_(self._trained[name])
         self._trained = {}
@@ -83,7 +97,7 @@ class ScoringWeights(pl.Callback):
             self.curves.add(0, _figures(trainer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.curves.add(trainer.current_epoch + 1, _figures(trainer))
+        self.curves.add(trainer.current_epoch + 1, _figures(trainer) | self._closer)
         if self._is_exhausted():
             trainer.should_stop = True
 

@@ -15,6 +15,7 @@ from clinical.model import ClinicalModel
 from clinical.objectives import Objective, ReferenceEdges, build_objectives, travelling
 from clinical.relations.embedded import by_embedding, embedded_store
 from clinical.relations.linking import relations_of
+from clinical.sections import PretrainConfig
 from clinical.training.checkpoint import BESIDE, DONE, LAST, fit, is_finished, load_weights
 from clinical.training.encodings import fastest_device, keep_encodings
 from clinical.training.finetune import FinetuneStage
@@ -22,6 +23,7 @@ from clinical.training.keys import key_embedding
 from clinical.training.linear_start import start_linearly
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
+from clinical.training.probe import Probe, make_probe
 from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
@@ -162,29 +164,55 @@ def _loader(
     )
 
 
+def pretraining_stage(
+    member: Member,
+    store: Store,
+    model: ClinicalModel,
+    *,
+    settings: PretrainConfig,
+    encodings: Encodings = MappingProxyType({}),
+) -> PretrainStage:
+    """The pretraining of a network, ready to be run."""
+    config = member.config
+    seed_globals(config.seed, "objectives")
+    return PretrainStage(
+        model,
+        references(config, store, encodings),
+        config=settings,
+        objectives=_objectives(config, settings, store, model),
+        feeds={name: relation.feeds for name, relation in relations_of(config).items()},
+        key_codes=_key_codes(config, store),
+        seed=config.seed,
+        probe=None if settings.probe_every is None else _probe(config, store, encodings),
+    )
+
+
+def _probe(config: RunConfig, store: Store, encodings: Encodings) -> Probe:
+    return make_probe(
+        store,
+        config.tasks,
+        lambda rows: _loader(config, store, rows, encodings, size=REFERENCE_BATCH, stage=None),
+        generator=np.random.default_rng(derive_seed(config.seed, "probe")),
+    )
+
+
 def pretrain_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the pretraining stage of the configuration, if it has one."""
     config = member.config
     settings = config.pretrain
     if settings is None or not config.is_pretrained:
         return
-    seed_globals(config.seed, "objectives")
-    objectives = _objectives(config, store, model)
     folder = member.checkpoints / PretrainStage.name
     known = _encodings(config, store, model, folder)
-    stage = PretrainStage(
-        model,
-        references(config, store, known),
-        config=settings,
-        objectives=objectives,
-        feeds={name: relation.feeds for name, relation in relations_of(config).items()},
-        key_codes=_key_codes(config, store),
-        seed=config.seed,
-    )
     fit(
-        stage,
+        pretraining_stage(member, store, model, settings=settings, encodings=known),
         train=_loader(
-            config, store, store.rows("train"), known, size=settings.batch_size, stage=stage.name
+            config,
+            store,
+            store.rows("train"),
+            known,
+            size=settings.batch_size,
+            stage=PretrainStage.name,
         ),
         tuning=_loader(
             config, store, store.rows("select"), known, size=settings.batch_size, stage=None
@@ -207,9 +235,10 @@ def _encodings(config: RunConfig, store: Store, model: ClinicalModel, folder: Pa
     return keep_encodings(config, store, model)
 
 
-def _objectives(config: RunConfig, store: Store, model: ClinicalModel) -> dict[str, Objective]:
-    settings = config.pretrain.objectives if config.pretrain else {}
-    objectives = build_objectives(settings, model)
+def _objectives(
+    config: RunConfig, settings: PretrainConfig, store: Store, model: ClinicalModel
+) -> dict[str, Objective]:
+    objectives = build_objectives(settings.objectives, model)
     _, subject = np.unique(store.samples["subject_id"].to_numpy(), return_inverse=True)
     references = ReferenceEdges(
         subject=torch.from_numpy(subject),

@@ -71,6 +71,7 @@ def fit(
         decay=decay,
         patience=patience,
         curves=logs / f"{stage.name}.csv",
+        look_closer=stage.look_closer,
     )
     goes_on = resume and last.exists()
     with _quiet_lightning(), _interruptible():

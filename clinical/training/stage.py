@@ -125,6 +125,11 @@ class Stage(pl.LightningModule):
             self.model.set_memory(checkpoint[MEMORY_KEY])
             self._memory_is_fresh = True
 
+    def look_closer(self, epoch: int) -> dict[str, float]:
+        """Figures of the weights that score by an epoch's end, 0 being the start, beside those that
+        are logged of batches."""
+        return {}
+
     def log_figures(self, split: str, figures: dict[str, Tensor | float], *, size: int) -> None:
         """Log epoch means under `train/…` or `tuning/…`."""
         named = {f"{split}/{name}": value for name, value in figures.items()}

@@ -238,6 +238,48 @@ def test_several_tasks_have_a_curve_each():
     assert {"a", "b"} <= set(lines(auroc))
 
 
+def test_objectives_their_weights_and_the_probe_have_panels():
+    more = [
+        ("pretrain", epoch, name, value)
+        for epoch in (1, 2)
+        for name, value in {
+            "train/objective/values": 0.9,
+            "tuning/objective/values": 1.0 / epoch,
+            "tuning/objective/edges": 0.5,
+            "train/weight/values": 1.1,
+            "train/weight/edges": 0.7,
+            "probe/death": 0.6 + 0.1 * epoch,
+        }.items()
+    ]
+    more.append(("pretrain", 0, "probe/death", 0.5))
+    more += [("pretrain", epoch, "probe/death/error", 0.05) for epoch in (0, 1, 2)]
+    frame = pd.concat([curves(), pd.DataFrame(more, columns=curves().columns)])
+    axes = plot_training_curves(frame)
+    (band,) = axes[1].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.45, 0.85))
+    drawn = {ax.get_title(): lines(ax) for ax in axes}
+    assert list(drawn) == [
+        "Pretraining: loss",
+        "Pretraining: AUROC of a linear probe",
+        "Pretraining: weights of objectives",
+        "Pretraining: values",
+        "Pretraining: edges",
+        "Fine-tuning: loss",
+        "Fine-tuning: AUROC",
+    ]
+    assert "death/error" not in drawn["Pretraining: AUROC of a linear probe"]
+    probe = drawn["Pretraining: AUROC of a linear probe"]["death"]
+    np.testing.assert_array_equal(probe.get_xdata(), [0, 1, 2])
+    np.testing.assert_allclose(probe.get_ydata(), [0.5, 0.7, 0.8])
+    assert {"values", "edges"} <= set(drawn["Pretraining: weights of objectives"])
+    np.testing.assert_allclose(drawn["Pretraining: values"]["tuning"].get_ydata(), [1.0, 0.5])
+    assert "train" not in drawn["Pretraining: edges"]
+    single = frame[~frame["name"].str.endswith("objective/edges")]
+    titles = [ax.get_title() for ax in plot_training_curves(single)]
+    assert "Pretraining: values" not in titles  # its loss is the stage's
+
+
 def test_bad_curves_are_refused():
     with pytest.raises(SchemaError, match="column value is missing"):
         plot_training_curves(curves().drop(columns="value"))

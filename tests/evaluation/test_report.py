@@ -2,6 +2,7 @@
 
 from clinical.evaluation import evaluate, page
 from clinical.evaluation.report import Facts, report_page
+from clinical.evaluation.report_facts import description
 from clinical.evaluation.report_pictures import pictures_of
 
 import re
@@ -148,6 +149,15 @@ def test_missing_inputs_have_a_section_of_their_own_for_every_kind_of_task():
     # They are not told a second time among the other groups.
     assert text.count("<td>without notes</td>") == 12
     assert "not measured" in missing_section(written(of_every_kind()))
+
+
+def test_what_pretraining_hid_and_how_it_was_weighed_is_said():
+    said = "Pretrained without labels by hiding and predicting: values, static"
+    config = CONFIG | {"tasks": {}, "pretrain": {"objectives": {"values": {}, "static": {}}}}
+    assert description(config)[-1] == said  # a run of before has no balance
+    for balance, more in (("fixed", ""), ("uncertainty", "; weighted by learned uncertainty")):
+        own = config["pretrain"] | {"balance": balance}
+        assert description(config | {"pretrain": own})[-1] == said + more
 
 
 def test_no_picture_of_a_report_has_a_point_of_few_people(monkeypatch):

@@ -5,6 +5,7 @@ from clinical.objectives import OBJECTIVES
 from clinical.sections import FinetuneConfig, PretrainConfig
 from clinical.training.finetune import FinetuneStage
 from clinical.training.pretrain import PretrainStage
+from clinical.training.probe import Probe
 from clinical.training.stage import References
 
 import importlib.util
@@ -73,10 +74,18 @@ class Workshop:
             seed=seed,
         )
 
-    def pretrain(self, *, seed: int = 1, names: tuple[str, ...] = ("tokens", "edges")) -> Any:
+    def pretrain(
+        self,
+        *,
+        seed: int = 1,
+        names: tuple[str, ...] = ("tokens", "edges"),
+        balance: Literal["fixed", "uncertainty"] = "fixed",
+        probe_every: int | None = None,
+    ) -> Any:
         # Lightning leaves the mode as it finds it: in evaluation mode nothing would be dropped.
         model = self.synthetic.make_model(seed=seed).train()
-        config = PretrainConfig(objectives={name: {"weight": 1.0} for name in names})
+        weights = {name: {"weight": 1.0} for name in names}
+        config = PretrainConfig(objectives=weights, balance=balance, probe_every=probe_every)
         return PretrainStage(
             model,
             self.references(),
@@ -85,6 +94,15 @@ class Workshop:
             feeds={"similar": frozenset({"events"}), "same_unit": frozenset({"codes"})},
             key_codes={},
             seed=seed,
+            probe=self.probe() if probe_every else None,
+        )
+
+    def probe(self) -> Probe:
+        return Probe(
+            self.synthetic.make_config().tasks,
+            train=loader(self.train),
+            select=loader(self.tuning),
+            subject=np.arange(6),
         )
 
     def loaders(self) -> dict[str, DataLoader[Any]]:

@@ -6,8 +6,10 @@ from clinical.training.checkpoint import fit, load_weights, thread_limit
 from clinical.training.finetune import FinetuneStage
 
 import signal
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -64,9 +66,10 @@ def assert_equal_weights(first: Path, second: Path, *, file: str = "model.safete
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize("kind", ["pretrain", "balanced", "finetune"])
 def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, kind):
-    make = getattr(workshop, kind)
+    balanced = partial(workshop.pretrain, balance="uncertainty", probe_every=2)
+    make = balanced if kind == "balanced" else getattr(workshop, kind)
     whole = train(make(), workshop, tmp_path / "whole")
     for epoch, index in [(0, 1), (2, 2)]:
         halved = make()
@@ -81,6 +84,26 @@ def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp
     assert_equal_weights(tmp_path / "whole", tmp_path / "halved")
     logs = f"logs/{whole.name}.csv"
     assert (tmp_path / "whole" / logs).read_text() == (tmp_path / "halved" / logs).read_text()
+
+
+def test_a_probe_changes_neither_weights_nor_the_epoch_chosen_nor_other_figures(workshop, tmp_path):
+    train(workshop.pretrain(), workshop, tmp_path / "without", patience=1)
+    probed = train(workshop.pretrain(probe_every=2), workshop, tmp_path / "with", patience=1)
+    expected = load_file(tmp_path / "without" / "model.safetensors")
+    found = load_file(tmp_path / "with" / "model.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    logs = [pd.read_csv(tmp_path / one / "logs" / "pretrain.csv") for one in ("without", "with")]
+    is_probe = logs[1]["name"].str.startswith("probe/")
+    pd.testing.assert_frame_equal(logs[1][~is_probe].reset_index(drop=True), logs[0])
+    assert sorted(logs[1][is_probe]["epoch"].unique()) == [0, 2]
+    figures = {"probe/mortality", "probe/readmission"}
+    assert set(logs[1][is_probe]["name"]) == figures | {f"{name}/error" for name in figures}
+    # That of the last epoch is about the averaged weights, which score.
+    stage = workshop.pretrain(probe_every=2)
+    untrained = stage.look_closer(0)
+    first = logs[1][is_probe & (logs[1]["epoch"] == 0)].set_index("name")["value"].to_dict()
+    assert first == pytest.approx(untrained)
+    assert probed.look_closer(1) == {}
 
 
 def test_the_same_stage_twice_gives_the_same_weights_and_another_seed_others(workshop, tmp_path):

@@ -144,6 +144,26 @@ def test_objectives_with_passes_of_their_own_alone_need_no_joint_one(workshop, s
     assert len(passes) == len(spy.given) == 1
 
 
+def test_objectives_about_whole_samples_share_one_pass_beside_the_joint_one(workshop, figures):
+    stage = workshop.pretrain(names=("tokens", "patches", "masked_modality", "alignment"))
+    stage.model.eval()
+    passes, model = [], stage.model.forward
+    stage.model.forward = lambda batch: (passes.append(batch), model(batch))[1]
+    stage.training_step(workshop.train[0], 0)
+    assert len(passes) == 2
+    together = dict(figures.pop()[1])
+    for name in ("masked_modality", "alignment"):
+        stage.objectives = {name: stage.objectives[name]} | {
+            k: v for k, v in stage.objectives.items() if k != name
+        }
+        alone = {n: o for n, o in stage.objectives.items() if n == name}
+        whole, stage.objectives = stage.objectives, alone
+        stage.training_step(workshop.train[0], 0)
+        found = figures.pop()[1][f"objective/{name}"]
+        torch.testing.assert_close(found, together[f"objective/{name}"])
+        stage.objectives = whole
+
+
 def test_an_objective_of_the_joint_pass_gets_what_the_others_left(workshop, synthetic, figures):
     stage, spy = spied(workshop, synthetic, own_pass=False)
     stage.training_step(workshop.train[0], 0)
@@ -191,3 +211,42 @@ def test_the_total_is_the_weighted_sum_and_what_is_chosen_is_its_negative(worksh
     stage.validation_step(workshop.train[0], 0)
     (_, losses, _), (_, choice, _) = figures
     assert choice["choice"].item() == -losses["loss"].item()
+    each = [losses[f"objective/{name}"].item() for name in ("tokens", "edges")]
+    assert losses["loss"].item() == pytest.approx(0.5 * each[1], rel=1e-5)
+    parts = sum(value.item() for name, value in losses.items() if name.startswith("edges/"))
+    assert each[1] == pytest.approx(parts, rel=1e-5)
+
+
+def test_what_is_chosen_by_is_the_same_however_the_objectives_are_balanced(workshop, figures):
+    chosen = []
+    for uncertain in (None, -3.0, 3.0):
+        stage = workshop.pretrain(balance="fixed" if uncertain is None else "uncertainty")
+        stage.model.eval()
+        if uncertain is not None:
+            stage.balance.log_variance.data.fill_(uncertain)
+        figures.clear()
+        stage.validation_step(workshop.tuning[0], 0)
+        chosen.append(figures[-1][1]["choice"].item())
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
+def test_learned_weights_train_with_the_network_and_are_logged(workshop, figures):
+    stage = workshop.pretrain(balance="uncertainty")
+    stage.weights = {"tokens": 2.0, "edges": 0.5}
+    optimizer = torch.optim.SGD([p for m in stage.trained_modules() for p in m.parameters()], 0.1)
+    logged = []
+    for _ in range(3):
+        figures.clear()
+        total = stage.training_step(workshop.train[0], 0)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        (_, losses, _), (split, weights, _) = figures
+        assert split == "train"
+        logged.append((losses, weights))
+    (losses, weights), _, (_, later) = logged
+    for name, own in (("tokens", 2.0), ("edges", 0.5)):
+        # The first loss counts as usual: each objective adds its configured weight.
+        usual = losses[f"objective/{name}"] * weights[f"weight/{name}"]
+        assert usual.item() == pytest.approx(own, rel=1e-5)
+        assert later[f"weight/{name}"] > weights[f"weight/{name}"]  # as the loss fell
