@@ -58,7 +58,8 @@ class RowReader(Reader, Protocol):
 class Modality(Protocol):
     """The data side of one kind of input; its keyword arguments are YAML keys.
 
-    Keys on which the shapes of the encoder's weights depend may be named in `shaping`.
+    Keys on which the encoder's weights depend, by their shapes or what they read, may be named in
+    `shaping`.
     """
 
     def fit(

@@ -52,7 +52,7 @@ class Images:
         weights: Of the encoder; the data side has no use for it.
     """
 
-    shaping: ClassVar[frozenset[str]] = frozenset({"size", "patch", "channels"})
+    shaping: ClassVar[frozenset[str]] = frozenset({"size", "square", "patch", "channels"})
 
     def __init__(
         self,
