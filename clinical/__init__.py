@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from clinical.reporting import report
     from clinical.score_file import score
     from clinical.scoring import drift
+    from clinical.site_by_site import leave_one_site_out
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ __all__ = [
     "groups",
     "import_extract",
     "import_flat",
+    "leave_one_site_out",
     "link",
     "make_splits",
     "prepare",
@@ -102,6 +104,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
             "import_flat": "clinical.extract.importers.flat",
+            "leave_one_site_out": "clinical.site_by_site",
             "make_splits": "clinical.cohort.splits",
             "report": "clinical.reporting",
             "score": "clinical.score_file",

@@ -365,8 +365,12 @@ def _portable(config: RunConfig) -> RunConfig:
         name: task.model_copy(update={"labels": _portable_labels(task.labels)})
         for name, task in config.tasks.items()
     }
+    begun = config.finetune.init
+    if begun is not None:
+        begun = begun.model_copy(update={"bundle": Path(begun.bundle.name), "mapping": None})
     return config.model_copy(
         update={
+            "finetune": config.finetune.model_copy(update={"init": begun}),
             "extract": Path(config.extract.name),
             "out": Path(config.out.name),
             "splits": None,

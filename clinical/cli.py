@@ -1,6 +1,6 @@
 """The command line: arguments and exit codes around the verbs of the pipeline."""
 
-from clinical import asking, cohort_commands, screen
+from clinical import asking, cohort_commands, screen, site_commands
 from clinical.errors import ClinicalError
 from clinical.import_commands import Acknowledge, importers
 
@@ -152,6 +152,7 @@ def run(config: Config, overrides: Overrides = None) -> None:
 
 app.command()(cohort_commands.cohort)
 app.command()(cohort_commands.split)
+app.command()(site_commands.leave_one_site_out)
 app.command()(asking.score)
 app.command()(asking.serve)
 app.add_typer(asking.bundle, name="bundle")

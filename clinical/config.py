@@ -230,6 +230,11 @@ class RunConfig(Section):
         """Whether the networks learn anything before they see labels."""
         return self.pretrain is not None and self.pretrain.epochs > 0
 
+    @property
+    def begins_trained(self) -> bool:
+        """Whether the networks know anything when fine-tuning begins."""
+        return self.is_pretrained or self.finetune.init is not None
+
     def modality_window(self, name: str) -> float | None:
         """Visible hours of a modality: its own where it says so, else the run's."""
         modality = self.modalities[name]

@@ -135,11 +135,15 @@ def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
     from clinical.training.build import build_model, pretrain_model
     from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
+    from clinical.transfer import begin
 
+    start = begin(config, store)
     with thread_limit(config.trainer.threads):
         for member in members(config):
             _announce("pretraining", member.number, config)
             model = build_model(member.config, store)
+            if start is not None and config.is_pretrained:
+                start.begin(member.number, model)
             pretrain_model(member, store, model, progress=progress)
     return config.out / "checkpoints"
 
@@ -154,7 +158,10 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
     )
     from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
+    from clinical.transfer import begin
 
+    # Where there is pretraining, that began from the bundle.
+    start = None if config.is_pretrained else begin(config, store)
     models = []
     with thread_limit(config.trainer.threads):
         store = with_edges_by_embedding(config, store)
@@ -163,6 +170,8 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
             model = build_model(member.config, store)
             if config.is_pretrained:
                 load_pretrained(member, model)
+            elif start is not None:
+                start.begin(member.number, model)
             finetune_model(member, store, model, progress=progress)
             models.append(model)
         return finish(config, store, models, out=config.out)

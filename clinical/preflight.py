@@ -6,6 +6,7 @@ from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.given_weights import local_weights
 from clinical.objectives import OBJECTIVES
+from clinical.transfer import Source
 
 import torch
 
@@ -14,12 +15,15 @@ def check_machine(config: RunConfig) -> None:
     """Refuse a run that this machine, or any, could not finish.
 
     Raises:
+        BundleError: that of `finetune.init` is none, or damaged.
         ConfigError: there is no such accelerator here, an encoder or expert lacks something, or an
-            objective has nothing to learn from.
+            objective has nothing to learn from; the bundle of `finetune.init` doesn't fit.
     """
     _check_accelerator(config.trainer.accelerator)
     _check_objectives(config)
     _check_encoders(config)
+    if config.finetune.init is not None:
+        Source.read(config, config.finetune.init)
     for name in (*config.experts, *config.finetune.teachers):
         EXPERTS[name].check()
 

@@ -3,7 +3,8 @@
 from clinical.config import RunConfig
 from clinical.config_file import load_yaml
 from clinical.errors import ConfigError
-from clinical.places import check_no_file, replacing
+from clinical.manifest import MANIFEST, check_manifest, digest_of
+from clinical.places import check_file, check_no_file, replacing
 
 import importlib.metadata
 import shutil
@@ -17,6 +18,7 @@ RUN_FILE = "run.yaml"
 UNCOMPARED = ("resume", "overwrite", "out")
 UNCOMPARED_OF_TRAINER = ("workers", "threads")
 PLACES = ("extract", "splits")
+INIT_PLACES = ("bundle", "mapping")
 OWN_FOLDERS = ("checkpoints", "bundle", "logs", "figures")
 # What one network's pretrained weights are a function of; fine-tuning may differ in all else.
 PRETRAINED_BY = (
@@ -77,6 +79,7 @@ def check_pretrained(config: RunConfig) -> None:
         return
     before, now = _compared(load_yaml(config.out / RUN_FILE)), _compared(config.dump())
     changed = [key for key in PRETRAINED_BY if before.get(key) != now.get(key)]
+    changed += _begun_otherwise(config)
     if changed:
         raise ConfigError(
             f"{config.out}: was pretrained with other values of {', '.join(changed)}; use the "
@@ -95,6 +98,8 @@ def _check_same(config: RunConfig) -> None:
     before = load_yaml(config.out / RUN_FILE)
     same, now = _compared(before), _compared(config.dump())
     changed = sorted(key for key in now if same.get(key) != now[key])
+    if "finetune" not in changed:
+        changed += _begun_otherwise(config)
     if changed:
         raise ConfigError(
             f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
@@ -108,10 +113,40 @@ def _check_same(config: RunConfig) -> None:
         )
 
 
+def begun_from(config: RunConfig) -> dict[str, str]:
+    """Digests of the bundle and of the mapping that the networks begin from; empty without.
+
+    Raises:
+        BundleError: there is no such bundle.
+        ConfigError: there is no such mapping.
+    """
+    init = config.finetune.init
+    if init is None:
+        return {}
+    if not (init.bundle / MANIFEST).is_file():
+        check_manifest(init.bundle)
+    found = {"manifest_sha256": digest_of(init.bundle / MANIFEST)}
+    if init.mapping is not None:
+        check_file(init.mapping, what="finetune.init.mapping")
+        found["mapping_sha256"] = digest_of(init.mapping)
+    return found
+
+
+def _begun_otherwise(config: RunConfig) -> list[str]:
+    """The key by which the networks began from something else, if they did."""
+    provenance = load_yaml(config.out / RUN_FILE).get("provenance", {})
+    same = (provenance.get("init") or {}) == begun_from(config)
+    return [] if same else ["finetune.init (or what lies there)"]
+
+
 def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: not how many work on it, nor how a folder is written."""
     kept = {key: value for key, value in values.items() if key not in UNCOMPARED}
     trainer = kept.get("trainer") or {}
+    init = (kept.get("finetune") or {}).get("init")
+    if init:
+        places = {k: str(Path(v).resolve()) for k, v in init.items() if k in INIT_PLACES and v}
+        kept["finetune"] = kept["finetune"] | {"init": init | places}
     kept["trainer"] = {k: v for k, v in trainer.items() if k not in UNCOMPARED_OF_TRAINER}
     return kept | {key: str(Path(kept[key]).resolve()) for key in PLACES if kept.get(key)}
 
@@ -128,6 +163,7 @@ def write_down(config: RunConfig, fingerprint: str) -> None:
         "provenance": {
             "clinical": importlib.metadata.version("clinical"),
             "extract_fingerprint": fingerprint,
+            **({"init": begun} if (begun := begun_from(config)) else {}),
         },
     }
     with replacing(config.out / RUN_FILE) as draft:
@@ -140,7 +176,7 @@ def clear(out: Path) -> None:
         return
     for leftover in OWN_FOLDERS:
         shutil.rmtree(out / leftover, ignore_errors=True)
-    for pattern in ("predictions*.parquet", "metrics.json"):
+    for pattern in ("predictions*.parquet", "metrics.json", "transfer.json"):
         for path in out.glob(pattern):
             path.unlink()
     (out / RUN_FILE).unlink()

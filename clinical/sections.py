@@ -5,6 +5,7 @@ sections together.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -95,8 +96,26 @@ class PretrainConfig(Section):
     objectives: Annotated[dict[str, ObjectiveConfig], SWITCHABLE] = Field(min_length=1)
 
 
+class InitConfig(Section):
+    """A finished bundle, perhaps of another extract, whose networks a run's networks begin as."""
+
+    bundle: Path
+    mapping: Path | None = None
+    """A YAML file of codes: new code: code in the bundle, or null for none."""
+    heads: bool = False
+    """Begin with the heads of tasks of the same name and kind, too; it needs start: pretrained."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_path(cls, raw: Any) -> Any:
+        return {"bundle": raw} if isinstance(raw, str | Path) else raw
+
+
 class FinetuneConfig(Section):
     """Learning the tasks from labels."""
+
+    init: InitConfig | None = None
+    """A bundle to begin from, before pretraining where there is any; or its path alone."""
 
     epochs: int = Field(default=20, ge=0)
     """0 = a linear probe: the linear start itself scores."""
@@ -137,6 +156,14 @@ class FinetuneConfig(Section):
         if raw.get("patience") is not None:
             raise ValueError("keep: last goes on to the last epoch; take patience out")
         return {**raw, "patience": None}
+
+    @model_validator(mode="after")
+    def _keeps_heads(self) -> Self:
+        if self.init is not None and self.init.heads and self.start == "linear":
+            raise ValueError(
+                "init.heads: start: linear solves for heads anew; set start: pretrained"
+            )
+        return self
 
     @model_validator(mode="after")
     def _learns_something(self) -> Self:

@@ -19,7 +19,7 @@ def modules() -> dict[str, ModuleType]:
     found = {}
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        for name in ("bootstrap", "comparing", "fusions", "links", "physionet2012"):
+        for name in ("bootstrap", "comparing", "fusions", "links", "physionet2012", "transfer"):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             found[name] = importlib.util.module_from_spec(spec)
             sys.modules[name] = found[name]
@@ -316,3 +316,55 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(modules):
     for name in ("AUROC", "Brier"):
         # Three standard errors of 200 repeats below and above 95 %.
         assert 181 <= sum(one[name] for one in hits) <= 199, name
+
+
+# Beginning from another unit's bundle
+
+
+def test_a_fold_of_the_target_sees_a_tenth_of_the_labels_and_all_held_out(modules, tmp_path):
+    transfer = modules["transfer"]
+    died = np.random.default_rng(0).random(500) < 0.1
+    labels = pd.DataFrame({"subject_id": np.arange(500), "boolean_value": died})
+    (split, *_) = transfer.dealt(died, folds=5)
+    part = transfer.Part(tmp_path, unit=1, fold=0)
+    transfer.write_folds(part, labels, split)
+    seen = pd.read_parquet(part.labels)["subject_id"]
+    assert set(np.flatnonzero(split == "held_out")) <= set(seen)
+    few = labels[labels["subject_id"].isin(seen) & (split != "held_out")]
+    assert len(few) == pytest.approx(0.1 * (split != "held_out").sum(), abs=2)
+    assert few["boolean_value"].sum() >= 2
+
+
+def test_the_target_has_a_quarter_of_other_codes_without_a_word_on_them(modules, tmp_path):
+    from clinical.extract.schema import Extract
+    from clinical.extract.write import write_extract
+
+    transfer = modules["transfer"]
+    codes = [f"V{number}" for number in range(8)]
+    rows = {"subject_id": [1] * 8 + [2] * 8, "time": [None] * 16, "code": codes * 2}
+    events = pl.DataFrame(rows, schema_overrides={"time": pl.Datetime("us")})
+    when = pl.DataFrame({"subject_id": [1, 2], "prediction_time": [pd.Timestamp("2020")] * 2})
+    when = when.with_columns(pl.col("prediction_time").cast(pl.Datetime("us")))
+    (tmp_path / "whole").mkdir()
+    write_extract(
+        tmp_path / "whole",
+        shards=[events.with_columns(numeric_value=pl.lit(1.0, pl.Float32))],
+        codes=pl.DataFrame({"code": codes, "description": codes, "unit": ["1"] * 8}),
+        dataset={"dataset_name": "whole"},
+        splits=pl.DataFrame({"subject_id": [1, 2], "split": ["train", "tuning"]}),
+        samples=when,
+        labels={transfer.TASK: when.with_columns(boolean_value=pl.lit(value=True))},
+    )
+    names = transfer.renamed_codes(codes, 3)
+    assert len(names) == 2
+    assert names == transfer.renamed_codes(codes[::-1], 3)
+    whole = Extract.open(tmp_path / "whole")
+    transfer.write_part_of(whole, tmp_path / "part", [2], names)
+    part = Extract.open(tmp_path / "part")
+    assert part.scan().collect()["subject_id"].unique().to_list() == [2]
+    found = set(part.scan().collect()["code"])
+    assert found == set(codes) - set(names) | set(names.values())
+    table = part.codes()
+    assert set(table["code"]) == found
+    local = table.filter(pl.col("code").str.starts_with("LOCAL"))
+    assert local["description"].to_list() == [None, None]

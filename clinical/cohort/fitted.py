@@ -38,6 +38,7 @@ class Fitted:
         dataset_name: Of the extract that the reference comes from.
         consistent_calendar: Of the same.
         tasks: Task -> what its labels taught, plain JSON values; see `clinical.answers`.
+        described: Code of a vocabulary -> its `description` and `unit`, where the extract had them.
     """
 
     statistics: Mapping[str, dict[str, Any]]
@@ -50,6 +51,7 @@ class Fitted:
     dataset_name: str
     consistent_calendar: bool
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    described: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def answers(self, config: RunConfig) -> dict[str, Answer]:
         """The answer to each task of the configuration.
@@ -89,6 +91,7 @@ class Fitted:
             "dataset_name": self.dataset_name,
             "consistent_calendar": self.consistent_calendar,
             "tasks": self.tasks,
+            "described": self.described,
         }
         text = json.dumps(plain, ensure_ascii=False, indent=1)
         (folder / STATISTICS_FILE).write_text(text + "\n", encoding="utf-8")
@@ -132,6 +135,7 @@ class Fitted:
                 dataset_name=plain["dataset_name"],
                 consistent_calendar=plain["consistent_calendar"],
                 tasks=plain.get("tasks", {}),  # absent where all were binary
+                described=plain.get("described", {}),  # absent in older bundles
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise BundleError(

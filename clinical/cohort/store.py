@@ -44,7 +44,7 @@ __all__ = [
     "write_table",
 ]
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 MANIFEST = "store.json"
 SAMPLES = "samples.arrow"
 REFERENCE = "reference.arrow"

@@ -55,6 +55,9 @@ class BertEncoder(Encoder):
 
     is_fetched: ClassVar[bool] = True
     beside_frozen: ClassVar[frozenset[str]] = frozenset({"phrases", "topics", "kinds"})
+    only_in_training: ClassVar[frozenset[str]] = frozenset(
+        {"dropout", "train", "lora_rank", "lora_alpha"}
+    )
 
     def __init__(
         self,
@@ -223,6 +226,8 @@ class ChunkPlace(nn.Module):
         width: D.
         dropout: how often the kind is unknown in training.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {"kind.weight": ("vocabulary",)}
 
     def __init__(self, kinds: int, width: int, *, dropout: float) -> None:
         super().__init__()

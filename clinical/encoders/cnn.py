@@ -66,6 +66,7 @@ class CNNEncoder(Encoder):
     """
 
     beside_frozen: ClassVar[frozenset[str]] = frozenset({"views"})
+    only_in_training: ClassVar[frozenset[str]] = frozenset({"dropout", "train", "augment", "flip"})
 
     def __init__(
         self,

@@ -56,10 +56,18 @@ class Encoder(nn.Module):
         encoded_width: F of what frozen weights make of each row; None where nothing is frozen.
         is_fetched: its weights are a folder, which the hub can give by name.
         beside_frozen: sizes on which what frozen weights make of a row does not depend.
+        only_in_training: own keys that change neither the weights' shapes nor what they say.
+
+    A part of which some weights belong to entries of the modality's vocabulary says so in `along`:
+    parameter -> for each axis "vocabulary", or None. The first entries lie along it, one after
+    the other, each with `places` of it where that is more than one. So weights can be taken over by
+    a network of another vocabulary (`clinical.transfer`). Where their number decides by what
+    weights are multiplied, `multiplied` says that by parameter.
     """
 
     is_fetched: ClassVar[bool] = False
     beside_frozen: ClassVar[frozenset[str]] = frozenset()
+    only_in_training: ClassVar[frozenset[str]] = frozenset({"dropout"})
     width: int
     encoded_width: int | None = None
     _frozen: tuple[nn.Module, ...] = ()

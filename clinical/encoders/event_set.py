@@ -9,6 +9,7 @@ from clinical.encoders.wide import WideSummary
 from clinical.errors import ConfigError
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -56,6 +57,8 @@ class EventSetEncoder(Encoder):
         wide_dropout: share of the wide features dropped in training.
         deep: whether to read the events; without them tokens and states are their embeddings.
     """
+
+    only_in_training: ClassVar[frozenset[str]] = frozenset({"dropout", "wide_dropout"})
 
     def __init__(
         self,

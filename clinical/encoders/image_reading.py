@@ -5,7 +5,8 @@ from clinical.containers import Images
 from clinical.encoders.pooling import AttentionPooling, TimeEmbedding, sometimes_unknown
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,8 @@ class ImageContext(nn.Module):
         width: D.
         dropout: how often the view is unknown in training.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {"view": ("vocabulary",)}
 
     def __init__(self, views: int, width: int, *, dropout: float) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class MLPEncoder(Encoder):
         # A learned shift: a fixed scale keeps the sum additive, where a norm would not.
         self.shift = nn.Parameter(torch.zeros(width))
         self.scale = max(sizes["columns"], 1) ** -0.5
+        self.multiplied = {"column.variable": self.scale, "column.slope": self.scale}
         self.network = nn.Sequential(
             nn.Linear(width, 2 * width),
             nn.GELU(),

@@ -1,6 +1,7 @@
 """What stands above a code: rare codes borrow from the classes that they are special cases of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,8 @@ class CodeEmbedding(nn.Embedding):
         n_codes: V.
         width: D.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {"weight": ("vocabulary",)}
 
     def __init__(self, n_codes: int, width: int) -> None:
         super().__init__(n_codes, width)

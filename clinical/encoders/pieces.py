@@ -5,6 +5,9 @@ linear beyond to -1 and 2. Positions are quantiles already, so the pieces are of
 `pieces` of them between 0 and 1, and one for each tail.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,6 +40,11 @@ class PieceTable(nn.Module):
     The curve is stored by its slopes, so that one value teaches all pieces below it, and read by
     looking up its two knots around the position: the cost does not depend on the number of pieces.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "variable": ("vocabulary",),
+        "slope": ("vocabulary",),
+    }
 
     def __init__(self, variables: int, width: int, *, pieces: int) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from clinical.errors import ConfigError
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,11 @@ def lay_out(events: TimeSeries, *, variables: int, blocks: int, block_hours: flo
 class CellEmbedding(nn.Module):
     """A cell as a vector: its mean by pieces, its extremes around it and its count."""
 
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "extreme": ("vocabulary",),
+        "count": ("vocabulary",),
+    }
+
     def __init__(self, variables: int, width: int) -> None:
         super().__init__()
         self.extreme = nn.Parameter(torch.randn(variables, 2, width))
@@ -95,6 +101,12 @@ class CellEmbedding(nn.Module):
 
 class SummaryTokens(nn.Module):
     """A token per variable from its exact statistics of the whole window, cut into pieces."""
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "weight": ("vocabulary",),
+        "level": ("vocabulary",),
+        "missing": ("vocabulary",),
+    }
 
     def __init__(self, variables: int, width: int, *, pieces: int, dropout: float) -> None:
         super().__init__()
@@ -156,6 +168,10 @@ class TwoAxisEncoder(Encoder):
         wide: whether there is a linear path over the same statistics.
         wide_pieces, wide_dropout: of the wide path.
     """
+
+    only_in_training: ClassVar[frozenset[str]] = frozenset(
+        {"dropout", "summary_dropout", "wide_dropout"}
+    )
 
     def __init__(
         self,

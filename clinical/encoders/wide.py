@@ -3,6 +3,9 @@
 from clinical.containers import SUMMARY_STATISTICS
 from clinical.encoders.pieces import cut
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -14,11 +17,14 @@ class WideSummary(nn.Module):
     them up, its features dropped hard in training, finds these where a deep path does not.
     """
 
+    along: ClassVar[Mapping[str, tuple[str | None, ...]]] = {"linear.weight": (None, "vocabulary")}
+
     def __init__(self, variables: int, width: int, *, pieces: int, dropout: float) -> None:
         super().__init__()
         self.pieces = pieces
         self.dropout = nn.Dropout(dropout)
-        features = variables * (len(SUMMARY_STATISTICS) * (pieces + 2) + 1)
+        self.places = len(SUMMARY_STATISTICS) * (pieces + 2) + 1  # of a variable
+        features = variables * self.places
         self.linear = nn.Linear(features, width)
         nn.init.normal_(self.linear.weight, std=0.1 / max(features, 1) ** 0.5)
         nn.init.zeros_(self.linear.bias)

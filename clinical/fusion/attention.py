@@ -4,7 +4,8 @@ from clinical.errors import ConfigError
 from clinical.fusion.parts import Parts
 from clinical.fusion.together import Together
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ class AttentionFusion(nn.Module):
         width: D.
         layers, heads, dropout: of the transformer.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "modality": ("modalities",),
+        "missing": ("modalities",),
+    }
 
     def __init__(
         self,

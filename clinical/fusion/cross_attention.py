@@ -4,7 +4,8 @@ from clinical.errors import ConfigError
 from clinical.fusion.parts import Parts
 from clinical.fusion.together import Together
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,12 @@ class CrossAttentionFusion(nn.Module):
         max_tokens: tokens of a modality that are read; of more, the last, which are the newest of
             vitals, notes and images. The summary has seen all of them.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "project": ("modalities",),
+        "modality": ("modalities",),
+        "missing": ("modalities",),
+    }
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 from clinical.fusion.parts import Parts
 from clinical.fusion.together import evened
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,14 @@ class GatedFusion(nn.Module):
         width: D.
         dropout: of the projected summaries.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "project": ("modalities",),
+        "shift": ("modalities",),
+        "missing": ("modalities",),
+        "gate": ("modalities",),
+        "bias": ("modalities",),
+    }
 
     def __init__(self, widths: Sequence[int], width: int, *, dropout: float = 0.1) -> None:
         super().__init__()

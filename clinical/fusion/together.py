@@ -1,5 +1,8 @@
 """What all present modalities say together, however loud each of them is."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
@@ -25,6 +28,8 @@ class Together(nn.Module):
         n_modalities: M.
         width: D.
     """
+
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {"project": ("modalities",)}
 
     def __init__(self, n_modalities: int, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """One representation of a patient for each thing that is asked: aspect queries."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,14 @@ class AspectReadout(nn.Module):
         heads: attention heads.
     """
 
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "query": ("aspects",),
+        "share": ("aspects", "sources"),
+        "role": ("sources",),
+        "linear": ("sources",),
+        "absent": ("modalities",),
+    }
+
     def __init__(
         self,
         aspects: Sequence[str],
@@ -48,6 +56,7 @@ class AspectReadout(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(width, width) for _ in range(n_sources))
         self.share = nn.Parameter(torch.ones(len(self.aspects), n_sources))
         self.absent = nn.Parameter(0.1 * torch.randn(n_modalities, width))
+        self.multiplied = {"share": n_sources**-0.5}
 
     def forward(
         self, fused: Tensor, summaries: Tensor, present: Tensor, messages: Sequence[Tensor]

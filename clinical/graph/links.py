@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ class LinkHead(nn.Module):
         n_codes: V.
     """
 
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {"bias": ("codes",)}
     popularity: Tensor
 
     def __init__(self, width: int, code_width: int, n_codes: int) -> None:

@@ -101,6 +101,11 @@ class Codes:
         """None."""
         return ()
 
+    def entries(self, statistics: Statistics) -> Sequence[str]:
+        """The vocabulary."""
+        vocabulary: Sequence[str] = statistics["vocabulary"]
+        return vocabulary
+
     def write(
         self,
         visible: pl.DataFrame,

@@ -4,7 +4,7 @@ from clinical.containers import Container
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -56,7 +56,11 @@ class RowReader(Reader, Protocol):
 
 
 class Modality(Protocol):
-    """The data side of one kind of input; its keyword arguments are YAML keys."""
+    """The data side of one kind of input; its keyword arguments are YAML keys.
+
+    Keys on which the encoder's weights depend, by their shapes or what they read, may be named in
+    `shaping`.
+    """
 
     def fit(
         self,
@@ -80,6 +84,10 @@ class Modality(Protocol):
 
     def variables(self, statistics: Statistics) -> Sequence[str]:
         """Codes of the variables that train taught; none where codes are no variables."""
+
+    def entries(self, statistics: Statistics) -> Sequence[str | None]:
+        """Codes to which weights of the encoder belong one by one, in the order of their rows;
+        None for a row that stands for all unknown ones."""
 
     def write(
         self,
@@ -106,6 +114,22 @@ class Modality(Protocol):
 
     def open(self, folders: Sequence[Path], statistics: Statistics) -> Reader:
         """Read back what `write` left in `folders`, one a shard, as one."""
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A modality whose weights mean nothing without what was learned along with them."""
+
+    def adopt(self, own: Statistics, given: Statistics) -> Statistics:
+        """What was learned here, with that of `given` which the weights of another run read.
+
+        Args:
+            own: What `fit` learned.
+            given: What the other run's `fit` learned.
+
+        Raises:
+            ConfigError: They can't be read by one network.
+        """
 
 
 def nonzero(counts: Mapping[str, int]) -> Counts:

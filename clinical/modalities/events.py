@@ -104,6 +104,10 @@ class Events:
         vocabulary: Sequence[str] = statistics["vocabulary"]
         return vocabulary
 
+    def entries(self, statistics: Statistics) -> Sequence[str]:
+        """The vocabulary."""
+        return self.variables(statistics)
+
     def write(
         self,
         visible: pl.DataFrame,

@@ -19,7 +19,7 @@ from clinical.modalities.occurrences import (
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -51,6 +51,8 @@ class Images:
         min_subjects: Train subjects who must have an image of a code before it is a view.
         weights: Of the encoder; the data side has no use for it.
     """
+
+    shaping: ClassVar[frozenset[str]] = frozenset({"size", "square", "patch", "channels"})
 
     def __init__(
         self,
@@ -118,6 +120,10 @@ class Images:
     def variables(self, statistics: Statistics) -> Sequence[str]:
         """None."""
         return ()
+
+    def entries(self, statistics: Statistics) -> Sequence[str | None]:
+        """Unknown, then the views."""
+        return (None, *statistics["views"])
 
     def write(
         self,

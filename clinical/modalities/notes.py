@@ -26,6 +26,7 @@ from clinical.modalities.wordpiece import train
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -92,6 +93,8 @@ class Notes:
         weights: Local folder of a model of the BERT family (WordPiece or byte-level BPE), whose
             tokenizer and architecture are used.
     """
+
+    shaping: ClassVar[frozenset[str]] = frozenset({"max_tokens", "phrases", "topics"})
 
     def __init__(
         self,
@@ -205,6 +208,29 @@ class Notes:
     def variables(self, statistics: Statistics) -> Sequence[str]:
         """None."""
         return ()
+
+    def entries(self, statistics: Statistics) -> Sequence[str | None]:
+        """Unknown, then the kinds."""
+        return (None, *statistics["kinds"])
+
+    def adopt(self, own: Statistics, given: Statistics) -> Statistics:
+        """The tokenizer and the phrases of `given`, and the kinds learned here.
+
+        Word pieces are rows of the weights, and directions of phrases their columns.
+        """
+        where = "modalities.notes.weights"
+        if ("config" in own) != ("config" in given):
+            ours, theirs = ("given" if "config" in each else "learned" for each in (own, given))
+            raise ConfigError(
+                f"{where}: the tokenizer is {ours} here and {theirs} in the bundle; give the same "
+                "weights as the bundle's run had"
+            )
+        is_given = "config" in given
+        if is_given and (own["config"], own["tokenizer"]) != (given["config"], given["tokenizer"]):
+            raise ConfigError(f"{where}: are of another model than the bundle's; give the same")
+        kept = ("tokenizer", "special_pieces", "phrases")
+        sizes = {**given["sizes"], "kinds": own["sizes"]["kinds"]}
+        return {**own, **{name: given[name] for name in kept}, "sizes": sizes}
 
     def write(
         self,

@@ -75,6 +75,11 @@ class Static:
         """The columns, by the codes of their facts."""
         return [AGE if column == AGE_COLUMN else column for column in statistics["columns"]]
 
+    def entries(self, statistics: Statistics) -> Sequence[str]:
+        """The columns."""
+        columns: Sequence[str] = statistics["columns"]
+        return columns
+
     def write(
         self,
         visible: pl.DataFrame,

@@ -9,9 +9,10 @@ from clinical.cohort.samples import training_cohort
 from clinical.cohort.store import Store, draft_of
 from clinical.config import RunConfig
 from clinical.errors import SchemaError
+from clinical.extract.described import described
 from clinical.extract.privacy import guard_preparation
 from clinical.extract.schema import Extract
-from clinical.modalities import Statistics
+from clinical.modalities import Modality, Statistics
 from clinical.modalities.shards import (
     ScratchJob,
     cut_to_scratch,
@@ -19,6 +20,7 @@ from clinical.modalities.shards import (
     modalities_of,
     write_from_scratch,
 )
+from clinical.preparation.adoption import adopted, given_statistics, told_apart
 from clinical.preparation.assembly import (
     Assembly,
     check_visible,
@@ -53,6 +55,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     Raises:
         ConfigError: A relation cannot work with the modalities or without pretraining, a label
             folder or the tuning split is missing, or `folder` holds something else.
+        BundleError: The bundle to begin from is none, or damaged.
         SchemaError: The extract, its samples, labels or splits are not usable, or it has what
             looks like identifiers of people and the configuration does not acknowledge them.
     """
@@ -63,7 +66,8 @@ def prepare(config: RunConfig, folder: Path) -> Store:
     check_pretrains(config)
     extract = Extract.open(config.extract)
     check_tables(extract, relations)
-    identity = Identity.of(config, extract, settings_of(config))
+    given = given_statistics(config)
+    identity = Identity.of(config, extract, {**settings_of(config), **told_apart(given)})
     if (store := identity.find(folder)) is not None:
         guard_preparation(extract, folder, acknowledged=config.acknowledge_identifiers)
         logger.info("%s: already prepared", folder)
@@ -82,6 +86,7 @@ def prepare(config: RunConfig, folder: Path) -> Store:
         for _ in over_jobs(cut_to_scratch, shards, workers=workers):
             pass
         statistics = fit_modalities(config, shards, _train_rows(cohort), codes=extract.codes())
+        statistics = adopted(config, statistics, given)
         jobs = [(shard, statistics) for shard in shards]
         counts = sum_counts(over_jobs(write_from_scratch, jobs, workers=workers))
         salt = hashlib.blake2b(identity.made_from.encode(), digest_size=16).hexdigest()
@@ -127,5 +132,14 @@ def _fit_reference(
         dataset_name=population.extract.dataset_name,
         consistent_calendar=population.extract.consistent_calendar,
         tasks={name: answer.learned for name, answer in answers.items() if answer.learned},
+        described=described(population.extract, _entries(modalities, statistics)),
     )
     return fitted, rows
+
+
+def _entries(
+    modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
+) -> frozenset[str]:
+    """All codes of the vocabularies."""
+    named = (modality.entries(statistics[name]) for name, modality in modalities.items())
+    return frozenset(code for codes in named for code in codes if code is not None)

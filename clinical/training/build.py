@@ -281,7 +281,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     folder = member.checkpoints / FinetuneStage.name
     finished = is_finished(folder, resume=config.resume)
     encodings = _encodings(config, store, model, folder)
-    if not finished and config.is_pretrained:
+    if not finished and config.begins_trained:
         _look_around(member, store, model, encodings)
     risks = teacher_risks(config, store, model) if settings.teachers and not finished else {}
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
@@ -297,7 +297,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     )
     has_begun = config.resume and (folder / LAST).exists()
     if not finished and not has_begun and settings.start == "linear":
-        if beside is not None and not config.is_pretrained:
+        if beside is not None and not config.begins_trained:
             beside.refresh(model, device=torch.device("cpu"))
         has_begun = start_linearly(
             model,

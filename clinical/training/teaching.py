@@ -202,7 +202,7 @@ class Features:
     def __init__(self, config: RunConfig, store: Store, model: ClinicalModel) -> None:
         self.config = config
         self.store = store
-        self.model = model if config.is_pretrained else None
+        self.model = model if config.begins_trained else None
         self.width = 0 if self.model is None else model.width
         self.tabulator = Tabulator.of(config, store.sizes)
 

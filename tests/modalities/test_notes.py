@@ -346,3 +346,33 @@ def test_there_are_fewer_topics_where_more_subjects_must_use_a_phrase(wards) -> 
     assert 0 < sizes["topics"] <= sizes["phrases"]
     few, alone = fitted(wards, max_tokens=32, topics=40, min_subjects=10)
     assert few.sizes(alone)["topics"] < sizes["topics"]
+
+
+def test_another_run_s_tokenizer_and_phrases_are_taken_over_and_kinds_are_not(
+    wards, make_frame, tmp_path, no_images
+) -> None:
+    modality, given = fitted(wards)
+    here = make_frame([note(s, f"Severe cough since day {s}.", code="LETTER") for s in range(12)])
+    own = modality.fit(lambda: [here], seed=0)
+    adopted = modality.adopt(own, given)
+    for name in ("tokenizer", "special_pieces", "phrases"):
+        assert adopted[name] == given[name]
+        assert adopted[name] != own[name] or name == "special_pieces"
+    assert adopted["kinds"] == own["kinds"] == ["LETTER"]
+    sizes = modality.sizes(adopted)
+    assert sizes == {**modality.sizes(given), "kinds": 2}
+    modality.write(here, 12, adopted, tmp_path, read_image=no_images)
+    read = modality.open([tmp_path], adopted).collate(np.arange(12))
+    assert read.ids.max() < sizes["vocabulary"]
+    assert read.phrases.shape[1] == sizes["phrases"]
+
+
+def test_notes_of_given_weights_take_over_none_that_were_learned(wards) -> None:
+    modality, learned = fitted(wards)
+    given = {**learned, "config": {"model_type": "bert"}}
+    with pytest.raises(ConfigError, match="is learned here and given in the bundle; give the same"):
+        modality.adopt(learned, given)
+    other = {**given, "config": {"model_type": "roberta"}}
+    with pytest.raises(ConfigError, match="are of another model than the bundle's"):
+        modality.adopt(given, other)
+    assert modality.adopt(given, given)["config"] == given["config"]
