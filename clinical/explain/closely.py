@@ -54,7 +54,7 @@ REGIONS = {
     "position": pl.Float64(),
     **dict.fromkeys(("down", "across"), pl.Int64()),
     **dict.fromkeys(("left", "upper", "right", "lower"), pl.Float64()),
-    **dict.fromkeys(("cam", "states", "coarse", "attribution"), pl.Float64()),
+    **dict.fromkeys(("backbone", "coarse", "attribution", "gap"), pl.Float64()),
 }
 
 
@@ -88,7 +88,7 @@ class Closely:
         store: of the samples.
         extract: that the store was prepared from.
         memories: of each network, with nothing left out.
-        steps: of integrated gradients.
+        steps: of integrated gradients, those of images at most.
     """
 
     panel: Panel
@@ -170,15 +170,14 @@ class Closely:
                     slope=slope[place],
                 )
                 chunks.append(_about(words, event, task))
-            share = self.panel.network_share(task) / len(found)
-            gap = share * sum(each[task].gap for each in found)
+            gap = float(self._mean(found, task, "gap"))
             yield _of_notes(pl.concat(chunks), real, gap)
 
     def _mean(self, found: Sequence[Mapping[str, Any]], task: str, name: str) -> NDArray[Any]:
         """What the networks found on average, by their share in the logit of all."""
         share = self.panel.network_share(task) / len(found)
         return np.asarray(
-            share * np.sum([getattr(each[task], name).numpy() for each in found], axis=0)
+            share * np.sum([np.asarray(getattr(each[task], name)) for each in found], axis=0)
         )
 
     @cached_property
@@ -210,15 +209,16 @@ class Closely:
             return
         images = batch.inputs["images"]
         assert isinstance(images, Images)
-        found = [maps_of(question, images, tasks=tasks) for question in questions]
+        found = [maps_of(each, images, tasks=tasks, steps=self.steps) for each in questions]
         boxes = self._boxes(real)
         for task in tasks:
-            states, coarse = (self._mean(found, task, name) for name in ("states", "coarse"))
+            by_backbone, coarse = (self._mean(found, task, name) for name in ("backbone", "coarse"))
+            gap = float(self._mean(found, task, "gap"))
             for place, event in enumerate(real.iter_rows(named=True)):
                 found_at = boxes[place].with_columns(
                     slice=pl.lit(event["part"], pl.Int64()),
                     position=pl.lit(float(images.position[place])),
-                    states=pl.Series(states[place].ravel()),
+                    backbone=pl.Series(by_backbone[place].ravel()),
                     coarse=pl.Series(coarse[place].ravel()),
                 )
                 yield _about(found_at, event, task).select(
@@ -226,12 +226,10 @@ class Closely:
                     "slice",
                     "position",
                     *boxes[place].columns,
-                    pl.col("states").clip(lower_bound=0).alias("cam"),
-                    "states",
+                    "backbone",
                     "coarse",
-                    (pl.col("states") - pl.col("states").mean() + pl.col("coarse")).alias(
-                        "attribution"
-                    ),
+                    (pl.col("backbone") + pl.col("coarse")).alias("attribution"),
+                    pl.lit(None if np.isnan(gap) else gap, pl.Float64()).alias("gap"),
                 )
 
     def _boxes(self, real: pl.DataFrame) -> list[pl.DataFrame]:

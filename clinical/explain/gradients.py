@@ -7,6 +7,7 @@ the positions and the note's time stay. On the way both change together, in equa
 """
 
 from clinical.containers import Tokens
+from clinical.explain.line import slopes, versions
 from clinical.explain.question import Question
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,6 @@ def piece_table(question: Question) -> nn.Embedding | None:
     return table if isinstance(table, nn.Embedding) else None
 
 
-@torch.enable_grad()
 def integrate(
     question: Question, notes: Tokens, *, tasks: Sequence[str], steps: int
 ) -> dict[str, Path]:
@@ -59,28 +59,25 @@ def integrate(
     assert table is not None, "the encoder of notes does not say where its words are"
     with torch.no_grad():
         real, blank = table(notes.ids), table(_blank(question, notes))
+
+    def ask(words: Tensor, phrases: Tensor) -> Mapping[str, Tensor]:
+        return _ask(question, notes, table, words, phrases)
+
+    ends = [(blank, real), (torch.zeros_like(notes.phrases), notes.phrases)]
     way = (torch.arange(steps, dtype=real.dtype) + 0.5) / steps
     slope = {task: torch.zeros_like(real, dtype=torch.float64) for task in tasks}
     slant = {task: torch.zeros_like(notes.phrases, dtype=torch.float64) for task in tasks}
     for part in way.split(max(1, NUMBERS_AT_ONCE // max(real.numel(), 1))):
-        words = torch.lerp(blank, real, part[:, None, None, None]).requires_grad_()
-        phrases = (part[:, None, None] * notes.phrases).requires_grad_()
-        logits = _ask(question, notes, table, words, phrases)
-        for task in tasks:
-            by_words, by_phrases = torch.autograd.grad(
-                logits[task].sum(), [words, phrases], retain_graph=True, allow_unused=True
-            )
-            slope[task] += 0 if by_words is None else by_words.double().sum(0) / steps
-            slant[task] += 0 if by_phrases is None else by_phrases.double().sum(0) / steps
+        for task, (_, each) in slopes(ask, ends, part, tasks=tasks).items():
+            slope[task] += each[0].sum(0) / steps
+            slant[task] += each[1].sum(0) / steps
     with torch.no_grad():
-        words = torch.stack([blank, real])
-        phrases = torch.stack([torch.zeros_like(notes.phrases), notes.phrases])
-        ends = _ask(question, notes, table, words, phrases)
+        logits = ask(*(torch.stack(pair) for pair in ends))
     found = {}
     for task in tasks:
         pieces = (slope[task] * (real - blank).double()).sum(-1)
         told = float((slant[task] * notes.phrases.double()).sum())
-        difference = float(ends[task][1].double() - ends[task][0].double())
+        difference = float(logits[task][1].double() - logits[task][0].double())
         gap = difference - float(pieces.sum()) - told
         found[task] = Path(pieces, slant[task], difference, gap)
     return found
@@ -97,23 +94,14 @@ def _ask(
     question: Question, notes: Tokens, table: nn.Embedding, words: Tensor, phrases: Tensor
 ) -> Mapping[str, Tensor]:
     """Task -> [S] logits for S versions of the notes: words [S, R, L, D] and phrases [S, R, K]."""
-    size, rows = words.shape[:2]
-    again = {
-        name: getattr(notes, name).repeat(size, *[1] * (getattr(notes, name).dim() - 1))
-        for name in ("mask", "time_hours", "kind", "chunk")
-    }
+    size = len(words)
     # Which of the vectors each piece is, in place of its id: an encoder may sort its rows and read
     # them in parts. Padding stays what it is, since some families tell positions by it.
     pad = question.model.sizes["notes"]["pad"]
-    first, mask = pad + 1, again["mask"]
+    first, mask = pad + 1, notes.mask.repeat(size, 1)
     numbers = torch.arange(first, first + mask.numel(), device=mask.device).view(mask.shape)
-    repeated = Tokens(
-        ids=numbers.where(mask, pad),
-        **again,
-        sample=torch.arange(size).repeat_interleave(rows),
-        size=size,
-        phrases=phrases.flatten(0, 1),
-    )
+    ids = numbers.where(mask, pad)
+    repeated = versions(notes, size, ids=ids, phrases=phrases.flatten(0, 1))
     with _given(table, words.flatten(0, 2), first=first):
         encoding = question.model.encoders["notes"](repeated)
     return question.logits("notes", encoding)

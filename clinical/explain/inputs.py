@@ -52,9 +52,11 @@ def explain_inputs(
     are Owen values (`owen.py`): those of a modality add up to its Shapley value. `words`
     are integrated gradients from a blank note (`gradients.py`), added up by word, and what counted
     phrases add through their pieces; those of a sample add up to what its notes add to a patient of
-    whom all else is held fixed, but for `gap`, the error of the steps. `regions` are Grad-CAM and
-    the shares of the coarse view (`maps.py`), slice by slice. Words and regions are of the networks
-    alone, by their weight: what an expert makes of a note or image is in the Shapley values only.
+    whom all else is held fixed, but for `gap`, the error of the steps. `regions` are, slice by
+    slice, integrated gradients from even images (`maps.py`), with a `gap` of their own, or Grad-CAM
+    where the backbone is frozen, and the shares of the coarse view. Words and regions are of the
+    networks alone, by their weight: what an expert makes of a note or image is in the Shapley
+    values only.
     `neighbours` are effects of leaving out relations and single neighbours, which are no shares.
 
     Args:
@@ -62,9 +64,10 @@ def explain_inputs(
         extract, samples, context, work: as for `Predictor.score`.
         task: to explain; by default every binary one.
         highest: samples of the highest scores by each task whose variables, words, regions and
-            neighbours are looked at: each takes `steps` passes forward and back through the encoder
-            of notes, and some `2 * DRAWN` through that of events for each of its variables.
-        steps: of integrated gradients.
+            neighbours are looked at: each takes `steps` passes forward and back through the
+            encoders of notes and of images (of these for each task), and some `2 * DRAWN` through
+            that of events for each of its variables.
+        steps: of integrated gradients, those of images at most.
         with_text: also give the words themselves. Without it no text of a note is in a table.
 
     Returns:

@@ -221,7 +221,7 @@ def _pictures(patient: Patient) -> str:
     ]
     text = (
         f"As a part, images add {_share(patient, 'images')}. The map says where the networks look, "
-        f"to first order, and adds up to nothing. {'; '.join(rows)}."
+        f"by the method below, and does not add up to that. {'; '.join(rows)}."
     )
     alt = "each image beside itself under the map of what its regions add"
     picture = f'<img alt="{alt}" src="data:image/png;base64,{patient.pictures}">'
@@ -265,8 +265,9 @@ def _method(patient: Patient) -> str:
         "which calibration then turns into the score.",
         "Variables: Owen values, shares of their part's Shapley value, from drawn orders, hence "
         "the standard error behind ±. A variable is left out as if never measured.",
-        "Notes: integrated gradients of the networks. Images: Grad-CAM, to first order; neither "
-        "counts what experts make of them.",
+        "Notes and images: integrated gradients of the networks, from masked notes and from even "
+        "images of the same brightness; of frozen backbones of images Grad-CAM, to first order. "
+        "Neither counts what experts make of them.",
         "Where a number comes from: modalities, variables, words, regions and neighbours.parquet "
         f"hold all of them, in the rows of this subject_id, prediction_time and task "
         f"({patient.one['task']}). Files and rows (from 0) are those of the extract's events.",

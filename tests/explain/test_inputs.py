@@ -176,14 +176,15 @@ def test_words_add_up_to_what_the_notes_change(explained):
     np.testing.assert_allclose(parts, explained.words["attribution"], rtol=0, atol=1e-12)
 
 
-def test_a_region_stands_out_from_its_image(explained):
+def test_a_region_adds_by_the_backbone_and_by_the_coarse_view(explained):
     regions = explained.regions
-    of = regions.groupby(["task", *KEYS, "image", "slice"])
-    standing_out = regions["states"] - of["states"].transform("mean")
-    effect = standing_out + regions["coarse"]
+    effect = regions["backbone"] + regions["coarse"]
     np.testing.assert_allclose(regions["attribution"], effect, rtol=0, atol=1e-12)
-    assert (regions["cam"] == regions["states"].clip(lower=0)).all()
+    assert regions["backbone"].abs().max() > 1e-5
     assert regions["coarse"].abs().max() > 1e-5
+    of = regions.groupby(["task", *KEYS])["gap"]
+    assert (of.nunique() == 1).all()
+    assert regions["gap"].abs().max() < 1e-3
 
 
 def test_each_slice_of_a_stack_has_a_map_of_its_own(explained):
@@ -222,9 +223,10 @@ def test_words_and_regions_of_frozen_encoders_are_told_too(
     assert (said["pieces"].abs() > 1e-7).mean() > 0.9
     effect = found.words.groupby(KEYS)["attribution"].sum()
     assert found.words["gap"].abs().max() < 0.01 * effect.abs().max()
-    maps = found.regions.groupby([*KEYS, "image", "slice"])["states"]
+    maps = found.regions.groupby([*KEYS, "image", "slice"])["backbone"]
     assert maps.ngroups > 2
     assert (maps.std() > 1e-9).all()
+    assert found.regions["gap"].isna().all()
 
 
 def test_networks_are_averaged_and_weighed_beside_experts(small_predictor, small_extract):
