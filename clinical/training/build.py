@@ -313,8 +313,9 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     if not (finished or has_begun or settings.epochs):
         raise ConfigError(
-            "finetune.epochs: 0 leaves only the linear start to learn the tasks, and they have "
-            "more answers than half of fusion.width, or no label in train; set 1 or more"
+            "finetune.recipe: linear_probe (epochs: 0) leaves only the linear start to learn the "
+            "tasks, and they have more answers than half of fusion.width, or no label in train; "
+            "choose another recipe, with epochs"
         )
     fit(
         stage,

@@ -1,6 +1,7 @@
 """Small random batches and narrow models, and stages of training on them."""
 
 import clinical  # noqa: F401
+from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES
 from clinical.sections import FinetuneConfig, PretrainConfig
 from clinical.training.finetune import FinetuneStage
@@ -63,12 +64,15 @@ class Workshop:
         learning_rate: float = 1e-2,
         teacher_risks: Mapping[str, torch.Tensor] | None = None,
         keep: Literal["best", "last"] = "best",
+        recipe: str = "full",
+        model: ClinicalModel | None = None,
     ) -> FinetuneStage:
         config = self.synthetic.make_config()
+        model = self.synthetic.make_model(config, seed=seed) if model is None else model
         return FinetuneStage(
-            self.synthetic.make_model(config, seed=seed).train(),
+            model.train(),
             self.references(),
-            config=FinetuneConfig(learning_rate=learning_rate, keep=keep),
+            config=FinetuneConfig(learning_rate=learning_rate, keep=keep, recipe=recipe),
             tasks=config.tasks,
             teacher_risks=teacher_risks or {},
             seed=seed,

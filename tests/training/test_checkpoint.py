@@ -4,6 +4,7 @@ from clinical.errors import ConfigError
 from clinical.sections import TrainerConfig
 from clinical.training.checkpoint import fit, load_weights, thread_limit
 from clinical.training.finetune import FinetuneStage
+from clinical.training.recipes import RECIPES
 
 import signal
 from functools import partial
@@ -66,10 +67,18 @@ def assert_equal_weights(first: Path, second: Path, *, file: str = "model.safete
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "balanced", "finetune"])
-def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, kind):
-    balanced = partial(workshop.pretrain, balance="uncertainty", probe_every=2)
-    make = balanced if kind == "balanced" else getattr(workshop, kind)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("pretrain", {}),
+        ("pretrain", {"balance": "uncertainty", "probe_every": 2}),
+        *(("finetune", {"recipe": name}) for name in RECIPES if name != "linear_probe"),
+    ],
+)
+def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(
+    workshop, tmp_path, kind, options
+):
+    make = partial(getattr(workshop, kind), **options)
     whole = train(make(), workshop, tmp_path / "whole")
     for epoch, index in [(0, 1), (2, 2)]:
         halved = make()
