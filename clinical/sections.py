@@ -117,11 +117,11 @@ class FinetuneConfig(Section):
     init: InitConfig | None = None
     """A bundle to begin from, before pretraining where there is any; or its path alone."""
 
-    recipe: Literal["full", "linear_probe", "frozen", "gradual", "discriminative"] = "full"
+    recipe: Literal["full", "linear_probe", "frozen", "gradual", "discriminative", "lora"] = "full"
     """What learns after the start: everything; nothing; the readout and the heads; at first these,
     from the second epoch on the fusion and the messages too, and from the third the encoders; or
     everything, fusion and messages 2.6 times slower than readout and heads, and encoders 2.6 times
-    slower again."""
+    slower again; or everything, but of a BERT only low-rank adapters."""
     epochs: int = Field(default=20, ge=0)
     """0 = recipe: linear_probe, of which the linear start itself scores."""
     batch_size: int = Field(default=32, ge=1)

@@ -4,11 +4,17 @@ Few labels can spoil what many unlabelled samples taught, so a recipe may leave 
 network as they are, wait before it lets them learn, or let them learn slowly.
 """
 
+from clinical.config import ModalityConfig
+from clinical.encoders import ENCODERS, lora
+from clinical.encoders.encoding import Encoder
+from clinical.errors import ConfigError
 from clinical.model import ClinicalModel
+from clinical.training.seeds import seed_globals
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 
@@ -27,10 +33,12 @@ class Recipe:
     Attributes:
         opens: the epoch, from 0, in which each of `parts_of` begins to learn.
         falloff: what the learning rate of a part is divided by for the next deeper one.
+        by_adapters: transformers that take adapters learn by these alone.
     """
 
     opens: Opening = (0, 0, 0)
     falloff: float = 1.0
+    by_adapters: bool = False
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -39,6 +47,7 @@ RECIPES: Mapping[str, Recipe] = {
     "frozen": Recipe(opens=(0, NEVER, NEVER)),
     "gradual": Recipe(opens=(0, 1, 2)),
     "discriminative": Recipe(falloff=ULMFIT_FALLOFF),
+    "lora": Recipe(by_adapters=True),
 }
 """`finetune.recipe` -> what it lets learn. Gradual unfreezing and discriminative rates are those of
 ULMFiT (Howard & Ruder, 2018, arXiv:1801.06146), with parts of the network for its layers."""
@@ -53,6 +62,47 @@ def parts_of(model: ClinicalModel) -> tuple[Sequence[nn.Module], ...]:
         [model.message_passing, model.fusion, model.project, model.reference_memory],
         [model.encoders],
     )
+
+
+def check_recipe(name: str, modalities: Mapping[str, ModalityConfig]) -> None:
+    """Refuse, before anything is prepared, a recipe that the modalities leave nothing to do for.
+
+    Raises:
+        ConfigError: it adapts a transformer, and there is none that learns, or no peft.
+    """
+    if not RECIPES[name].by_adapters:
+        return
+    where = f"finetune.recipe: {name}"
+    taking = {k: own for k, own in modalities.items() if ENCODERS[own.encoder].takes_adapters}
+    if not taking:
+        raise ConfigError(
+            f"{where} adapts a BERT, and no modality has one; add notes with encoder: bert, or "
+            "choose another recipe"
+        )
+    for modality, own in taking.items():
+        if own.options.get("train") == "frozen":
+            raise ConfigError(
+                f"{where} adapts the BERT of modalities.{modality}, which is frozen; set its "
+                "train: full, or choose another recipe"
+            )
+    lora.check_installed("finetune.recipe")
+
+
+def add_adapters(model: ClinicalModel, recipe: Recipe, *, seed: int) -> None:
+    """Give a network the adapters by which it is to learn, if any; it says what it said before.
+
+    Raises:
+        ConfigError: none can stand in it.
+    """
+    if not recipe.by_adapters:
+        return
+    seed_globals(seed, "adapters")
+    for name, encoder in model.encoders.items():
+        if cast(Encoder, encoder).takes_adapters:
+            try:
+                cast(Encoder, encoder).adapt()
+            except ConfigError as error:
+                raise ConfigError(f"modalities.{name}: {error}; choose another recipe") from error
 
 
 class Freezing:

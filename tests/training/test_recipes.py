@@ -19,6 +19,7 @@ from torch import nn
 
 EPOCHS = 4
 HEADS, TRUNK, ENCODERS = range(3)
+NEEDS_PEFT = pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="needs the extra lora")
 
 
 def train(stage: FinetuneStage, workshop, folder: Path, *, epochs: int = EPOCHS) -> None:
@@ -81,7 +82,6 @@ def test_every_parameter_is_in_exactly_one_part(synthetic, relations):
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_optimizer_holds_each_parameter_that_ever_learns_once(
     workshop, tmp_path, monkeypatch, recipe
 ):
@@ -94,14 +94,14 @@ def test_the_optimizer_holds_each_parameter_that_ever_learns_once(
         return made
 
     monkeypatch.setattr(FinetuneStage, "configure_optimizers", configured)
-    train(stage, workshop, tmp_path, epochs=0 if recipe == "linear_probe" else 1)
     learns = [
         parameter
         for modules, opens in zip(parts_of(stage.model), RECIPES[recipe].opens, strict=True)
         for module in modules
         for parameter in module.parameters()
-        if opens < NEVER
+        if opens < NEVER and parameter.requires_grad
     ]
+    train(stage, workshop, tmp_path, epochs=0 if recipe == "linear_probe" else 1)
     assert sorted(map(id, held)) == sorted(map(id, learns))
 
 
@@ -212,7 +212,7 @@ def small_hospital() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def fine_tuned(small_hospital, tmp_path_factory):
+def fine_tuned(small_hospital, recipes_here, tmp_path_factory):
     """Recipe -> by part, the weights that score after two epochs of a run on the small hospital."""
     folder = tmp_path_factory.mktemp("recipes")
     extract = small_hospital.build(folder / "extract", n_subjects=24)
@@ -223,7 +223,7 @@ def fine_tuned(small_hospital, tmp_path_factory):
     )
     store = prepare(config, folder / "store")
     found = {}
-    for recipe in RECIPES:
+    for recipe in recipes_here:
         finetune = {"recipe": recipe, "keep": "last"}
         if recipe != "linear_probe":
             finetune["epochs"] = 2
@@ -236,6 +236,7 @@ def fine_tuned(small_hospital, tmp_path_factory):
         )
         model = build_model(of_recipe, store)
         finetune_model(members(of_recipe)[0], store, model, progress=False)
+        model.settle()
         found[recipe] = [
             {f"{n}.{k}": v for n, m in enumerate(modules) for k, v in m.named_parameters()}
             for modules in parts_of(model)
@@ -251,6 +252,7 @@ def fine_tuned(small_hospital, tmp_path_factory):
         ("frozen", [True, False, False]),
         ("gradual", [True, True, False]),  # of two epochs
         ("discriminative", [True, True, True]),
+        pytest.param("lora", [True, True, True], marks=NEEDS_PEFT),
     ],
 )
 def test_a_recipe_goes_on_from_the_linear_start_with_what_it_lets_learn(fine_tuned, recipe, moved):
@@ -261,3 +263,14 @@ def test_a_recipe_goes_on_from_the_linear_start_with_what_it_lets_learn(fine_tun
 
 def test_recipes_differ(fine_tuned):
     assert changed(fine_tuned["full"][HEADS], fine_tuned["discriminative"][HEADS])
+
+
+@NEEDS_PEFT
+def test_adapters_move_the_attention_of_a_bert_and_nothing_else_in_it(fine_tuned):
+    start, after = fine_tuned["linear_probe"][ENCODERS], fine_tuned["lora"][ENCODERS]
+    assert start.keys() == after.keys()  # merged: nothing is left of them
+    moved = {name for name, value in start.items() if not torch.equal(after[name], value)}
+    of_bert = {name for name in moved if ".bert." in name}
+    assert of_bert
+    assert all(".attention." in name and name.endswith(".weight") for name in of_bert)
+    assert any(name.startswith("0.events.") for name in moved)
