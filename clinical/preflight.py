@@ -6,6 +6,7 @@ from clinical.errors import ConfigError
 from clinical.experts import EXPERTS
 from clinical.given_weights import local_weights
 from clinical.objectives import OBJECTIVES
+from clinical.training.recipes import check_recipe
 from clinical.transfer import Source
 
 import torch
@@ -16,14 +17,16 @@ def check_machine(config: RunConfig) -> None:
 
     Raises:
         BundleError: that of `finetune.init` is none, or damaged.
-        ConfigError: there is no such accelerator here, an encoder or expert lacks something, or an
-            objective has nothing to learn from; the bundle of `finetune.init` doesn't fit.
+        ConfigError: there is no such accelerator here, an encoder, expert or recipe lacks
+            something, or an objective has nothing to learn from; the bundle of `finetune.init`
+            doesn't fit.
     """
     _check_accelerator(config.trainer.accelerator)
     _check_objectives(config)
     _check_encoders(config)
     if config.finetune.init is not None:
         Source.read(config, config.finetune.init)
+    check_recipe(config.finetune.recipe, config.modalities)
     for name in (*config.experts, *config.finetune.teachers):
         EXPERTS[name].check()
 

@@ -117,8 +117,13 @@ class FinetuneConfig(Section):
     init: InitConfig | None = None
     """A bundle to begin from, before pretraining where there is any; or its path alone."""
 
+    recipe: Literal["full", "linear_probe", "frozen", "gradual", "discriminative", "lora"] = "full"
+    """What learns after the start: everything; nothing; the readout and the heads; at first these,
+    from the second epoch on the fusion and the messages too, and from the third the encoders; or
+    everything, fusion and messages 2.6 times slower than readout and heads, and encoders 2.6 times
+    slower again; or everything, but of a BERT only low-rank adapters."""
     epochs: int = Field(default=20, ge=0)
-    """0 = a linear probe: the linear start itself scores."""
+    """0 = recipe: linear_probe, of which the linear start itself scores."""
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -156,6 +161,25 @@ class FinetuneConfig(Section):
         if raw.get("patience") is not None:
             raise ValueError("keep: last goes on to the last epoch; take patience out")
         return {**raw, "patience": None}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_probe_has_no_epochs(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        if raw.get("recipe", "full") == "full" and raw.get("epochs") == 0:
+            return {**raw, "recipe": "linear_probe"}
+        if raw.get("recipe") == "linear_probe":
+            if raw.get("epochs", 0) != 0:
+                raise ValueError("recipe: linear_probe has no epochs; set 0, or another recipe")
+            return {**raw, "epochs": 0}
+        return raw
+
+    @model_validator(mode="after")
+    def _a_recipe_has_epochs(self) -> Self:
+        if not self.epochs and self.recipe != "linear_probe":
+            raise ValueError(f"epochs: 0 leaves recipe: {self.recipe} nothing to do; set 1 or more")
+        return self
 
     @model_validator(mode="after")
     def _keeps_heads(self) -> Self:

@@ -9,6 +9,7 @@ from clinical.modalities import MODALITIES
 from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES
 from clinical.relations import RELATIONS
+from clinical.sections import FinetuneConfig
 
 import copy
 import re
@@ -202,6 +203,19 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
         ({"finetune": {"teachers": ["additive"] * 2}}, "finetune.teachers: names an expert twice"),
         ({"finetune": {"keep": "last", "patience": 3}}, "finetune: keep: last goes on to the last"),
         ({"finetune": {"epochs": 0, "start": "pretrained"}}, "finetune: epochs: 0 learns nothing"),
+        (
+            {"finetune": {"recipe": "linear_probe", "epochs": 5}},
+            "finetune: recipe: linear_probe has no epochs; set 0, or another recipe",
+        ),
+        (
+            {"finetune": {"recipe": "gradual", "epochs": 0}},
+            "finetune: epochs: 0 leaves recipe: gradual nothing to do; set 1 or more",
+        ),
+        (
+            {"finetune": {"recipe": "linear_probe", "start": "pretrained"}},
+            "finetune: epochs: 0 learns nothing from labels but by start: linear",
+        ),
+        ({"finetune": {"recipe": "gradul"}}, "finetune.recipe: input should be 'full', "),
         ({"finetune": {"learn_tuning": True}}, "finetune: learn_tuning leaves nothing to choose"),
         (
             {"finetune": {"keep": "last", "learn_tuning": True}, "experts": ["additive"]},
@@ -233,6 +247,15 @@ def test_an_unknown_modality_hides_no_problem_of_one_with_a_longer_name(raw):
     found = message(raw)
     assert "modalities.image: there is no modality image" in found
     assert "modalities.images.encoder: is required" in found
+
+
+@pytest.mark.parametrize(
+    "said", [{"epochs": 0}, {"recipe": "linear_probe"}, {"recipe": "full", "epochs": 0}]
+)
+def test_no_epochs_and_a_linear_probe_are_one_thing(said):
+    found = FinetuneConfig.model_validate(said)
+    assert (found.recipe, found.epochs) == ("linear_probe", 0)
+    assert FinetuneConfig.model_validate(found.model_dump()) == found
 
 
 def test_all_problems_are_told_at_once(raw):

@@ -61,3 +61,28 @@ def test_what_can_work_is_let_through():
     objectives = {"tokens": 1, "masked_modality": 1, "alignment": {"pairs": [["static", "notes"]]}}
     raw = configured(notes=NOTES) | {"pretrain": {"objectives": objectives}}
     check_machine(Run.parse(raw, where="run.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"),
+    [
+        ({}, "finetune.recipe: lora adapts a BERT, and no modality has one"),
+        (
+            {"notes": NOTES | {"train": "frozen"}},
+            "lora adapts the BERT of modalities.notes, which is frozen",
+        ),
+    ],
+)
+def test_adapters_without_a_bert_that_learns_are_refused(monkeypatch, modalities, message):
+    # Frozen weights are to be given, which is told by another check.
+    monkeypatch.setattr("clinical.preflight._check_encoders", lambda config: None)
+    raw = configured(**modalities) | {"finetune": {"recipe": "lora"}}
+    with pytest.raises(ConfigError, match=message):
+        check_machine(Run.parse(raw, where="run.yaml"))
+
+
+def test_a_recipe_of_adapters_without_peft_is_refused(monkeypatch):
+    raw = configured(notes=NOTES) | {"finetune": {"recipe": "lora"}}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"finetune.recipe: lora needs peft"):
+        check_machine(Run.parse(raw, where="run.yaml"))

@@ -49,11 +49,12 @@ class BertEncoder(Encoder):
             unknown in training; attention weights are not dropped, to stay on fused kernels.
         train: `full`; `frozen`, which leaves given weights as they are, so that what they make of
             a chunk is computed once; or `lora`, low-rank adapters beside their attention.
-        lora_rank: of the adapters.
+        lora_rank: of the adapters, also of those that a recipe of fine-tuning adds.
         lora_alpha: their weight is `lora_alpha / lora_rank`.
     """
 
     is_fetched: ClassVar[bool] = True
+    takes_adapters: ClassVar[bool] = True
     beside_frozen: ClassVar[frozenset[str]] = frozenset({"phrases", "topics", "kinds"})
     only_in_training: ClassVar[frozenset[str]] = frozenset(
         {"dropout", "train", "lora_rank", "lora_alpha"}
@@ -205,9 +206,22 @@ class BertEncoder(Encoder):
         """
         load_text_weights(self.bert, path)
         if self.way == "lora":
-            layers = attention_projections(self.bert)
-            lora.attach(self.bert, layers, rank=self.lora_rank, alpha=self.lora_alpha)
-            self.has_adapters = True
+            self.adapt()
+
+    def adapt(self) -> None:
+        """Let the BERT learn by adapters alone from now on; it says what it said before.
+
+        Raises:
+            ConfigError: it is frozen, or its attention has no linear layers.
+        """
+        if self.has_adapters:
+            return
+        layers = attention_projections(self.bert)
+        if self.way == "frozen" or not layers:
+            why = "it is kept frozen" if layers else "its attention has no linear layers"
+            raise ConfigError(f"no adapters can stand beside this BERT: {why}")
+        lora.attach(self.bert, layers, rank=self.lora_rank, alpha=self.lora_alpha)
+        self.has_adapters = True
 
     def settle(self) -> None:
         """Merge the adapters into the weights, so that scoring needs none."""

@@ -55,6 +55,7 @@ class Encoder(nn.Module):
         width: D of the encodings.
         encoded_width: F of what frozen weights make of each row; None where nothing is frozen.
         is_fetched: its weights are a folder, which the hub can give by name.
+        takes_adapters: it has a transformer that can learn by low-rank adapters alone.
         beside_frozen: sizes on which what frozen weights make of a row does not depend.
         only_in_training: own keys that change neither the weights' shapes nor what they say.
 
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
     """
 
     is_fetched: ClassVar[bool] = False
+    takes_adapters: ClassVar[bool] = False
     beside_frozen: ClassVar[frozenset[str]] = frozenset()
     only_in_training: ClassVar[frozenset[str]] = frozenset({"dropout"})
     width: int
@@ -122,6 +124,14 @@ class Encoder(nn.Module):
             f"weights: {type(self).__name__} learns from scratch, and {path.name} is missing or "
             "of no use to it; remove the key"
         )
+
+    def adapt(self) -> None:
+        """Let the transformer learn by low-rank adapters alone from now on.
+
+        Raises:
+            ConfigError: there is none that learns, or none beside which adapters can stand.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no adapters")
 
     def settle(self) -> None:
         """Become what a bundle holds: the network that is built from sizes and keys alone."""

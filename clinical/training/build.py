@@ -24,6 +24,7 @@ from clinical.training.linear_start import start_linearly
 from clinical.training.members import Member, members
 from clinical.training.pretrain import PretrainStage
 from clinical.training.probe import Probe, make_probe
+from clinical.training.recipes import RECIPES, add_adapters
 from clinical.training.relevance import kept_open, relevances, store_edges, write_relevances
 from clinical.training.seeds import derive_seed, seed_globals
 from clinical.training.stage import References
@@ -269,6 +270,7 @@ def _key_codes(config: RunConfig, store: Store) -> dict[str, torch.Tensor]:
 def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progress: bool) -> None:
     """Run the fine-tuning stage on what has a label or a teacher's word to learn."""
     config, settings = member.config, member.config.finetune
+    add_adapters(model, RECIPES[settings.recipe], seed=config.seed)
     known = store.is_labelled
     train, select = learned_rows(config, store), store.rows("select")
     if known[select].any():
@@ -313,8 +315,9 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     if not (finished or has_begun or settings.epochs):
         raise ConfigError(
-            "finetune.epochs: 0 leaves only the linear start to learn the tasks, and they have "
-            "more answers than half of fusion.width, or no label in train; set 1 or more"
+            "finetune.recipe: linear_probe (epochs: 0) leaves only the linear start to learn the "
+            "tasks, and they have more answers than half of fusion.width, or no label in train; "
+            "choose another recipe, with epochs"
         )
     fit(
         stage,

@@ -4,12 +4,13 @@ from clinical.batch import ClinicalBatch, Target
 from clinical.config import TaskConfig
 from clinical.model import ClinicalModel
 from clinical.sections import FinetuneConfig
+from clinical.training.recipes import RECIPES, Freezing, parts_of
 from clinical.training.stage import References, Stage
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class FinetuneStage(Stage):
@@ -21,7 +22,7 @@ class FinetuneStage(Stage):
     Args:
         model: trained in place.
         references: None where no relation is configured.
-        config: schedule.
+        config: schedule and recipe.
         tasks: name -> task.
         teacher_risks: task -> [N] the teachers' risk for each row of the store, NaN where they
             say nothing; learned in training beside the label, or alone where there is none.
@@ -52,7 +53,23 @@ class FinetuneStage(Stage):
         self.teacher_share = config.teacher_share
         self.keeps_last = config.keep == "last"
         self.judges_start = not self.keeps_last
+        recipe = RECIPES[config.recipe]
+        self.falloff = recipe.falloff
+        self._freezing = Freezing(model, recipe)
         self._tuning: list[tuple[dict[str, Tensor], dict[str, Target]]] = []
+
+    def trained_parts(self) -> Sequence[Sequence[nn.Module]]:
+        return super().trained_parts() if self.falloff == 1 else parts_of(self.model)
+
+    def setup(self, stage: str) -> None:
+        self._freezing.begin()
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._freezing.turn_to(self.current_epoch)
+
+    def teardown(self, stage: str) -> None:
+        self._freezing.end()
 
     def on_train_start(self) -> None:
         super().on_train_start()

@@ -1,7 +1,7 @@
 """AdamW with warm-up and cosine decay."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -12,16 +12,28 @@ WARMUP_SHARE = 0.05
 
 
 def build_optimizer(
-    modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float
+    parts: Iterable[Sequence[nn.Module]],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    falloff: float = 1.0,
 ) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019); vectors (biases, norms, queries) are not decayed."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    matrices = [p for p in parameters if p.dim() >= 2]
-    vectors = [p for p in parameters if p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    """AdamW (Loshchilov & Hutter 2019); vectors (biases, norms, queries) are not decayed.
+
+    Args:
+        parts: modules by depth; of their parameters those learn that need a gradient.
+        learning_rate: of the first part.
+        weight_decay: of matrices.
+        falloff: what the rate of a part is divided by for the next.
+    """
+    groups: list[dict[str, list[nn.Parameter] | float]] = []
+    for depth, modules in enumerate(parts):
+        rate = learning_rate / falloff**depth
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        matrices = [p for p in parameters if p.dim() >= 2]
+        vectors = [p for p in parameters if p.dim() < 2]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": weight_decay})
+        groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
     return AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=torch.cuda.is_available())
 
 

@@ -58,6 +58,8 @@ class Stage(pl.LightningModule):
     name: str
     judges_start = False
     """Whether the weights it begins with are judged as those of an epoch are."""
+    falloff = 1.0
+    """What the learning rate of one of the trained parts is divided by for the next."""
 
     def __init__(
         self,
@@ -80,15 +82,20 @@ class Stage(pl.LightningModule):
         """The modules whose parameters this stage optimizes."""
         return [self.model]
 
+    def trained_parts(self) -> Sequence[Sequence[nn.Module]]:
+        """The same modules, apart where they learn at rates of their own."""
+        return [self.trained_modules()]
+
     def beside(self) -> nn.ModuleDict:
         """What is needed later besides the model, by name."""
         return nn.ModuleDict()
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(
-            self.trained_modules(),
+            self.trained_parts(),
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            falloff=self.falloff,
         )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = warmup_cosine(optimizer, total_steps=total)

@@ -1,11 +1,13 @@
 """Small random batches and narrow models, and stages of training on them."""
 
 import clinical  # noqa: F401
+from clinical.model import ClinicalModel
 from clinical.objectives import OBJECTIVES
 from clinical.sections import FinetuneConfig, PretrainConfig
 from clinical.training.finetune import FinetuneStage
 from clinical.training.pretrain import PretrainStage
 from clinical.training.probe import Probe
+from clinical.training.recipes import RECIPES, add_adapters
 from clinical.training.stage import References
 
 import importlib.util
@@ -28,6 +30,21 @@ def synthetic() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+RECIPES_HERE = [name for name in RECIPES if name != "lora" or importlib.util.find_spec("peft")]
+"""Those that need no extra which is not installed."""
+
+
+@pytest.fixture(scope="session")
+def recipes_here() -> list[str]:
+    return RECIPES_HERE
+
+
+@pytest.fixture(params=RECIPES_HERE)
+def recipe(request: pytest.FixtureRequest) -> str:
+    """Each recipe in turn."""
+    return request.param
 
 
 def loader(batches: list[Any]) -> DataLoader[Any]:
@@ -63,12 +80,16 @@ class Workshop:
         learning_rate: float = 1e-2,
         teacher_risks: Mapping[str, torch.Tensor] | None = None,
         keep: Literal["best", "last"] = "best",
+        recipe: str = "full",
+        model: ClinicalModel | None = None,
     ) -> FinetuneStage:
         config = self.synthetic.make_config()
+        model = self.synthetic.make_model(config, seed=seed) if model is None else model
+        add_adapters(model, RECIPES[recipe], seed=seed)
         return FinetuneStage(
-            self.synthetic.make_model(config, seed=seed).train(),
+            model.train(),
             self.references(),
-            config=FinetuneConfig(learning_rate=learning_rate, keep=keep),
+            config=FinetuneConfig(learning_rate=learning_rate, keep=keep, recipe=recipe),
             tasks=config.tasks,
             teacher_risks=teacher_risks or {},
             seed=seed,

@@ -66,10 +66,17 @@ def assert_equal_weights(first: Path, second: Path, *, file: str = "model.safete
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "balanced", "finetune"])
-def test_a_stage_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, kind):
-    balanced = partial(workshop.pretrain, balance="uncertainty", probe_every=2)
-    make = balanced if kind == "balanced" else getattr(workshop, kind)
+@pytest.mark.parametrize("options", [{}, {"balance": "uncertainty", "probe_every": 2}])
+def test_pretraining_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, options):
+    check_resuming(partial(workshop.pretrain, **options), workshop, tmp_path)
+
+
+def test_fine_tuning_killed_within_an_epoch_ends_as_an_undisturbed_one(workshop, tmp_path, recipe):
+    if recipe != "linear_probe":  # without epochs
+        check_resuming(partial(workshop.finetune, recipe=recipe), workshop, tmp_path)
+
+
+def check_resuming(make, workshop, tmp_path):
     whole = train(make(), workshop, tmp_path / "whole")
     for epoch, index in [(0, 1), (2, 2)]:
         halved = make()

@@ -52,10 +52,8 @@ def _module(name: str) -> ModuleType:
 
 hospital, weights = _module("small_hospital"), _module("given_weights")
 
-LORA = pytest.param(
-    "lora",
-    marks=pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="needs the extra lora"),
-)
+NEEDS_PEFT = pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="needs the extra lora")
+LORA = pytest.param("lora", marks=NEEDS_PEFT)
 
 
 @pytest.fixture(scope="module")
@@ -298,12 +296,22 @@ def test_a_stack_is_kept_slice_by_slice(tmp_path):
 # Whole runs
 
 
-@pytest.mark.parametrize("train", ["full", "frozen", LORA])
+@pytest.mark.parametrize(
+    ("train", "recipe"),
+    [
+        ("full", "full"),
+        ("frozen", "full"),
+        pytest.param("lora", "full", marks=NEEDS_PEFT),
+        pytest.param("full", "lora", marks=NEEDS_PEFT),
+    ],
+)
 def test_a_bundle_scores_the_same_without_the_weights_folder(
-    extract, given, tmp_path, monkeypatch, train
+    extract, given, tmp_path, monkeypatch, train, recipe
 ):
     here = Path(shutil.copytree(given, tmp_path / "weights"))
     config = configure(extract, tmp_path / "run", here, train)
+    finetune = config.finetune.model_copy(update={"recipe": recipe})
+    config = config.model_copy(update={"finetune": finetune})
     pipeline.run(config)
     shutil.rmtree(here)
     monkeypatch.setitem(sys.modules, "peft", None)  # cannot be imported any more

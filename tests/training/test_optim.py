@@ -44,8 +44,21 @@ def test_only_matrices_are_decayed_and_frozen_parameters_left_out():
     net = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
     frozen = nn.Linear(2, 2)
     frozen.requires_grad_(False)
-    optimizer = build_optimizer([net, frozen], learning_rate=0.1, weight_decay=0.5)
+    optimizer = build_optimizer([[net, frozen]], learning_rate=0.1, weight_decay=0.5)
     decayed, rest = optimizer.param_groups
     assert [tuple(p.shape) for p in decayed["params"]] == [(2, 3)]
     assert [tuple(p.shape) for p in rest["params"]] == [(2,), (2,), (2,)]
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.5, 0.0)
+
+
+def test_each_deeper_part_learns_slower_by_the_same_factor():
+    parts = [[nn.Linear(3, 2)], [nn.Linear(2, 2), nn.Linear(2, 1)], [nn.Linear(1, 1)]]
+    optimizer = build_optimizer(parts, learning_rate=0.9, weight_decay=0.5, falloff=3.0)
+    groups = optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.9, 0.9, 0.3, 0.3, 0.1, 0.1])
+    assert [len(group["params"]) for group in groups] == [1, 1, 2, 2, 1, 1]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0] * 3
+    schedule = warmup_cosine(optimizer, total_steps=40)  # the second of two steps of warm-up
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in groups] == pytest.approx([0.9, 0.9, 0.3, 0.3, 0.1, 0.1])

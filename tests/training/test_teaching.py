@@ -342,5 +342,5 @@ def test_without_an_epoch_or_a_linear_start_nothing_is_learned_and_that_is_told(
 ):
     monkeypatch.setattr(build, "start_linearly", lambda *_, **__: False)
     config = hospital_run("finetune.teachers=[]", "finetune.epochs=0", f"out={tmp_path}")
-    with pytest.raises(ConfigError, match=r"epochs: 0 leaves only the linear start.*set 1 or more"):
+    with pytest.raises(ConfigError, match=r"linear_probe .* only the linear start.*with epochs"):
         build.finetune_model(members(config)[0], store, build_model(config, store), progress=False)
