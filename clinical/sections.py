@@ -130,7 +130,8 @@ class FinetuneConfig(Section):
     start: Literal["linear", "pretrained"] = "linear"
     """Where ridge regression on what the network adds up linearly ends, or as the weights are."""
     patience: int | None = Field(default=5, ge=1)
-    """Epochs without a better one on tuning before it stops; null = never."""
+    """Epochs without a better one on tuning before it stops, with recipe: gradual two more; null =
+    never."""
     keep: Literal["best", "last"] = "best"
     """The epoch whose weights score: the best on tuning, the start among them, or the last, where
     the schedule deserves more trust than a few tuning labels; then training does not stop early."""
@@ -179,6 +180,11 @@ class FinetuneConfig(Section):
     def _a_recipe_has_epochs(self) -> Self:
         if not self.epochs and self.recipe != "linear_probe":
             raise ValueError(f"epochs: 0 leaves recipe: {self.recipe} nothing to do; set 1 or more")
+        if self.recipe == "gradual" and self.epochs < 3:
+            raise ValueError(
+                f"epochs: {self.epochs} ends before recipe: gradual lets the encoders learn, in the "
+                "third; set 3 or more, or recipe: frozen"
+            )
         return self
 
     @model_validator(mode="after")

@@ -212,6 +212,10 @@ def test_an_unknown_key_is_named_with_the_likely_one(raw, path, expected):
             "finetune: epochs: 0 leaves recipe: gradual nothing to do; set 1 or more",
         ),
         (
+            {"finetune": {"recipe": "gradual", "epochs": 2}},
+            "finetune: epochs: 2 ends before recipe: gradual lets the encoders learn",
+        ),
+        (
             {"finetune": {"recipe": "linear_probe", "start": "pretrained"}},
             "finetune: epochs: 0 learns nothing from labels but by start: linear",
         ),

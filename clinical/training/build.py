@@ -325,7 +325,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         tuning=_loader(config, store, select, encodings, size=settings.batch_size, stage=None),
         epochs=settings.epochs,
         decay=settings.average,
-        patience=settings.patience,
+        patience=RECIPES[settings.recipe].patience(settings.patience),
         folder=folder,
         logs=member.logs,
         trainer=config.trainer,

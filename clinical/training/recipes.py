@@ -40,6 +40,11 @@ class Recipe:
     falloff: float = 1.0
     by_adapters: bool = False
 
+    def patience(self, epochs: int | None) -> int | None:
+        """Epochs to wait for a better one, those besides in which a part is yet to open."""
+        last = max((opens for opens in self.opens if opens < NEVER), default=0)
+        return None if epochs is None else epochs + int(last)
+
 
 RECIPES: Mapping[str, Recipe] = {
     "full": Recipe(),

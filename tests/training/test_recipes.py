@@ -70,6 +70,11 @@ def watch_epochs(stage: FinetuneStage) -> list[tuple[list[dict[str, torch.Tensor
     return seen
 
 
+def test_patience_counts_no_epoch_in_which_a_part_is_yet_to_open():
+    assert [RECIPES[name].patience(2) for name in ("full", "frozen", "gradual")] == [2, 2, 4]
+    assert RECIPES["gradual"].patience(None) is None
+
+
 def test_the_menu_and_the_configuration_name_the_same_recipes():
     annotation = FinetuneConfig.model_fields["recipe"].annotation
     assert set(get_args(annotation)) == set(RECIPES)
@@ -213,7 +218,7 @@ def small_hospital() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def fine_tuned(small_hospital, recipes_here, tmp_path_factory):
-    """Recipe -> by part, the weights that score after two epochs of a run on the small hospital."""
+    """Recipe -> by part, the weights that score after three epochs of a run on the small hospital."""
     folder = tmp_path_factory.mktemp("recipes")
     extract = small_hospital.build(folder / "extract", n_subjects=24)
     notes = {"encoder": "bert", "codes": ["NOTE//.*"], "min_subjects": 1, "layers": 1}
@@ -226,7 +231,7 @@ def fine_tuned(small_hospital, recipes_here, tmp_path_factory):
     for recipe in recipes_here:
         finetune = {"recipe": recipe, "keep": "last"}
         if recipe != "linear_probe":
-            finetune["epochs"] = 2
+            finetune["epochs"] = 3
         of_recipe = config.model_copy(
             update={
                 "out": folder / recipe,
@@ -250,7 +255,7 @@ def fine_tuned(small_hospital, recipes_here, tmp_path_factory):
         ("full", [True, True, True]),
         ("linear_probe", [False, False, False]),
         ("frozen", [True, False, False]),
-        ("gradual", [True, True, False]),  # of two epochs
+        ("gradual", [True, True, True]),
         ("discriminative", [True, True, True]),
         pytest.param("lora", [True, True, True], marks=NEEDS_PEFT),
     ],
