@@ -182,8 +182,8 @@ class FinetuneConfig(Section):
             raise ValueError(f"epochs: 0 leaves recipe: {self.recipe} nothing to do; set 1 or more")
         if self.recipe == "gradual" and self.epochs < 3:
             raise ValueError(
-                f"epochs: {self.epochs} ends before recipe: gradual lets the encoders learn, in the "
-                "third; set 3 or more, or recipe: frozen"
+                f"epochs: {self.epochs} ends before recipe: gradual lets the encoders learn, in "
+                "the third; set 3 or more, or recipe: frozen"
             )
         return self
 

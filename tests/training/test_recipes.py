@@ -218,7 +218,7 @@ def small_hospital() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def fine_tuned(small_hospital, recipes_here, tmp_path_factory):
-    """Recipe -> by part, the weights that score after three epochs of a run on the small hospital."""
+    """Recipe -> by part, the weights that score after three epochs on the small hospital."""
     folder = tmp_path_factory.mktemp("recipes")
     extract = small_hospital.build(folder / "extract", n_subjects=24)
     notes = {"encoder": "bert", "codes": ["NOTE//.*"], "min_subjects": 1, "layers": 1}
