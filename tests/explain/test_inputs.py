@@ -187,9 +187,9 @@ def test_a_region_adds_by_the_backbone_and_by_the_coarse_view(explained):
     assert regions["gap"].abs().max() < 1e-3
 
 
-def test_each_slice_of_a_stack_has_a_map_of_its_own(explained):
+def test_each_slice_of_a_stack_has_a_map_of_its_own(small_predictor, small_extract):
     image = ["task", *KEYS, "image"]
-    regions = explained.regions
+    regions = explain_inputs(small_predictor, small_extract, highest=16, steps=2).regions
     n_slices = regions.groupby(image)["slice"].transform("nunique")
     assert set(n_slices) == {1, 3}
     assert (regions.groupby([*image, "slice"]).size() == 4).all()
