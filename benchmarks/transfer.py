@@ -45,10 +45,12 @@ FEW = [*COMMON, "finetune.learn_tuning=true", "finetune.epochs=40"]
 ALONE = "the source's bundle as it is"
 BEGUN = "from the bundle"
 KEPT = "from the bundle, heads too"
+BRIEFLY = "from the bundle, heads too, 5 epochs"
 LINES = {
     SCRATCH: ["pretrain=null"],
     BEGUN: ["pretrain=null"],
     KEPT: ["pretrain=null", "finetune.start=pretrained"],
+    BRIEFLY: ["pretrain=null", "finetune.start=pretrained", "finetune.epochs=5"],
     "pretrained there": [],
     "from the bundle, pretrained there": [],
 }
@@ -155,7 +157,7 @@ def run_line(part: Part, line: str, overrides: list[str]) -> None:
     places = [f"extract={part.target}", f"out={out}", f"splits={part.splits}"]
     own = [*places, f"tasks.{TASK}.labels={part.labels}", "resume=true", *FEW, *LINES[line]]
     if line.startswith(BEGUN):
-        init = {"bundle": str(part.bundle), "heads": line == KEPT}
+        init = {"bundle": str(part.bundle), "heads": line.startswith(KEPT)}
         own.append(f"finetune.init={json.dumps(init)}")
     config = clinical.Run.read(CONFIG, [*own, *overrides])
     cost = measured(clinical.run, config)
@@ -236,7 +238,7 @@ def main(
             write_folds(part, mine, split)
             train_source(part, own)
             score_alone(part)
-            for each in line or list(LINES)[:3]:
+            for each in line or list(LINES)[:4]:
                 if not part.scores(each).exists():
                     run_line(part, each, own)
                 typer.echo(f"{part.name}: {each}", err=True)
