@@ -87,7 +87,7 @@ class PretrainConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     patience: int | None = Field(default=None, ge=1)
     balance: Literal["fixed", "uncertainty"] = "fixed"
-    """The objectives' weights as given, or each divided by what its loss is learned to be; either
+    """The objectives' weights as given, or each divided by what its loss usually is; either
     way epochs are compared under the weights as given."""
     probe_every: int | None = Field(default=None, ge=1)
     """Epochs between looks at what a line through the summaries of labelled train samples (up to

@@ -75,7 +75,7 @@ def description(config: Mapping[str, Any]) -> list[str]:
     if config["pretrain"] is not None:
         objectives = ", ".join(config["pretrain"]["objectives"])
         is_balanced = config["pretrain"].get("balance") == "uncertainty"
-        balance = "; weighted by learned uncertainty" if is_balanced else ""
+        balance = "; balanced by what each one's loss usually is" if is_balanced else ""
         lines.append(f"Pretrained without labels by hiding and predicting: {objectives}{balance}")
     return lines
 

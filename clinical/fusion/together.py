@@ -9,14 +9,15 @@ from torch.nn.functional import layer_norm
 
 
 def evened(summaries: Tensor, present: Tensor) -> Tensor:
-    """[B, M, D] summaries, each of mean 0 and variance 1; 0 where not `present` [B, M].
+    """[B, M, D] summaries, each of mean 0 and variance 1 (a constant one stays 0); 0 where not
+    `present` [B, M].
 
     Encoders end without a norm, so that what they add up stays additive, and one may say in tens
     what another says in hundredths. Fused as they are, the loud one would be all that is heard.
     """
     heard = summaries.masked_fill(~present[..., None], 0.0)
-    even = layer_norm(heard, heard.shape[-1:])
-    return even * present[..., None]
+    even = layer_norm(heard.float(), heard.shape[-1:], eps=1e-10)
+    return even.to(heard) * present[..., None]
 
 
 class Together(nn.Module):

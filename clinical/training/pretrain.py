@@ -25,8 +25,8 @@ class PretrainStage(Stage):
     """Every objective hides its share, the model runs once, the losses are added.
 
     Objectives with `own_pass` share a second pass, over the batch as it came. Weights are those of
-    the configuration, times learned ones where it asks for that (`Balance`). The epoch is chosen by
-    minus the sum under the configured weights alone, whatever was learned.
+    the configuration, balanced by what losses usually are where it asks for that (`Balance`). The
+    epoch is chosen by minus the sum under the configured weights alone.
 
     Args:
         model: trained in place.
@@ -79,8 +79,7 @@ class PretrainStage(Stage):
         return [objectives for objectives in of_view if objectives]
 
     def trained_modules(self) -> Sequence[nn.Module]:
-        balance = [] if self.balance is None else [self.balance]
-        return [self.model, self.decoders, *balance]
+        return [self.model, self.decoders]
 
     def beside(self) -> nn.ModuleDict:
         return nn.ModuleDict({n: o for n, o in self.objectives.items() if o.travels})
@@ -97,7 +96,7 @@ class PretrainStage(Stage):
         losses = self._losses(batch, "train", self.current_epoch, index)
         if self.balance is None:
             return self._sum(losses)
-        self.balance.begin(losses)
+        self.balance.note(losses)
         shares = self.balance.shares()
         self.log_figures(
             "train", {f"weight/{n}": self.weights[n] * shares[n] for n in losses}, size=len(batch)

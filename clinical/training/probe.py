@@ -147,6 +147,8 @@ class Probe:
 
     def _aurocs(self, task: str, train: Read, select: Read) -> list[float]:
         """Of each class that has both answers; those known of the same samples share a fit."""
+        if not len(train.row) or not len(select.row):
+            return []
         given, truth = train.wanted[task], select.wanted[task]
         kinds, of_kind = np.unique(~np.isnan(given), axis=1, return_inverse=True)
         found = []

@@ -155,7 +155,10 @@ def test_what_pretraining_hid_and_how_it_was_weighed_is_said():
     said = "Pretrained without labels by hiding and predicting: values, static"
     config = CONFIG | {"tasks": {}, "pretrain": {"objectives": {"values": {}, "static": {}}}}
     assert description(config)[-1] == said  # a run of before has no balance
-    for balance, more in (("fixed", ""), ("uncertainty", "; weighted by learned uncertainty")):
+    for balance, more in (
+        ("fixed", ""),
+        ("uncertainty", "; balanced by what each one's loss usually is"),
+    ):
         own = config["pretrain"] | {"balance": balance}
         assert description(config | {"pretrain": own})[-1] == said + more
 

@@ -229,7 +229,7 @@ def test_the_gates_weights_add_up_to_one_over_what_is_present():
 
 def test_a_loud_modality_does_not_drown_a_quiet_one(fusion, parts):
     # Encoders end without a norm: one may speak a thousand times as loud as another.
-    loudness = torch.tensor([100.0, 0.1, 0.1])[:, None]
+    loudness = torch.tensor([100.0, 1e-4, 0.1])[:, None]
     loud = replace(parts, summaries=parts.summaries * loudness)
     shuffled = loud.summaries.clone()
     shuffled[:, 1] = shuffled[:, 1].roll(1, dims=-1)

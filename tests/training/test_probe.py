@@ -105,6 +105,19 @@ def test_without_any_labelled_sample_there_is_nothing_to_say(model, caplog):
     assert "fewer than 8 train samples have a label" in caplog.text
 
 
+def test_of_several_classes_nothing_is_said_where_nobody_is_left_to_judge(
+    model, batches, caplog, monkeypatch
+):
+    several = TaskConfig(kind="multilabel", labels=["a", "b"])
+    head = model.head("mortality")
+    given = head.wanted
+    monkeypatch.setattr(head, "wanted", lambda target: [x.repeat(1, 2) for x in given(target)])
+    asked = probe(batches, {"mortality": several})
+    asked.select = []
+    assert asked(model, device=CPU) == {}
+    assert "select has no labels of both kinds" in caplog.text
+
+
 def test_the_standard_error_is_the_published_one():
     """Hanley and McNeil's example: 51 with it, 58 without, 0.893 give or take 0.032."""
     truth = np.repeat([1.0, 0.0], [51, 58])[:, None]
