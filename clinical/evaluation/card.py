@@ -67,7 +67,8 @@ def _purpose(config: Mapping[str, Any]) -> list[str]:
     modalities = ", ".join(config["modalities"])
     relations = ", ".join(config["graph"]["relations"]) or "none"
     window = config["window_hours"]
-    teachers = config["finetune"]["teachers"]
+    recipe, teachers = config["finetune"]["recipe"], config["finetune"]["teachers"]
+    by = "" if recipe == "full" else f" by recipe `{recipe}`"
     taught = f", and from {' and '.join(teachers)} fitted on other subjects" if teachers else ""
     reach = "all that came before" if window is None else f"the {window:g} hours before"
     return [
@@ -75,7 +76,7 @@ def _purpose(config: Mapping[str, Any]) -> list[str]:
         "\n".join(tasks),
         f"Inputs: {modalities}, by default from {reach} the prediction time. "
         f"Relations between patients: {relations}. Seed: {config['seed']}.",
-        f"Learned from labels{taught}.",
+        f"Learned from labels{by}{taught}.",
     ]
 
 

@@ -10,7 +10,7 @@ CONFIG = {
     "modalities": {"events": {}, "notes": {}},
     "graph": {"relations": {"similar": {}}},
     "window_hours": 48.0,
-    "finetune": {"teachers": ["additive", "lightgbm"]},
+    "finetune": {"recipe": "full", "teachers": ["additive", "lightgbm"]},
     "seed": 7,
 }
 
@@ -24,6 +24,7 @@ def card(
     members=None,
     relations=None,
     tasks=CONFIG["tasks"],
+    finetune=CONFIG["finetune"],
     typicality=None,
 ):
     generator = np.random.default_rng(0)
@@ -48,7 +49,8 @@ def card(
         "typicality": typicality or {},
         "counts": {"samples": {"train": 300}},
     }
-    return model_card(CONFIG | {"tasks": tasks}, withhold_facts(metrics, {}, 10)), evaluation
+    config = CONFIG | {"tasks": tasks, "finetune": finetune}
+    return model_card(config, withhold_facts(metrics, {}, 10)), evaluation
 
 
 def test_the_card_says_what_must_be_said():
@@ -61,6 +63,13 @@ def test_the_card_says_what_must_be_said():
     assert "Learned from labels, and from additive and lightgbm fitted on other subjects." in text
     auroc = evaluation.display_table().set_index("metric").loc["AUROC"]
     assert f"| AUROC | {auroc.iloc[1]} | {auroc.iloc[2]} | {auroc.iloc[3]} |" in text
+
+
+def test_the_card_says_by_what_recipe_labels_were_learned():
+    plain, _ = card(finetune={"recipe": "full", "teachers": []})
+    frozen, _ = card(finetune={"recipe": "frozen", "teachers": []})
+    assert "Learned from labels." in plain
+    assert "Learned from labels by recipe `frozen`." in frozen
 
 
 def test_tables_of_the_card_have_the_same_number_of_cells_in_each_row():
