@@ -65,7 +65,7 @@ def _show(curve: "LearningCurve") -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    shown = curve.display_table().drop(columns="draws")
+    shown = curve.display_table()
     table = Table(box=SIMPLE)
     for name in shown.columns:
         table.add_column(name, justify="left" if name == "line" else "right", no_wrap=True)
@@ -75,7 +75,7 @@ def _show(curve: "LearningCurve") -> None:
         table.add_row("" if size == last else size, *below)
         last = size
     typer.echo(
-        f"\n{curve.task}: means of {curve.means['draws'].max()} draws on {curve.n_held_out:,} "
+        f"\n{curve.task}: means of {curve.n_draws} draws on {curve.n_held_out:,} "
         "held-out samples\n95 % intervals below the values, over held-out subjects and draws"
     )
     screen.show(table)

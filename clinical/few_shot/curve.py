@@ -97,9 +97,12 @@ def learning_curve(
         for draw in work.scores(size, number, lines)
     ]
     values = resampled(found, held_out, resamples=resamples, seed=own.seed)
-    means, differences = by_size(found, values, seed=own.seed)
     curve = LearningCurve(
-        by_draw(found, values), means, differences, skipped, work.task, len(held_out.labels)
+        by_draw(found, values),
+        by_size(found, values, seed=own.seed),
+        skipped,
+        work.task,
+        len(held_out.labels),
     )
     curve.save(own.out)
     return curve
@@ -126,11 +129,13 @@ def _of_one_task(config: RunConfig, task: str | None) -> RunConfig:
 def _lines(config: RunConfig, *, scratch: bool) -> dict[str, RunConfig | None]:
     """Name of each line -> the networks' configuration; None for trees."""
     lines: dict[str, RunConfig | None] = {}
-    if config.is_pretrained:
+    if config.begins_trained:
         lines[PRETRAINED] = config
-    if scratch or not config.is_pretrained:
-        lines[SCRATCH] = config.model_copy(update={"pretrain": None})
-        check_pretrains(lines[SCRATCH])
+    if scratch or not config.begins_trained:
+        finetune = config.finetune.model_copy(update={"init": None})
+        unlearned = config.model_copy(update={"pretrain": None, "finetune": finetune})
+        check_pretrains(unlearned)
+        lines[SCRATCH] = unlearned
     if LightGBM.is_installed():
         lines[TREES] = None
     else:
@@ -178,7 +183,8 @@ class _Work:
         """[N] the held-out samples with a label, and anything to score them by."""
         rows, labels = self.store.rows("held_out"), store_labels(self.store, self.task)
         is_seen = self.store.samples["reason"].is_null().to_numpy()
-        return rows[~np.isnan(labels[rows]) & is_seen[rows]]
+        found: NDArray[np.int64] = rows[~np.isnan(labels[rows]) & is_seen[rows]]
+        return found
 
     @cached_property
     def labelled(self) -> dict[tuple[str, int], NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from clinical.evaluation.bootstrap import bootstrap, percentile_interval
 from clinical.evaluation.metrics import Scored, compute
 from clinical.few_shot.draws import Size
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,55 +80,53 @@ def by_draw(draws: Sequence[Draw], values: Sequence[Values]) -> pd.DataFrame:
     for draw, of_draw in zip(draws, values, strict=True):
         row: dict[str, object] = {"line": draw.line, **_size(draw.size), "draw": draw.number}
         row |= {"labels": draw.n_labels, "positives_seen": draw.n_positives}
-        rows.append(row | _intervals(of_draw))
+        rows.append({**row, **_intervals(of_draw)})
     return pd.DataFrame(rows)
 
 
 def by_size(
     draws: Sequence[Draw], values: Sequence[Values], *, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Means over draws, and what the first line's is above each other line's.
+) -> dict[tuple[str, Size], Values]:
+    """The mean over draws of each line and size, as it is and under each resample.
 
-    Intervals hold what would differ in another study: held-out subjects are drawn anew, and so are
-    the draws, by the same numbers for all lines, so that differences are paired in both.
-
-    Returns:
-        A row a line and size: `draws`, and each metric with its interval; and one a size and other
-        line, `difference = line - other`, of sizes that both have.
+    A resample holds what would differ in another study: held-out subjects are drawn anew, and so
+    are the draws, by the same numbers for all lines, so that differences are paired in both.
     """
-    lines = list(dict.fromkeys(draw.line for draw in draws))
-    means, differences = [], []
     generator = np.random.default_rng([seed, 1])
+    found = {}
     for size in dict.fromkeys(draw.size for draw in draws):
-        found = dict(_of_size(draws, values, size, generator))
-        for line, (n_draws, mean) in found.items():
-            means.append({"line": line, **_size(size), "draws": n_draws, **_intervals(mean)})
-        first = lines[0]
-        for other in lines[1:]:
-            gap = {name: found[first][1][name] - found[other][1][name] for name in METRICS}
-            row = {**_size(size), "line": first, "other": other, "draws": found[first][0]}
-            differences.append(row | _intervals(gap))
-    return pd.DataFrame(means), pd.DataFrame(differences)
+        own = [(d, v) for d, v in zip(draws, values, strict=True) if d.size == size]
+        n_draws = len({draw.number for draw, _ in own})
+        n_values = len(own[0][1]["AUROC"])
+        counts = generator.multinomial(n_draws, [1 / n_draws] * n_draws, size=n_values)
+        counts[0] = 1
+        for line in dict.fromkeys(draw.line for draw, _ in own):
+            by_number = {d.number: v for d, v in own if d.line == line}
+            of_line = [by_number[number] for number in sorted(by_number)]
+            found[line, size] = {
+                name: (np.stack([v[name] for v in of_line], axis=1) * counts).sum(axis=1) / n_draws
+                for name in METRICS
+            }
+    return found
 
 
-def _of_size(
-    draws: Sequence[Draw], values: Sequence[Values], size: Size, generator: np.random.Generator
-) -> Iterator[tuple[str, tuple[int, Values]]]:
-    """Each line's number of draws and mean over them."""
-    own = [(d, v) for d, v in zip(draws, values, strict=True) if d.size == size]
-    n_draws = len({draw.number for draw, _ in own})
-    n_values = len(own[0][1]["AUROC"])
-    counts = generator.multinomial(n_draws, [1 / n_draws] * n_draws, size=n_values)
-    counts[0] = 1
-    for line in dict.fromkeys(draw.line for draw, _ in own):
-        ordered = sorted(
-            ((d.number, v) for d, v in own if d.line == line), key=lambda each: each[0]
-        )
-        mean = {
-            name: (np.stack([v[name] for _, v in ordered], axis=1) * counts).sum(axis=1) / n_draws
-            for name in METRICS
-        }
-        yield line, (n_draws, mean)
+def mean_table(means: Mapping[tuple[str, Size], Values]) -> pd.DataFrame:
+    """A row a line and size: each metric with its interval."""
+    rows = [
+        {"line": line, **_size(size), **_intervals(mean)} for (line, size), mean in means.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def difference_table(means: Mapping[tuple[str, Size], Values]) -> pd.DataFrame:
+    """A row a size and other line: what the first line's mean is above it, paired."""
+    first, *others = dict.fromkeys(line for line, _ in means)
+    rows = []
+    for size in dict.fromkeys(size for _, size in means):
+        for other in others:
+            gap = {k: means[first, size][k] - means[other, size][k] for k in METRICS}
+            rows.append({**_size(size), "line": first, "other": other, **_intervals(gap)})
+    return pd.DataFrame(rows)
 
 
 def _size(size: Size) -> dict[str, float | int]:

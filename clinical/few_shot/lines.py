@@ -16,6 +16,7 @@ from clinical.training.build import (
 )
 from clinical.training.checkpoint import thread_limit
 from clinical.training.members import members
+from clinical.transfer import begin
 
 from pathlib import Path
 
@@ -48,16 +49,20 @@ def network_risks(
         config: of the line, with one binary task.
         store: with the labels that may be seen, as `labelled_store` leaves it.
         rows: of the samples to score; NaN where nothing is visible.
-        pretrained_in: the run folder of the pretrained weights; None to begin from random ones.
+        pretrained_in: the run folder of the pretrained weights; None where there is no pretraining.
     """
     (task,) = config.tasks
     begun = config.model_copy(update={} if pretrained_in is None else {"out": pretrained_in})
+    # Where there is pretraining, that began from the bundle.
+    start = None if config.is_pretrained else begin(config, store)
     networks = []
     with thread_limit(config.trainer.threads):
         for member, source in zip(members(config), members(begun), strict=True):
             model = build_model(member.config, store)
             if config.is_pretrained:
                 load_pretrained(source, model)
+            elif start is not None:
+                start.begin(member.number, model)
             finetune_model(member, store, model, progress=False)
             networks.append(_to_score(config, store, model))
         bundle = Bundle(

@@ -4,10 +4,13 @@ from clinical.errors import ConfigError
 from clinical.evaluation.plots import BLUE, GREY, VERMILION
 from clinical.evaluation.showing import table_html
 from clinical.evaluation.table import format_value
-from clinical.few_shot.judging import METRICS
+from clinical.few_shot.draws import Size
+from clinical.few_shot.judging import METRICS, Values, difference_table, mean_table
 from clinical.places import replacing
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -29,19 +32,33 @@ class LearningCurve:
         table: a row a line, size and draw: `line`, `positives` (of train, and as many of tuning) or
             `share`, `draw`, `labels` and `positives_seen` in all, `auroc` and `auprc` with `_low`
             and `_high`, 95 % over held-out subjects.
-        means: a row a line and size, over its draws; intervals over subjects and draws.
-        differences: a row a size and `other` line: what the first `line` is above it, paired.
+        resampled: line and size -> metric -> [1 + resamples] mean over its draws: as it is, then
+            under each resample of subjects and draws.
         skipped: size -> why it could not be drawn.
         task: whose labels.
         n_held_out: samples that each draw is judged on.
     """
 
     table: pd.DataFrame
-    means: pd.DataFrame
-    differences: pd.DataFrame
+    resampled: Mapping[tuple[str, Size], Values]
     skipped: dict[str, str]
     task: str
     n_held_out: int
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """A row a line and size, over its draws; intervals over subjects and draws."""
+        return mean_table(self.resampled)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """A row a size and `other` line: what the first `line` is above it, paired."""
+        return difference_table(self.resampled)
+
+    @property
+    def n_draws(self) -> int:
+        """Of each size, but of that of all labels."""
+        return int(self.table["draw"].max()) + 1
 
     @property
     def size_column(self) -> str:
@@ -95,7 +112,7 @@ class LearningCurve:
 
     def display_table(self) -> pd.DataFrame:
         """Means, and differences in AUROC, as text for a screen."""
-        shown = self.means[[self.size_column, "line", "draws"]].copy()
+        shown = self.means[[self.size_column, "line"]].copy()
         if self.size_column == "share":
             shown["share"] = [f"{100 * share:g} %" for share in shown["share"]]
         for metric in METRICS:

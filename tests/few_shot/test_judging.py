@@ -1,7 +1,15 @@
 """Means over draws and paired differences, against numbers worked out by hand."""
 
 from clinical.few_shot.draws import Size
-from clinical.few_shot.judging import Draw, HeldOut, by_draw, by_size, resampled
+from clinical.few_shot.judging import (
+    Draw,
+    HeldOut,
+    by_draw,
+    by_size,
+    difference_table,
+    mean_table,
+    resampled,
+)
 
 import numpy as np
 import pandas as pd
@@ -18,7 +26,8 @@ def draw(line: str, number: int, scores: list[float], *, size: int = 1) -> Draw:
 
 def judged(draws: list[Draw], held_out: HeldOut = HELD_OUT, resamples: int = 200):
     values = resampled(draws, held_out, resamples=resamples, seed=0)
-    return by_draw(draws, values), *by_size(draws, values, seed=0)
+    means = by_size(draws, values, seed=0)
+    return by_draw(draws, values), mean_table(means), difference_table(means)
 
 
 def test_each_draw_and_the_mean_of_them_are_what_they_are_by_hand():
