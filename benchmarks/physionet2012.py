@@ -345,7 +345,8 @@ def main(
     bars = [against] if against else CLASSICAL
     table = pd.DataFrame(judged(gathered(out, labels), bars, resamples=resamples))
     table.to_csv(out / "table.csv", index=False)
-    draw_lines(table, out / "lines.png")
+    if (table["share"] == 1).any():
+        draw_lines(table, out / "lines.png")
     draw_shares(table, ["event_set", *CLASSICAL], out / "shares.png")
     typer.echo(readable(table).to_string(index=False))
 
