@@ -23,11 +23,12 @@ from clinical.few_shot.lines import (
     tree_risks,
 )
 from clinical.few_shot.result import LearningCurve
-from clinical.places import replacing
+from clinical.places import check_no_file, replacing
 from clinical.preflight import check_machine
 from clinical.relations.embedded import check_pretrains
 from clinical.run_folder import check_run_folder, clear, write_down
 from clinical.training.build import with_edges_by_embedding
+from clinical.unfinished import alone
 
 import logging
 import shutil
@@ -76,7 +77,8 @@ def learning_curve(
 
     Raises:
         ConfigError: the task is not binary; nobody held out has a label, or all have the same; no
-            size can be drawn; the folder is of other settings, and `overwrite` is not said.
+            size can be drawn; the folder is of other settings, and `overwrite` is not said, or
+            another call is at work in it.
         SchemaError: the extract or its labels break their schema.
     """
     if draws < 1 or resamples < 1:
@@ -86,16 +88,17 @@ def learning_curve(
         raise ConfigError("positives: none given; name at least one")
     own = _of_one_task(config, task)
     lines = _lines(own, scratch=scratch)
-    store = _begin(own)
-    work = _Work(own, store)
-    held_out = work.held_out()
-    possible, skipped = work.possible(sorted(set(sizes), key=lambda size: size.value))
-    found = [
-        draw
-        for size in possible
-        for number in range(1 if size.share == 1 else draws)
-        for draw in work.scores(size, number, lines)
-    ]
+    check_no_file(own.out, what="out", remedy="choose another out=")
+    with alone(own.out, what="learning-curve"):
+        work = _Work(own, _begin(own))
+        held_out = work.held_out()
+        possible, skipped = work.possible(sorted(set(sizes), key=lambda size: size.value))
+        found = [
+            draw
+            for size in possible
+            for number in range(1 if size.share == 1 else draws)
+            for draw in work.scores(size, number, lines)
+        ]
     values = resampled(found, held_out, resamples=resamples, seed=own.seed)
     curve = LearningCurve(
         by_draw(found, values),

@@ -4,6 +4,7 @@ import clinical
 from clinical.few_shot import curve as few_shot_curve
 from clinical.few_shot.lines import few_labels
 from clinical.few_shot.result import LearningCurve
+from clinical.unfinished import alone
 
 import shutil
 from pathlib import Path
@@ -187,6 +188,38 @@ def test_what_cannot_be_drawn_is_refused(made, hospital, tmp_path, asked, said):
     shutil.copytree(made[0], out)
     with pytest.raises(clinical.ConfigError, match=said):
         drawn(configured(hospital, out), **asked)
+
+
+def test_two_calls_do_not_work_in_one_folder(made, hospital, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(made[0], out)
+    config = configured(hospital, out)
+    refused = pytest.raises(clinical.ConfigError, match="another call is at work")
+    with alone(out / "learning-curve", what="a test"), refused:
+        drawn(config, scratch=True)
+    assert drawn(config, scratch=True).n_draws == 2
+
+
+def test_a_curve_may_begin_from_a_bundle(finished, hospital, tmp_path):
+    """Without pretraining of its own; the line from scratch takes nothing of the bundle."""
+    shape = {"modalities": finished_modalities(finished), "fusion": {"width": 16}, "graph": {}}
+    begun = configured(
+        hospital,
+        tmp_path / "run",
+        f"finetune.init={finished.bundle}",
+        pretrain=None,
+        **shape,
+    )
+    curve = drawn(begun, draws=1, scratch=True)
+    assert list(dict.fromkeys(curve.table["line"])) == ["pretrained", "scratch", "LightGBM"]
+    found = scores(tmp_path / "run")
+    assert not np.allclose(found["2-0/pretrained"], found["2-0/scratch"], atol=1e-4)
+
+
+def finished_modalities(finished) -> dict[str, object]:
+    """Two of those that the bundle has, of its shape."""
+    raw = yaml.safe_load((finished.out / "run.yaml").read_text())["modalities"]
+    return {name: raw[name] for name in ("events", "static")}
 
 
 def test_a_task_that_is_not_binary_is_refused_before_anything_is_prepared(hospital, tmp_path):
