@@ -79,5 +79,7 @@ def _show(curve: "LearningCurve") -> None:
         "held-out samples\n95 % intervals below the values, over held-out subjects and draws"
     )
     screen.show(table)
+    if len(set(curve.means["line"])) > 1:
+        typer.echo(f"{shown.columns[-1]}: difference in AUROC on the same draws, paired")
     for size, why in curve.skipped.items():
         typer.echo(f"note: {size}: not drawn: {why}")

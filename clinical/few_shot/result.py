@@ -140,7 +140,8 @@ class LearningCurve:
         figure = Figure(figsize=(10, 4), layout="constrained")
         for ax, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
             self.plot(ax, metric=metric)
-        figure.axes[0].legend(fontsize="small", loc="lower right")
+        named = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower center", ncols=len(named[1]), fontsize="small")
         figure.suptitle(
             f"{self.task}: means of draws on {self.n_held_out:,} held-out samples, 95 % intervals",
             fontsize="medium",
