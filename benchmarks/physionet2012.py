@@ -11,14 +11,18 @@ a table of all that is finished in OUT, and leaves it there as table.csv, lines.
 
 import clinical
 from clinical.calibration import fit_calibration, sigmoid
+from clinical.cohort.store import Store
+from clinical.few_shot.draws import Size, draw_rows, labelled_rows, labelled_store
+from clinical.few_shot.lines import few_labels, network_risks
+from clinical.places import replacing
 from clinical.run_folder import RUN_FILE, write_down
 
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -27,6 +31,7 @@ import typer
 from comparing import draw_lines, draw_shares, judged, readable
 from folds import dealt, split_table
 from measuring import Cost, measured
+from parts import FEW_LABELS, NETWORKS, PLAIN, Line, Part
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -34,126 +39,10 @@ from sklearn.pipeline import make_pipeline
 
 CONFIG = Path(__file__).parents[1] / "configs" / "physionet2012.yaml"
 TASK = "in_hospital_mortality"
-COST = "cost.json"
-FEWEST_POSITIVES = 2
+DRAWN_BY = "clinical.few_shot"  # earlier scores were of other draws
+COST, RISKS = "cost.json", "risks.parquet"
 CLASSICAL = ["logistic regression", "ExtraTrees", "LightGBM"]
 QUICK = ["pretrain.epochs=1", "finetune.epochs=2"]
-FEW_LABELS = 0.1
-"""Share of the labels up to which a network learns all of them, as the classical models do, since
-a choice or a calibration by a few would be chance. One that teachers teach, which learns from all
-stays in every epoch, needs fewer epochs, one that learns from the labelled ones alone more."""
-FEW = ["finetune.learn_tuning=true", "experts=[]"]
-FEW_TAUGHT = ["finetune.epochs=3"]
-FEW_UNTAUGHT = ["finetune.epochs=40"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A network of the benchmark.
-
-    Attributes:
-        name: in the table.
-        trunk: what is overridden for pretraining and fine-tuning.
-        is_pretrained, is_taught: whether it starts from pretrained weights; has teachers.
-        members: networks that are averaged.
-    """
-
-    name: str
-    trunk: tuple[str, ...] = ()
-    is_pretrained: bool = True
-    is_taught: bool = True
-    members: int = 1
-
-    @property
-    def slug(self) -> str:
-        """What its folders and files are called."""
-        name = self.name.replace(", ", "-").replace(" ", "-")
-        return f"{name}-x{self.members}" if self.members > 1 else name
-
-    def overrides(self, share: float) -> list[str]:
-        """Of the configuration, for a share of the labels."""
-        found = [f"ensemble={self.members}", *self.trunk]
-        if not self.is_pretrained:
-            found.append("pretrain=null")
-        if not self.is_taught:
-            found.append("finetune.teachers=[]")
-        if share <= FEW_LABELS:
-            found += FEW + (FEW_TAUGHT if self.is_taught else FEW_UNTAUGHT)
-        return found
-
-
-PLAIN = str.maketrans(dict.fromkeys(".={}: ", "-"))
-TWO_AXIS = (
-    "modalities.events.encoder=two_axis",
-    "modalities.events.blocks=8",
-    "modalities.events.block_hours=6",
-    "pretrain.epochs=4",
-    "finetune.epochs=4",
-)
-LINES = [
-    Line("event_set"),
-    Line("event_set, no pretraining", is_pretrained=False),
-    Line("event_set, no teachers", is_taught=False),
-    Line("event_set, neither", is_pretrained=False, is_taught=False),
-    Line("event_set, with a graph", ("graph.relations={similar: {k: 16}}",)),
-    Line("two_axis", TWO_AXIS),
-    Line("two_axis, no pretraining", TWO_AXIS, is_pretrained=False),
-]
-NETWORKS = {line.name: line for line in LINES}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One fold, with all of its labels or one draw of them.
-
-    Attributes:
-        folder: of the benchmark.
-        repeat, fold: which.
-        share: of the labels of train and tuning.
-        draw: which, where the share is below 1.
-    """
-
-    folder: Path
-    repeat: int
-    fold: int
-    share: float = 1.0
-    draw: int = 0
-
-    @classmethod
-    def named(cls, folder: Path, name: str) -> Self:
-        """The part of that `name`."""
-        repeat, fold, *rest = name.split("-")
-        share, draw = (float(rest[0]), int(rest[1])) if rest else (1.0, 0)
-        return cls(folder, int(repeat), int(fold), share, draw)
-
-    @property
-    def name(self) -> str:
-        """What its files and folders are called."""
-        whole = f"{self.repeat}-{self.fold}"
-        return whole if self.share == 1 else f"{whole}-{self.share:g}-{self.draw}"
-
-    @property
-    def splits(self) -> Path:
-        """Its split file, which all draws share."""
-        return self.folder / f"splits-{self.repeat}-{self.fold}.parquet"
-
-    @property
-    def labels(self) -> Path:
-        """Its folder of labels."""
-        return (self.folder / "labels" / self.name).resolve()
-
-    @property
-    def extract(self) -> Path:
-        """Of set-b."""
-        return self.folder / "extract"
-
-    def run_folder(self, slug: str) -> Path:
-        """Of a line."""
-        return self.folder / "runs" / slug / self.name
-
-    def scores(self, slug: str) -> Path:
-        """Held-out scores of a line, or of the classical models."""
-        return self.folder / "scores" / self.name / f"{slug}.parquet"
 
 
 def import_set_b(source: Path, extract: Path) -> pd.DataFrame:
@@ -170,10 +59,9 @@ def import_set_b(source: Path, extract: Path) -> pd.DataFrame:
 def write_parts(
     labels: pd.DataFrame, folder: Path, *, folds: int, repeats: int, shares: list[float], draws: int
 ) -> list[Part]:
-    """The folds with their split files, and the labels that each part may see.
+    """The folds with their split files, and the draws of each.
 
-    Held-out is the fold, a share of the rest tunes. A draw is stratified by outcome and by split,
-    with at least two positives in train; its held-out labels are all there.
+    Held-out is the fold, a share of the rest tunes.
     """
     died = labels["boolean_value"].to_numpy()
     parts = []
@@ -181,28 +69,12 @@ def write_parts(
         for fold, split in enumerate(dealt(died, folds=folds, repeat=repeat)):
             whole = Part(folder, repeat, fold)
             write(split_table(labels["subject_id"].to_numpy(), split), whole.splits)
-            own = [
+            parts += [
                 Part(folder, repeat, fold, share, draw)
                 for share in shares
                 for draw in range(draws if share < 1 else 1)
             ]
-            for part in {whole, *own}:
-                _write_labels(part, labels, split)
-            parts += own
     return parts
-
-
-def _write_labels(part: Part, labels: pd.DataFrame, split: np.ndarray) -> None:
-    rng = np.random.default_rng([part.repeat, part.fold, part.draw, round(1000 * part.share)])
-    died = labels["boolean_value"].to_numpy()
-    seen = split == "held_out"
-    for name in ("train", "tuning"):
-        for outcome in (False, True):
-            rows = np.flatnonzero((split == name) & (died == outcome))
-            fewest = FEWEST_POSITIVES if outcome and name == "train" else 0
-            n = min(len(rows), max(fewest, round(part.share * len(rows))))
-            seen[rng.choice(rows, n, replace=False)] = True
-    write(labels[seen].reset_index(drop=True), part.labels / "0.parquet")
 
 
 def configured(
@@ -210,20 +82,25 @@ def configured(
 ) -> clinical.Run:
     """The run of a line on a part; the user's overrides come last."""
     places = [f"extract={part.extract}", f"out={out}", f"splits={part.splits}"]
-    labels = f"tasks.{TASK}.labels={part.labels}"
-    own = [*places, labels, "resume=true", *line.overrides(share), *overrides]
+    # Where there is no pretraining, an override of it would begin it again.
+    others = [o for o in overrides if line.is_pretrained or not o.startswith("pretrain.")]
+    own = [*places, "resume=true", *line.overrides(share), *others]
     return clinical.Run.read(CONFIG, own)
+
+
+def fold_folder(part: Part, line: Line) -> tuple[Line, Path]:
+    """What all lines of a trunk share on a fold, and where: its store and pretrained weights."""
+    trunk = Line("-".join(["network", *line.trunk]).translate(PLAIN), line.trunk)
+    return trunk, part.folder / "pretrained" / trunk.name / part.whole.name
 
 
 def pretrained(part: Part, line: Line, overrides: list[str]) -> Path:
     """The folder of a network that was pretrained on the part's fold, once for all lines."""
-    trunk = Line("-".join(["network", *line.trunk]).translate(PLAIN), line.trunk)
-    whole = Part(part.folder, part.repeat, part.fold)
-    out = part.folder / "pretrained" / trunk.name / whole.name
+    trunk, out = fold_folder(part, line)
     if not (out / COST).exists():
-        cost = measured(clinical.pretrain, configured(whole, trunk, out, overrides, share=1.0))
+        config = configured(part.whole, trunk, out, overrides, share=1.0)
+        cost = measured(clinical.pretrain, config)
         write(json.dumps(asdict(cost)).encode(), out / COST)
-        shutil.rmtree(out / "store")
     return out
 
 
@@ -232,7 +109,7 @@ def beginning(part: Part, line: Line, overrides: list[str]) -> Path | None:
 
     An ensemble begins with the line by itself, which is its first network.
     """
-    if line.members > 1 and part.share == 1:
+    if line.members > 1:
         alone = replace(line, members=1)
         run_part(part, alone, overrides)
         return part.run_folder(alone.slug)
@@ -251,10 +128,8 @@ def train(config: clinical.Run, begun: Path | None) -> None:
 def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
     """Held-out risks of the first network, of all together, and stacked with the experts.
 
-    Each is calibrated on `calibrate` by itself, as a run does with what it gives out, unless that
-    was learned from.
+    Each is calibrated on `calibrate` by itself, as a run does with what it gives out.
     """
-    from clinical.cohort.store import Store
     from clinical.predictor import Predictor
 
     predictor, store = (
@@ -271,7 +146,7 @@ def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
             logits[split][f"{together} + experts"] = predictor.logits(opinions)[TASK]
     samples = {split: store.samples[store.rows(split)] for split in logits}
     truth = samples["calibrate"][f"label.{TASK}"].to_numpy().astype(np.float64)
-    known = ~np.isnan(truth) & (not config.finetune.learn_tuning)
+    known = ~np.isnan(truth)
     found = {}
     for name, held_out in logits["held_out"].items():
         calibration = fit_calibration(logits["calibrate"][name][known], truth[known])
@@ -280,19 +155,28 @@ def network_scores(config: clinical.Run, name: str) -> dict[str, pd.Series]:
     return found
 
 
-def classical_scores(config: clinical.Run) -> dict[str, pd.Series]:
-    """Held-out risks of models on flat features, fitted on train and tuning together."""
-    from clinical.cohort.store import Store
+def flat_features(config: clinical.Run, store: Store) -> np.ndarray:
+    """[N, F] of every sample, made once for all draws of a fold."""
     from clinical.datamodule import make_loader
-    from clinical.experts.additive import Additive
-    from clinical.experts.lightgbm import LightGBM
     from clinical.experts.tabular import Tabulator
 
-    store = Store.open(config.out / "store")
-    rows = store.rows(None)
-    loader = make_loader(store.folder, config, rows, batch_size=256, workers=0, shuffle_seed=None)
-    order, features = Tabulator.of(config, store.sizes).table(loader)
-    features = features[np.argsort(order)]
+    path = store.folder.with_name("features.npy")
+    if not path.exists():
+        loader = make_loader(store.folder, config, store.rows(None), batch_size=256)
+        order, features = Tabulator.of(config, store.sizes).table(loader)
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.save(file, features[np.argsort(order)])
+    found: np.ndarray = np.load(path)
+    return found
+
+
+def classical_scores(
+    config: clinical.Run, store: Store, features: np.ndarray
+) -> dict[str, pd.Series]:
+    """Held-out risks of models on flat features, fitted on train and tuning together."""
+    from clinical.experts.additive import Additive
+    from clinical.experts.lightgbm import LightGBM
+
     labels = store.samples[f"label.{TASK}"].to_numpy().astype(np.float64)
     held_out = store.rows("held_out")
     known = np.setdiff1d(np.flatnonzero(~np.isnan(labels)), held_out)
@@ -318,18 +202,57 @@ def run_part(part: Part, line: Line, overrides: list[str]) -> None:
     """Train a line on a part unless it is done, and leave its and the classical scores."""
     if part.scores(line.slug).exists():
         return
+    if part.share < 1:
+        run_draw(part, line, overrides)
+        return
     out, begun = part.run_folder(line.slug), beginning(part, line, overrides)
-    config = configured(part, line, out, overrides, share=part.share)
+    config = configured(part, line, out, overrides, share=1.0)
     cost = measured(train, config, begun)
     if begun is not None:
         cost = cost.after(Cost(**json.loads((begun / COST).read_text())))
     write(json.dumps(asdict(cost)).encode(), out / COST)
     found = network_scores(config, line.name)
-    if not part.scores("classical").exists():
-        write(pd.DataFrame(classical_scores(config)), part.scores("classical"))
+    store = Store.open(out / "store")
+    leave_classical(part, config, store, store)
     write(pd.DataFrame(found).assign(**asdict(cost)), part.scores(line.slug))
-    if part.share < 1:
-        shutil.rmtree(out)
+
+
+def run_draw(part: Part, line: Line, overrides: list[str]) -> None:
+    """The same with a draw of the labels, as `clinical learning-curve` does it."""
+    out = part.run_folder(line.slug)
+    if line.is_pretrained:
+        begun = pretrained(part, line, overrides)
+        before = [Cost(**json.loads((begun / COST).read_text()))]
+    else:
+        (_, begun), before = fold_folder(part, line), []
+    whole = configured(part.whole, line, begun, overrides, share=part.share)
+    config = few_labels(whole).model_copy(update={"out": out})
+    store = clinical.prepare(whole)
+    there = labelled_rows(store, TASK)
+    seed = (part.repeat, part.fold, part.draw)
+    few = labelled_store(store, draw_rows(Size(share=part.share), there, seed=seed), out / "store")
+    cost = measured(learn_draw, config, few, begun, line.name)
+    for earlier in before:
+        cost = cost.after(earlier)
+    leave_classical(part, config, store, few)
+    found = pd.read_parquet(out / RISKS)
+    write(found.assign(**asdict(cost)), part.scores(line.slug))
+    shutil.rmtree(out)
+
+
+def learn_draw(config: clinical.Run, few: Store, begun: Path, name: str) -> None:
+    """Fine-tune on the labels of a draw, and leave the held-out risks in the run's folder."""
+    rows = few.rows("held_out")
+    risks = network_risks(config, few, rows, pretrained_in=begun)
+    index = few.samples[rows]["subject_id"].to_numpy()
+    write(pd.DataFrame({name: risks}, index=index), config.out / RISKS)
+
+
+def leave_classical(part: Part, config: clinical.Run, store: Store, few: Store) -> None:
+    """The scores of the classical models on a part, by the labels of `few`; made once."""
+    if not part.scores("classical").exists():
+        found = classical_scores(config, few, flat_features(config, store))
+        write(pd.DataFrame(found), part.scores("classical"))
 
 
 def write(what: pd.DataFrame | bytes, path: Path) -> None:
@@ -346,7 +269,8 @@ def write(what: pd.DataFrame | bytes, path: Path) -> None:
 def check_recipe(out: Path, lines: list[Line], overrides: list[str]) -> None:
     """Refuse to mix scores of different settings in one folder."""
     for line in lines:
-        recipe = json.dumps([CONFIG.read_text(), line.overrides(1.0), sorted(overrides)])
+        own = [line.overrides(1.0), line.overrides(FEW_LABELS), sorted(overrides)]
+        recipe = json.dumps([CONFIG.read_text(), DRAWN_BY, *own])
         path = out / "recipes" / f"{line.slug}.json"
         if path.exists() and path.read_text() != recipe:
             raise typer.BadParameter(
@@ -375,6 +299,14 @@ def gathered(out: Path, labels: pd.DataFrame) -> pd.DataFrame:
     return found.drop_duplicates(["part", "model", "subject_id"])
 
 
+def run_parts(parts: list[Part], lines: list[Line], overrides: list[str]) -> None:
+    """All that is not finished, part by part."""
+    for part in parts:
+        for line in lines:
+            run_part(part, line, overrides)
+            typer.echo(f"{line.slug}: {part.name}", err=True)
+
+
 def main(
     source: Path,
     out: Path,
@@ -394,6 +326,8 @@ def main(
     for name in [*(line or []), *([against] if against else [])]:
         if name not in NETWORKS:
             raise typer.BadParameter(f"there is no line {name}; known are {', '.join(NETWORKS)}")
+    if members > 1 and min(share or [1.0]) < 1:
+        raise typer.BadParameter("draws are of one network: leave out --members, or --share")
     lines = [replace(NETWORKS[name], members=members) for name in line or ["event_set"]]
     own = [*(QUICK if quick else []), *(overrides or [])]
     out.mkdir(parents=True, exist_ok=True)
@@ -407,14 +341,12 @@ def main(
         shares=share or [1.0],
         draws=draws,
     )
-    for part in parts:
-        for one in lines:
-            run_part(part, one, own)
-            typer.echo(f"{one.slug}: {part.name}", err=True)
+    run_parts(parts, lines, own)
     bars = [against] if against else CLASSICAL
     table = pd.DataFrame(judged(gathered(out, labels), bars, resamples=resamples))
     table.to_csv(out / "table.csv", index=False)
-    draw_lines(table, out / "lines.png")
+    if (table["share"] == 1).any():
+        draw_lines(table, out / "lines.png")
     draw_shares(table, ["event_set", *CLASSICAL], out / "shares.png")
     typer.echo(readable(table).to_string(index=False))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clinical.extract.importers.flat import import_flat
     from clinical.extract.importers.flat.draft import draft_mapping
     from clinical.extract.schema import Extract
+    from clinical.few_shot.curve import learning_curve
     from clinical.grouping import groups
     from clinical.labelling import build_cohort
     from clinical.pipeline import (
@@ -66,6 +67,7 @@ __all__ = [
     "groups",
     "import_extract",
     "import_flat",
+    "learning_curve",
     "leave_one_site_out",
     "link",
     "make_splits",
@@ -104,6 +106,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any misspelt na
             "explain_neighbours": "clinical.explain",
             "groups": "clinical.grouping",
             "import_flat": "clinical.extract.importers.flat",
+            "learning_curve": "clinical.few_shot.curve",
             "leave_one_site_out": "clinical.site_by_site",
             "make_splits": "clinical.cohort.splits",
             "report": "clinical.reporting",

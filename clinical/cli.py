@@ -2,6 +2,7 @@
 
 from clinical import asking, cohort_commands, screen, site_commands
 from clinical.errors import ClinicalError
+from clinical.few_shot.command import learning_curve
 from clinical.import_commands import Acknowledge, importers
 
 import logging
@@ -153,6 +154,7 @@ def run(config: Config, overrides: Overrides = None) -> None:
 app.command()(cohort_commands.cohort)
 app.command()(cohort_commands.split)
 app.command()(site_commands.leave_one_site_out)
+app.command("learning-curve")(learning_curve)
 app.command()(asking.score)
 app.command()(asking.serve)
 app.add_typer(asking.bundle, name="bundle")

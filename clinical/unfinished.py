@@ -39,7 +39,7 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], *, what: str) -> Iter
         ConfigError: another call is in it.
     """
     text = json.dumps(made_from, sort_keys=True, indent=2) + "\n"
-    with _alone(folder, what):
+    with alone(folder, what):
         known = folder / MADE_FROM
         if not known.is_file() or known.read_text(encoding="utf-8") != text:
             _clear(folder)
@@ -54,7 +54,12 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], *, what: str) -> Iter
 
 
 @contextmanager
-def _alone(folder: Path, what: str) -> Iterator[None]:
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Work in a folder that nobody else is in.
+
+    Raises:
+        ConfigError: another call is in it.
+    """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

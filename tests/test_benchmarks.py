@@ -19,7 +19,15 @@ def modules() -> dict[str, ModuleType]:
     found = {}
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        for name in ("bootstrap", "comparing", "fusions", "links", "physionet2012", "transfer"):
+        for name in (
+            "bootstrap",
+            "comparing",
+            "fusions",
+            "links",
+            "physionet2012",
+            "label_efficiency",
+            "transfer",
+        ):
             spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
             found[name] = importlib.util.module_from_spec(spec)
             sys.modules[name] = found[name]
@@ -48,7 +56,7 @@ def labels() -> pd.DataFrame:
 # Labels
 
 
-def test_every_subject_is_held_out_once_and_its_label_is_there(physionet2012, labels, tmp_path):
+def test_every_subject_is_held_out_once_and_draws_share_the_fold(physionet2012, labels, tmp_path):
     parts = physionet2012.write_parts(
         labels, tmp_path, folds=5, repeats=1, shares=[1.0, 0.05], draws=2
     )
@@ -56,27 +64,27 @@ def test_every_subject_is_held_out_once_and_its_label_is_there(physionet2012, la
     held_out = []
     for part in parts:
         split = pd.read_parquet(part.splits).set_index("subject_id")["split"]
-        seen = pd.read_parquet(part.labels)
-        own = split[split == "held_out"].index
-        assert own.isin(seen["subject_id"]).all()
+        assert part.splits == part.whole.splits  # a draw is of its fold
         if part.share == 1:
-            held_out += [*own]
-            assert len(seen) == 1000
+            held_out += [*split[split == "held_out"].index]
     assert sorted(held_out) == list(range(1000))
 
 
-def test_a_draw_has_its_share_of_either_split_and_two_positives(physionet2012, labels, tmp_path):
-    parts = physionet2012.write_parts(labels, tmp_path, folds=5, repeats=1, shares=[0.01], draws=3)
-    drawn = set()
-    for part in parts:
-        split = pd.read_parquet(part.splits).set_index("subject_id")["split"]
-        seen = pd.read_parquet(part.labels)
-        seen["split"] = split.loc[seen["subject_id"]].to_numpy()
-        few = seen[seen["split"] != "held_out"]
-        assert few["boolean_value"].sum() == 2  # of train; 1 % of tuning's twelve is none
-        assert few["split"].value_counts().to_dict() == {"train": 2 + 6, "tuning": 1}
-        drawn.add(tuple(few["subject_id"]))
-    assert len(drawn) == len(parts)
+def test_few_labels_are_drawn_twenty_times_and_many_five(modules, labels, tmp_path):
+    efficiency = modules["label_efficiency"]
+    for share, n_draws in ((0.01, 20), (0.1, 20), (0.25, 5), (1.0, 5)):
+        parts = efficiency.parts_of(labels, tmp_path, share)
+        assert len({part.name for part in parts}) == n_draws
+        assert [part.fold for part in parts[:5]] == [0, 1, 2, 3, 4]  # a killed one has whole rounds
+        assert {part.share for part in parts} == {share}
+
+
+def test_both_lines_of_few_labels_differ_by_pretraining_alone(modules):
+    pretrained, scratch = modules["label_efficiency"].LINES
+    for share in (0.01, 0.25, 1.0):
+        more = set(scratch.overrides(share)) - set(pretrained.overrides(share))
+        assert more == {"pretrain=null"}
+        assert set(pretrained.overrides(share)) < set(scratch.overrides(share))
 
 
 def test_a_part_is_found_again_by_its_name(physionet2012, tmp_path):
