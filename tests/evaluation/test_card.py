@@ -24,6 +24,7 @@ def card(
     members=None,
     relations=None,
     tasks=CONFIG["tasks"],
+    finetune=CONFIG["finetune"],
     typicality=None,
 ):
     generator = np.random.default_rng(0)
@@ -48,7 +49,9 @@ def card(
         "typicality": typicality or {},
         "counts": {"samples": {"train": 300}},
     }
-    return model_card(CONFIG | {"tasks": tasks}, withhold_facts(metrics, {}, 10)), evaluation
+    return model_card(
+        CONFIG | {"tasks": tasks, "finetune": finetune}, withhold_facts(metrics, {}, 10)
+    ), evaluation
 
 
 def test_the_card_says_what_must_be_said():
@@ -87,6 +90,12 @@ def test_the_card_says_that_names_of_classes_travel():
     text, _ = card(tasks=CONFIG["tasks"] | {"ward": {"kind": "multiclass", "min_subjects": 7}})
     assert "names of the classes that train has travel in it" in text
     assert "`ward` (of 7 or more subjects)" in text
+
+
+def test_the_card_says_whose_data_class_prototypes_are():
+    assert "prototypes" not in card()[0]
+    text, _ = card(finetune=CONFIG["finetune"] | {"head": "prototypical"})
+    assert "prototypes are patient-level data, as reference embeddings are" in text
 
 
 def test_the_card_tells_which_relations_are_heard_and_why():
