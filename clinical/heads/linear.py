@@ -13,7 +13,6 @@ from clinical.heads.losses import (
     regression_loss,
 )
 
-from abc import abstractmethod
 from typing import ClassVar, cast
 
 import torch
@@ -42,11 +41,6 @@ class LinearHead(Head):
         """[B, D] -> logits [B] or [B, C], as the answer has it."""
         logits: Tensor = self.linear(aspect)
         return logits if self.shape else logits[:, 0]
-
-    @abstractmethod
-    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
-        """What each logit is about, for a linear regression: values [B, C], and whether they are
-        known [B, C] bool. They are probabilities, unless the head does not say logits."""
 
 
 class BinaryHead(LinearHead):

@@ -121,6 +121,9 @@ class PrototypicalBinaryHead(PrototypicalHead):
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return binary_loss(logits, target)
 
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        return target.value[:, None], target.observed[:, None]
+
     def auroc(self, logits: Tensor, target: Target) -> Tensor | None:
         return known_auroc(logits, target)
 
@@ -133,3 +136,7 @@ class PrototypicalMulticlassHead(PrototypicalHead):
 
     def loss(self, logits: Tensor, target: Target) -> Tensor:
         return multiclass_loss(logits, target)
+
+    def wanted(self, target: Target) -> tuple[Tensor, Tensor]:
+        is_class = classes_of(target, self.n_classes)
+        return is_class.to(target.value.dtype), target.observed[:, None].expand_as(is_class)

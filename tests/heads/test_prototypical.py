@@ -164,6 +164,18 @@ def test_prototypes_are_part_of_the_weights():
     assert torch.equal(other(aspect), head(aspect))
 
 
+@pytest.mark.parametrize(("kind", "answer"), [("binary", Binary()), ("multiclass", THREE)])
+def test_a_line_would_be_asked_the_same_of_either_sort_of_head(kind, answer):
+    target = Target(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([True, True, False]))
+    linear, prototypical = (
+        heads[kind](2, answer).wanted(target)
+        for heads in (HEADS_OF["linear"], HEADS_OF["prototypical"])
+    )
+    known = linear[1]
+    assert torch.equal(prototypical[1], known)
+    assert torch.equal(prototypical[0][known], linear[0][known])
+
+
 def read(finetune: dict, **task: object) -> RunConfig:
     tasks = {"target": {"kind": "binary", "labels": "t"} | task}
     events = {"events": {"encoder": "event_set"}}
@@ -186,6 +198,7 @@ def test_a_prototypical_head_starts_as_pretrained_also_when_written_down_and_rea
         ({"start": "linear"}, {}, "no line to start with; set start: pretrained"),
         ({"teachers": ["additive"]}, {}, "take teachers out, or set head: linear"),
         ({"batch_size": 3}, {}, "needs batch_size: 4 or more"),
+        ({"init": {"bundle": "b", "heads": True}}, {}, "prototypes anew; leave heads out"),
         ({}, {"kind": "regression", "unit": "days"}, "target is regression; set head: linear"),
         ({}, {"kind": "multilabel", "labels": ["a", "b"]}, "target is multilabel"),
         ({}, {"kind": "time_to_event", "horizon_hours": 9}, "target is time_to_event"),
