@@ -220,6 +220,17 @@ class RunConfig(Section):
             raise ValueError(f"{key}: are of binary tasks, and there is none; take them out")
         return self
 
+    @model_validator(mode="after")
+    def _prototypes_are_of_classes(self) -> Self:
+        if self.finetune.head == "prototypical":
+            for name, task in self.tasks.items():
+                if task.kind not in ("binary", "multiclass"):
+                    raise ValueError(
+                        f"finetune.head: prototypical is of binary and multiclass tasks, and "
+                        f"{name} is {task.kind}; set head: linear, or take the task out"
+                    )
+        return self
+
     @property
     def binary_tasks(self) -> dict[str, TaskConfig]:
         """Those that experts answer and teach."""

@@ -179,11 +179,22 @@ def make_loader(
         encodings: Modality -> digest of the frozen weights that will read the batches; rows come
             as those weights encoded them, where the store keeps that.
     """
-    workers = config.trainer.workers if workers is None else workers
     dataset = StoreDataset(folder, config, encodings)
     rows = np.asarray(rows, dtype=np.int64)
     lengths = dataset.lengths[rows] if len(rows) else rows
     sampler = BucketSampler(rows, lengths, batch_size=batch_size, seed=shuffle_seed)
+    return sampled_loader(dataset, config, sampler, workers=workers)
+
+
+def sampled_loader(
+    dataset: StoreDataset,
+    config: RunConfig,
+    sampler: Sampler[NDArray[np.int64]],
+    *,
+    workers: int | None = None,
+) -> DataLoader[ClinicalBatch]:
+    """Batches of the rows that a sampler says, one batch after the other; see `make_loader`."""
+    workers = config.trainer.workers if workers is None else workers
     return DataLoader(
         dataset,
         # Not `batch_sampler`: Lightning calls `set_epoch` on `sampler`.

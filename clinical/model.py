@@ -17,7 +17,7 @@ from clinical.graph import (
     link_aspect,
     popularity,
 )
-from clinical.heads import HEADS, Head
+from clinical.heads import HEADS_OF, Head
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -143,8 +143,9 @@ class ClinicalModel(nn.Module):
             width=width,
         )
         answers = answers_of(config.tasks, {}) if answers is None else answers
+        heads = HEADS_OF[config.finetune.head]
         self.heads = nn.ModuleDict(
-            {name: HEADS[task.kind](width, answers[name]) for name, task in config.tasks.items()}
+            {name: heads[task.kind](width, answers[name]) for name, task in config.tasks.items()}
         )
         self.link_head: LinkHead | None = None
         if self.link_aspect is not None:

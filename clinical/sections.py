@@ -18,7 +18,11 @@ from pydantic import (
 )
 
 _Goal = Literal["sensitivity", "specificity", "ppv", "alert_rate", "risk"]
+HeadKind = Literal["linear", "prototypical"]
 _Share = Annotated[float, Field(gt=0, lt=1)]
+
+SMALLEST_EPISODE = 4
+"""Samples: two classes, and of each one who supports its prototype and one who asks."""
 
 
 def _without_null(value: Any) -> Any:
@@ -127,8 +131,12 @@ class FinetuneConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
+    head: HeadKind = "linear"
+    """What reads a task's aspect: a line, or how near it is to the mean patient of each class,
+    learned by episodes of a few patients a class; this of binary and multiclass tasks."""
     start: Literal["linear", "pretrained"] = "linear"
-    """Where ridge regression on what the network adds up linearly ends, or as the weights are."""
+    """Where ridge regression on what the network adds up linearly ends, or as the weights are;
+    a prototypical head has no line to write into, and starts as they are."""
     patience: int | None = Field(default=5, ge=1)
     """Epochs without a better one on tuning before it stops, with recipe: gradual two more; null =
     never."""
@@ -195,9 +203,41 @@ class FinetuneConfig(Section):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _prototypes_have_no_line(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or raw.get("head") != "prototypical":
+            return raw
+        if raw.get("start") == "linear":
+            raise ValueError(
+                "head: prototypical has no line to start with; set start: pretrained, or take "
+                "start out"
+            )
+        return {**raw, "start": "pretrained"}
+
+    @model_validator(mode="after")
+    def _makes_episodes(self) -> Self:
+        if self.head != "prototypical":
+            return self
+        if self.teachers:
+            raise ValueError(
+                "head: prototypical learns of classes, and teachers teach risks; take teachers "
+                "out, or set head: linear"
+            )
+        if self.init is not None and self.init.heads:
+            raise ValueError(
+                "init.heads: head: prototypical finds its prototypes anew; leave heads out"
+            )
+        if self.batch_size < SMALLEST_EPISODE:
+            raise ValueError(
+                f"head: prototypical needs batch_size: {SMALLEST_EPISODE} or more, two classes of "
+                "one patient who supports and one who asks"
+            )
+        return self
+
     @model_validator(mode="after")
     def _learns_something(self) -> Self:
-        if not self.epochs and self.start != "linear":
+        if not self.epochs and self.start != "linear" and self.head == "linear":
             raise ValueError("epochs: 0 learns nothing from labels but by start: linear")
         return self
 

@@ -4,10 +4,13 @@ Not a test; loaded by path, since the test folders are no packages.
 """
 
 import clinical  # noqa: F401
+from clinical.answers import Answer
 from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.config import RunConfig
 from clinical.containers import SUMMARY_STATISTICS, CodeSet, Images, TimeSeries, Tokens, Vector
 from clinical.model import ClinicalModel
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -61,11 +64,16 @@ def make_config(
     )
 
 
-def make_model(config: RunConfig | None = None, *, seed: int = 0) -> ClinicalModel:
-    """A model with a filled memory, in evaluation mode."""
+def make_model(
+    config: RunConfig | None = None,
+    *,
+    seed: int = 0,
+    answers: Mapping[str, Answer] | None = None,
+) -> ClinicalModel:
+    """A model with a filled memory, in evaluation mode; all tasks are binary without answers."""
     torch.manual_seed(seed)
     config = config or make_config()
-    model = ClinicalModel(config, SIZES, n_reference=N_REFERENCE)
+    model = ClinicalModel(config, SIZES, n_reference=N_REFERENCE, answers=answers)
     if config.graph.relations:
         model.set_memory(torch.randn(N_REFERENCE, model.width))
         # As if trained: a new network hears nothing yet of what neighbours say.

@@ -1,13 +1,15 @@
 """The whole model: any subset of modalities scores, and nobody depends on batch-mates."""
 
 import clinical  # noqa: F401
-from clinical.batch import ClinicalBatch, Neighbours
+from clinical.answers import Binary, Multiclass, Multilabel, Regression, TimeToEvent
+from clinical.batch import ClinicalBatch, Neighbours, Target
 from clinical.config import RunConfig
 from clinical.model import ClinicalModel, Outputs, drop_modalities
 
 import copy
 import dataclasses
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -314,3 +316,86 @@ def test_eight_samples_with_everything_are_learned_by_heart(synthetic, batch):
     for task, target in batch.targets.items():
         score = run(model, batch).logits[task].sigmoid()
         assert ((score - target.value).abs()[target.observed] < 0.05).all()
+
+
+FIVE_KINDS = {
+    "binary": {"kind": "binary", "labels": "b"},
+    "multiclass": {"kind": "multiclass", "labels": "c"},
+    "multilabel": {"kind": "multilabel", "labels": ["l", "m"]},
+    "regression": {"kind": "regression", "labels": "r", "unit": "days"},
+    "time_to_event": {"kind": "time_to_event", "labels": "t", "horizon_hours": 20},
+}
+FIVE_ANSWERS = {
+    "binary": Binary(),
+    "multiclass": Multiclass(("a", "b", "c")),
+    "multilabel": Multilabel(("l", "m")),
+    "regression": Regression(50.0, 10.0),
+    "time_to_event": TimeToEvent((10.0, 20.0, 40.0), (20.0,)),
+}
+
+
+def five_targets(absent: float) -> dict[str, Target]:
+    """Of eight samples; each kind lacks the labels of another two, where `absent` stands."""
+    draws = torch.arange(8)
+    values = {
+        "binary": draws % 2,
+        "multiclass": draws % 3,
+        "multilabel": torch.stack([draws % 2, draws // 4 % 2], 1),
+        "regression": 50 + 10 * torch.linspace(-1.5, 1.5, 8),
+        "time_to_event": torch.stack([5 + 10 * (draws % 4), torch.ones(8)], 1),
+    }
+    targets = {}
+    for number, (name, value) in enumerate(values.items()):
+        observed = torch.ones(value.shape, dtype=torch.bool)
+        observed[[number, number + 3]] = False
+        targets[name] = Target(value.float().masked_fill(~observed, absent), observed)
+    return targets
+
+
+def five_kinds(synthetic: ModuleType) -> ClinicalModel:
+    raw = synthetic.make_config().dump() | {"tasks": FIVE_KINDS}
+    torch.manual_seed(0)
+    model = ClinicalModel(
+        RunConfig.model_validate(raw), synthetic.SIZES, n_reference=12, answers=FIVE_ANSWERS
+    )
+    model.set_memory(torch.randn(12, model.width))
+    return model.eval()
+
+
+def test_all_five_kinds_at_once_are_learned_by_heart_on_one_trunk(synthetic, batch):
+    model, targets = five_kinds(synthetic), five_targets(absent=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        logits = model(batch).logits
+        losses = [model.head(task).loss(logits[task], targets[task]) for task in logits]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+    logits = run(model, batch).logits
+    for task in ("binary", "multilabel"):
+        truth = targets[task]
+        assert ((logits[task].sigmoid() - truth.value).abs()[truth.observed] < 0.1).all()
+    truth = targets["multiclass"]
+    assert torch.equal(logits["multiclass"].argmax(1)[truth.observed], truth.value[truth.observed])
+    truth = targets["regression"]
+    value = 50 + 10 * logits["regression"]
+    assert ((value - truth.value).abs()[truth.observed] < 2).all()
+    truth, survival = targets["time_to_event"], (1 - logits["time_to_event"].sigmoid()).cumprod(1)
+    known = truth.observed.all(1)
+    is_late = truth.value[:, 0] > 20
+    assert (survival[known & is_late, 1] > 0.8).all()
+    assert (survival[known & ~is_late, 1] < 0.2).all()
+
+
+@pytest.mark.parametrize("task", FIVE_KINDS)
+def test_what_stands_in_a_task_s_absent_label_moves_no_weight_of_the_trunk(synthetic, batch, task):
+    gradients = []
+    for absent in (0.0, math.nan):
+        model = five_kinds(synthetic)
+        targets = five_targets(0.0) | {task: five_targets(absent)[task]}
+        logits = model(batch).logits
+        losses = [model.head(name).loss(logits[name], targets[name]) for name in logits]
+        torch.stack(losses).sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[1][name], grad) for name, grad in gradients[0].items())

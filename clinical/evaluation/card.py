@@ -30,6 +30,11 @@ PATIENT_LEVEL = (
     "Words and phrases that enough training subjects use can be read from its statistics. Treat "
     "the bundle as you treat the extract it was trained on."
 )
+PROTOTYPES = (
+    "The weights hold class prototypes, each the mean representation of the train samples of a "
+    "class. That of a class of a few people is near a patient's own representation, and of one "
+    "person it is theirs: prototypes are patient-level data, as reference embeddings are."
+)
 
 UNCALIBRATED = ("regression", "time_to_event")
 """Kinds of task whose scores are what the network says."""
@@ -58,7 +63,10 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     fits = metrics.get("calibration", {})
     parts += ["## Calibration", *_calibration(fits, config)]
     parts += _typicality(metrics.get("typicality", {}))
-    parts += ["## Handle with care", PATIENT_LEVEL, *_class_names(config)]
+    parts += ["## Handle with care", PATIENT_LEVEL]
+    if config["finetune"].get("head") == "prototypical":
+        parts.append(PROTOTYPES)
+    parts += _class_names(config)
     return "\n\n".join(parts) + "\n"
 
 

@@ -18,6 +18,7 @@ from clinical.relations.linking import relations_of
 from clinical.sections import PretrainConfig
 from clinical.training.checkpoint import BESIDE, DONE, LAST, fit, is_finished, load_weights
 from clinical.training.encodings import fastest_device, keep_encodings
+from clinical.training.episodes import EpisodicStage, episodic
 from clinical.training.finetune import FinetuneStage
 from clinical.training.keys import key_embedding
 from clinical.training.linear_start import start_linearly
@@ -81,10 +82,12 @@ def build_model(config: RunConfig, store: Store) -> ClinicalModel:
 def load_pretrained(member: Member, model: ClinicalModel) -> None:
     """Put a network's pretrained weights into a model of the same sizes.
 
+    Heads of another sort stay as they are: pretraining teaches none of them.
+
     Raises:
         ConfigError: there are none, or they are of another version.
     """
-    load_weights(model, _pretrained_weights(member))
+    load_weights(model, _pretrained_weights(member), unless_others="heads.")
 
 
 def pretrained_objectives(member: Member, model: ClinicalModel) -> dict[str, Objective]:
@@ -289,15 +292,24 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
     told = np.logical_or.reduce([known, *(~risk.isnan().numpy() for risk in risks.values())])
     train = train[told[train]]
     beside = references(config, store, encodings)
-    stage = FinetuneStage(
-        model,
-        beside,
-        config=settings,
-        tasks=config.tasks,
-        teacher_risks=risks,
-        seed=config.seed,
-    )
+    stage: FinetuneStage
+    if settings.head == "prototypical":
+        stage, batches = episodic(config, store, model, beside, rows=train, encodings=encodings)
+    else:
+        stage = FinetuneStage(
+            model,
+            beside,
+            config=settings,
+            tasks=config.tasks,
+            teacher_risks=risks,
+            seed=config.seed,
+        )
+        size = settings.batch_size
+        batches = _loader(config, store, train, encodings, size=size, stage=stage.name)
     has_begun = config.resume and (folder / LAST).exists()
+    if isinstance(stage, EpisodicStage) and not (finished or has_begun):
+        stage.begin(device=fastest_device(config))
+        has_begun = True
     if not finished and not has_begun and settings.start == "linear":
         if beside is not None and not config.begins_trained:
             beside.refresh(model, device=torch.device("cpu"))
@@ -321,7 +333,7 @@ def finetune_model(member: Member, store: Store, model: ClinicalModel, *, progre
         )
     fit(
         stage,
-        train=_loader(config, store, train, encodings, size=settings.batch_size, stage=stage.name),
+        train=batches,
         tuning=_loader(config, store, select, encodings, size=settings.batch_size, stage=None),
         epochs=settings.epochs,
         decay=settings.average,

@@ -106,14 +106,26 @@ def _save(module: nn.Module, path: Path) -> None:
         save_file({k: v.contiguous().cpu() for k, v in module.state_dict().items()}, draft)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, unless_others: str = "") -> None:
     """Put what a finished stage left into a model of the same sizes.
+
+    Args:
+        model: changed in place.
+        path: of the weights.
+        unless_others: leave those of the model whose names begin so as they are, if the file has
+            others in their place.
 
     Raises:
         ConfigError: it was left by a version of the toolkit that builds other networks.
     """
+    found = load_file(path)
+    if unless_others:
+        own = {n: w for n, w in model.state_dict().items() if n.startswith(unless_others)}
+        theirs = {n for n in found if n.startswith(unless_others)}
+        if theirs != own.keys():
+            found = {n: w for n, w in found.items() if n not in theirs} | own
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(found)
     except RuntimeError as error:
         raise ConfigError(
             f"{path}: weights of a network that another version of the toolkit builds; start anew "

@@ -14,6 +14,7 @@ to labels twice, and unlabelled samples serve.
 
 from clinical.batch import ClinicalBatch, Target
 from clinical.encoders.encoding import Encoder
+from clinical.heads import LinearHead
 from clinical.model import ClinicalModel
 from clinical.training.ridge import Array, Lines, fit_lines
 
@@ -98,7 +99,7 @@ def start_linearly(
         generator: draws the samples, of which not all are read.
         device: to encode on.
     """
-    n_logits = sum(model.head(task).linear.out_features for task in model.heads)
+    n_logits = sum(head.linear.out_features for head in _heads(model))
     if n_logits > model.width // 2 or not len(rows):
         logger.info("finetune: %d logits are too many to begin linearly", n_logits)
         return False
@@ -140,8 +141,7 @@ def _look(
             add(layer, encoded.encodings[layer[0]].read_linearly[layer[1]])
         told = model.readout.of_summaries(encoded.summaries, encoded.present)
         logits, wanted = [], []
-        for task in model.heads:
-            head = model.head(task)
+        for task, head in zip(model.heads, _heads(model), strict=True):
             linear = told[task] @ head.linear.weight.T
             logits.append((outputs.logits[task].view(linear.shape) - linear).cpu())
             value, known = head.wanted(target(task, batch))
@@ -159,6 +159,11 @@ def _look(
     )
 
 
+def _heads(model: ClinicalModel) -> list[LinearHead]:
+    """Of the tasks, in their order."""
+    return [cast(LinearHead, model.head(task)) for task in model.heads]
+
+
 def _layers(model: ClinicalModel) -> dict[Layer, nn.Linear]:
     """The encoders' layers whose output reaches a summary as it is."""
     return {
@@ -171,7 +176,7 @@ def _layers(model: ClinicalModel) -> dict[Layer, nn.Linear]:
 def _fit(model: ClinicalModel, seen: Looked, subject: Rows) -> Lines:
     """A line a logit; those of which the same samples are known are fitted together."""
     subject, blocks = subject[seen.row], seen.blocks
-    heads = [model.head(task) for task in model.heads]
+    heads = _heads(model)
     task = np.repeat(np.arange(len(heads)), [head.linear.out_features for head in heads])
     known = ~np.isnan(seen.wanted)
     weights, constant = [np.zeros((x.shape[1], len(task))) for x in blocks], np.zeros(len(task))
@@ -266,7 +271,7 @@ def _write_readout(model: ClinicalModel, seen: Looked, said: Array) -> None:
     found = np.linalg.solve(gram, design.T @ (said - seen.rest) / len(said))
     maps = found[: n_modalities * width].reshape(n_modalities, width, -1)
     of_presence, constant = found[n_modalities * width : -1], found[-1]
-    heads = [model.head(task) for task in model.heads]
+    heads = _heads(model)
     weight = torch.cat([head.linear.weight for head in heads]).double().cpu().numpy()
     sizes = [head.linear.out_features for head in heads]
     own = np.linalg.pinv(weight)

@@ -98,6 +98,12 @@ def test_the_card_says_that_names_of_classes_travel():
     assert "`ward` (of 7 or more subjects)" in text
 
 
+def test_the_card_says_whose_data_class_prototypes_are():
+    assert "prototypes" not in card()[0]
+    text, _ = card(finetune=CONFIG["finetune"] | {"head": "prototypical"})
+    assert "prototypes are patient-level data, as reference embeddings are" in text
+
+
 def test_the_card_tells_which_relations_are_heard_and_why():
     told = {"death": {"gain": -0.0012, "error": 0.003, "n": 40.0}}
     shared = {"networks": 2, "linked": 0.987}

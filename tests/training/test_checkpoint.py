@@ -235,7 +235,7 @@ def test_the_last_epoch_scores_where_that_is_asked_for(workshop, tmp_path, monke
     def worse_each_epoch(head, logits, target):
         return torch.tensor(1.0 - 0.1 * stage.current_epoch)
 
-    monkeypatch.setattr("clinical.heads.BinaryHead.auroc", worse_each_epoch)
+    monkeypatch.setattr("clinical.heads.linear.BinaryHead.auroc", worse_each_epoch)
     averages = []  # what was judged, the start first where it may remain
     judge = FinetuneStage.on_validation_epoch_end
 

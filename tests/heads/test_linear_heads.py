@@ -3,14 +3,9 @@
 import clinical  # noqa: F401
 from clinical.answers import Binary, Multiclass, Multilabel, Regression, TimeToEvent
 from clinical.batch import Target
-from clinical.heads import (
-    HEADS,
-    BinaryHead,
-    binary_loss,
-    hazard_loss,
-    multiclass_loss,
-    regression_loss,
-)
+from clinical.heads import HEADS
+from clinical.heads.linear import BinaryHead
+from clinical.heads.losses import binary_loss, hazard_loss, multiclass_loss, regression_loss
 
 import math
 
