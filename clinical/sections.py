@@ -127,7 +127,8 @@ class FinetuneConfig(Section):
     everything, fusion and messages 2.6 times slower than readout and heads, and encoders 2.6 times
     slower again; or everything, but of a BERT only low-rank adapters."""
     epochs: int = Field(default=20, ge=0)
-    """0 = recipe: linear_probe, of which the linear start itself scores."""
+    """0 = recipe: linear_probe, of which the start itself scores: the linear one, or prototypes of
+    the network as it came."""
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

@@ -138,9 +138,10 @@ def episodic(workshop):
     """A stage of a binary and a multiclass task, whose third class nobody has."""
     synthetic = workshop.synthetic
 
-    def make(*, seed: int = 1, model=None) -> EpisodicStage:
+    def make(*, seed: int = 1, model=None, recipe: str = "full", **more) -> EpisodicStage:
         raw = synthetic.make_config().dump()
-        raw |= {"tasks": TASKS, "finetune": {"head": "prototypical", "learning_rate": 1e-2}}
+        finetune = {"head": "prototypical", "learning_rate": 1e-2, "recipe": recipe, **more}
+        raw |= {"tasks": TASKS, "finetune": finetune}
         config = type(synthetic.make_config()).model_validate(raw)
         model = model or synthetic.make_model(config, seed=seed, answers=ANSWERS)
         stage = EpisodicStage(
@@ -246,6 +247,23 @@ def test_without_an_epoch_the_prototypes_of_the_weights_as_they_are_score(
     expected = means(model, workshop.train, "mortality")
     found = prototypical(model, "mortality").prototype
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_recipe_freezes_what_it_does_under_lines(episodic, workshop, tmp_path):
+    stage, modes = episodic(recipe="frozen", keep="last"), []
+    before = {name: p.clone() for name, p in stage.model.named_parameters()}
+    step = stage.training_step
+
+    def training_step(batch, batch_idx):
+        modes.append((stage.model.readout.training, stage.model.encoders.training))
+        return step(batch, batch_idx)
+
+    stage.training_step = training_step
+    model = train(stage, workshop, tmp_path, epochs=2).model
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"heads", "readout"}
+    # Prototypes are looked at between the steps, in evaluation, which opens nothing again.
+    assert set(modes) == {(True, False)}
 
 
 def test_classes_that_train_lacks_are_told(episodic, caplog):
