@@ -1,10 +1,11 @@
 """Run the notebooks in their order and write them with what they show.
 
 python notebooks/execute.py          # all; or name some: 03_score_and_explain
-Each reads what those before it left in notebooks/work, which may be removed at any time.
+Each reads what those before it left in notebooks/work, which running all begins anew.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 def main(names: list[str]) -> None:
     """Execute those of these names, or all."""
+    if not names:
+        shutil.rmtree(HERE / "work", ignore_errors=True)
     for path in NOTEBOOKS:
         if not names or path.stem in names:
             nbformat.write(executed(path, HERE), path)
