@@ -7,13 +7,13 @@ from clinical.errors import ConfigError
 from clinical.fusion import FUSIONS
 from clinical.modalities import MODALITIES
 from clinical.sections import InitConfig, OpenSection
+from clinical.transfer.apart import WHERE
 from clinical.transfer.matching import Mapped, read_mapping
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-WHERE = "finetune.init"
 ONLY_IN_TRAINING = frozenset({"dropout"})
 """Keys of a fusion that change nothing of what its weights say."""
 
@@ -25,7 +25,7 @@ class Source:
     Attributes:
         bundle: as it was read, nothing of it executed.
         mapping: of the user.
-        heads: tasks of which the head is taken over, too.
+        heads: tasks of which the head is wanted, too, by name, kind and unit.
     """
 
     bundle: Bundle

@@ -1,14 +1,14 @@
 """Where networks begin that begin from a bundle, and the account of what they took over."""
 
-from clinical.cohort.fitted import Fitted, subject_hashes
+from clinical.cohort.fitted import Fitted
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
-from clinical.errors import LeakageError
 from clinical.extract.schema import Extract
 from clinical.manifest import MANIFEST, digest_of, write_json
 from clinical.modalities.shards import modalities_of
 from clinical.model import ClinicalModel
 from clinical.places import replacing
+from clinical.transfer.apart import WHERE, check_apart
 from clinical.transfer.matching import (
     Matched,
     Vocabulary,
@@ -17,7 +17,7 @@ from clinical.transfer.matching import (
     match,
     rows_of,
 )
-from clinical.transfer.source import WHERE, Source, alike_tasks
+from clinical.transfer.source import Source, alike_tasks
 from clinical.transfer.tensors import Rows, Taken, take_over
 
 import logging
@@ -61,10 +61,11 @@ class Start:
         """Match what the run learned from its train split with what the bundle knows.
 
         Raises:
-            ConfigError: the mapping names codes that exist nowhere.
+            BundleError: the bundle does not say from whom it learned.
+            ConfigError: the mapping names codes that exist nowhere; an extract has no name.
             LeakageError: the bundle was trained on subjects whom this run is judged on.
         """
-        check_apart(store, source.bundle.fitted)
+        check_apart(store, source.bundle.fitted.lineage)
         known = source.bundle.fitted
         ours = vocabularies_of(config, store.fitted)
         theirs = vocabularies_of(source.bundle.config, known)
@@ -198,27 +199,6 @@ def vocabularies_of(config: RunConfig, fitted: Fitted) -> dict[str, Vocabulary]:
         numbers = None if flags is None else frozenset(filter(None, compress(codes, flags)))
         found[name] = Vocabulary(codes, fitted.described, numbers)
     return found
-
-
-def check_apart(store: Store, known: Fitted) -> None:
-    """Refuse to be judged on, or to choose by, patients whose labels the bundle has learned.
-
-    A bundle knows the subjects of its references by salted hashes; an extract of another name has
-    none of them.
-
-    Raises:
-        LeakageError: with their count.
-    """
-    fitted = store.fitted
-    rows = np.concatenate([store.rows(split) for split in ("select", "calibrate", "held_out")])
-    subjects = np.unique(store.samples[rows]["subject_id"].to_numpy())
-    hashes = subject_hashes(subjects, fitted.dataset_name, known.salt)
-    if n_known := int(np.isin(hashes, known.reference_subject).sum()):
-        raise LeakageError(
-            f"{WHERE}.bundle: was trained on {n_known:,} of the {len(subjects):,} tuning and "
-            f"held-out subjects of {fitted.dataset_name}; split so that they stay in train, or "
-            "begin from another bundle"
-        )
 
 
 def begin(config: RunConfig, store: Store) -> Start | None:

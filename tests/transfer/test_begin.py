@@ -117,6 +117,22 @@ def test_the_bundle_of_such_a_run_scores_and_names_no_place(begun, elsewhere, fi
     assert str(finished.out) not in told
 
 
+def test_the_bundle_remembers_from_whom_it_and_the_one_before_it_learned(
+    begun, finished, elsewhere
+):
+    lineage, first = (Bundle.read(out / "bundle").fitted.lineage for out in (begun, finished.out))
+    assert [each.subject.tolist() for each in lineage[1:]] == [
+        each.subject.tolist() for each in first
+    ]
+    assert len(first) == 1
+    for learned, extract in zip(lineage, (elsewhere, finished.extract), strict=True):
+        splits = pl.read_parquet(extract / "metadata" / "subject_splits.parquet")
+        subjects = splits["subject_id"].to_numpy()
+        knows = learned.knows(subjects, learned.dataset_name)
+        assert knows[(splits["split"] == "train").to_numpy()].all()
+        assert knows.sum() == (splits["split"] == "train").sum()
+
+
 def test_a_network_begins_with_the_weights_of_the_bundle(configured, begun, finished, tmp_path):
     from clinical.training.build import build_model
 
