@@ -53,6 +53,10 @@ class Source:
                 f"{WHERE}: the bundle's networks are built otherwise: {'; '.join(problems)}; set "
                 "the keys that it was trained with"
             )
+        if init.heads and (kind := bundle.config.finetune.head) != "linear":
+            raise ConfigError(
+                f"{WHERE}.heads: the bundle's heads are {kind}, which are found anew; leave heads out"
+            )
         heads = frozenset(alike_tasks(config, bundle.config)) if init.heads else frozenset[str]()
         if init.heads and not heads:
             raise ConfigError(
