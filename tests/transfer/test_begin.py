@@ -7,6 +7,7 @@ from clinical.config_file import load_yaml
 from clinical.errors import BundleError, ConfigError, LeakageError
 from clinical.experiment import Run
 from clinical.manifest import digest_of
+from clinical.run_folder import check_pretrained, write_down
 from clinical.training.finetune import FinetuneStage
 from clinical.transfer import Start, begin
 
@@ -281,6 +282,17 @@ def test_a_mapping_of_unknown_codes_is_refused_with_their_names(configured, tmp_
 def test_heads_need_a_start_that_keeps_them(configured, tmp_path):
     with pytest.raises(ConfigError, match="start: linear solves for heads anew"):
         configured(tmp_path / "run", "finetune.init.heads=true")
+
+
+def test_heads_that_are_wanted_after_pretraining_alone_are_refused(configured, tmp_path):
+    more = ["pretrain={epochs: 1, objectives: {values: 1.0}}", "finetune.start=pretrained"]
+    config = configured(tmp_path / "run", *more)
+    config.out.mkdir()
+    write_down(config, "fingerprint")
+    check_pretrained(config)
+    changed = configured(config.out, *more, "finetune.init.heads=true")
+    with pytest.raises(ConfigError, match=r"was pretrained with other values of finetune\.init"):
+        check_pretrained(changed)
 
 
 def test_a_run_is_not_resumed_from_another_bundle(configured, begun, finished, tmp_path):
