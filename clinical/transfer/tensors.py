@@ -1,5 +1,6 @@
 """Taking over weights, tensor by tensor, where what lies along an axis only partly overlaps."""
 
+from clinical.encoders.ontology import CodeEmbedding
 from clinical.errors import ConfigError
 from clinical.model import ClinicalModel
 
@@ -90,7 +91,18 @@ def take_over(
             "that the bundle was trained with"
         )
     model.load_state_dict(changed, strict=False)
+    _settle_ontology(model, old, rows)
     return taken
+
+
+def _settle_ontology(model: ClinicalModel, old: ClinicalModel, rows: Rows) -> None:
+    """A code's vector is what it was, whatever stands above it here and there."""
+    theirs = dict(old.named_modules())
+    for prefix, module in model.named_modules():
+        source = theirs.get(prefix)
+        if isinstance(module, CodeEmbedding) and isinstance(source, CodeEmbedding):
+            place = torch.from_numpy(rows[prefix.split(".")[1]])
+            module.begin_as(source.table()[place.clamp_min(0)], place >= 0)
 
 
 def _axes(model: ClinicalModel, rows: Rows) -> dict[str, Axes]:
