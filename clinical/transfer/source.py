@@ -39,7 +39,8 @@ class Source:
         Raises:
             BundleError: it is none, unfinished, damaged or of another version.
             ConfigError: its networks were built with other keys; it lies where the run writes; the
-                mapping can't be read; heads are wanted and no task has its like.
+                mapping can't be read; heads are wanted and no task has its like, or they are of
+                another sort.
         """
         if init.bundle.resolve().is_relative_to(config.out.resolve()):
             raise ConfigError(
@@ -55,7 +56,8 @@ class Source:
             )
         if init.heads and (kind := bundle.config.finetune.head) != "linear":
             raise ConfigError(
-                f"{WHERE}.heads: the bundle's heads are {kind}, which are found anew; leave heads out"
+                f"{WHERE}.heads: the bundle's heads are {kind}, which those here are not; leave "
+                "heads out"
             )
         heads = frozenset(alike_tasks(config, bundle.config)) if init.heads else frozenset[str]()
         if init.heads and not heads:

@@ -9,10 +9,11 @@ from clinical.experiment import Run
 from clinical.manifest import digest_of
 from clinical.run_folder import check_pretrained, write_down
 from clinical.training.finetune import FinetuneStage
-from clinical.transfer import Start, begin
+from clinical.transfer import Source, Start, begin
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -282,6 +283,16 @@ def test_a_mapping_of_unknown_codes_is_refused_with_their_names(configured, tmp_
 def test_heads_need_a_start_that_keeps_them(configured, tmp_path):
     with pytest.raises(ConfigError, match="start: linear solves for heads anew"):
         configured(tmp_path / "run", "finetune.init.heads=true")
+
+
+def test_heads_of_another_sort_are_refused(configured, finished, tmp_path, monkeypatch):
+    bundle = Bundle.read(finished.bundle)
+    finetune = bundle.config.finetune.model_copy(update={"head": "prototypical"})
+    bundle = replace(bundle, config=bundle.config.model_copy(update={"finetune": finetune}))
+    monkeypatch.setattr(Bundle, "read", lambda folder: bundle)
+    config = configured(tmp_path / "run", "finetune.init.heads=true", "finetune.start=pretrained")
+    with pytest.raises(ConfigError, match="the bundle's heads are prototypical"):
+        Source.read(config, config.finetune.init)
 
 
 def test_heads_that_are_wanted_after_pretraining_alone_are_refused(configured, tmp_path):
