@@ -48,11 +48,12 @@ from clinical.training.build import (
 )
 from clinical.training.members import members
 from clinical.training.relevance import relation_figures
+from clinical.transfer import lineage_of
 
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def finish(
     write_draft(
         bundle,
         config=config,
-        fitted=store.fitted,
+        fitted=replace(store.fitted, lineage=lineage_of(config, store)),
         networks=networks,
         experts=experts,
         pretrained=_pretrained(config, store),

@@ -113,8 +113,9 @@ def _check_same(config: RunConfig) -> None:
         )
 
 
-def begun_from(config: RunConfig) -> dict[str, str]:
-    """Digests of the bundle and of the mapping that the networks begin from; empty without.
+def begun_from(config: RunConfig) -> dict[str, str | bool]:
+    """What the networks begin from: digests of the bundle and of the mapping, and whether its heads
+    are taken over; empty without a bundle.
 
     Raises:
         BundleError: there is no such bundle.
@@ -125,7 +126,10 @@ def begun_from(config: RunConfig) -> dict[str, str]:
         return {}
     if not (init.bundle / MANIFEST).is_file():
         check_manifest(init.bundle)
-    found = {"manifest_sha256": digest_of(init.bundle / MANIFEST)}
+    found: dict[str, str | bool] = {
+        "manifest_sha256": digest_of(init.bundle / MANIFEST),
+        "heads": init.heads,
+    }
     if init.mapping is not None:
         check_file(init.mapping, what="finetune.init.mapping")
         found["mapping_sha256"] = digest_of(init.mapping)

@@ -2,10 +2,11 @@
 
 from clinical.answers import Answer, answers_of
 from clinical.cohort.columns import Array
+from clinical.cohort.hashes import code_hash, sample_hashes, subject_hashes
+from clinical.cohort.lineage import LINEAGE, Learned, read_lineage, to_arrays, to_json
 from clinical.config import RunConfig
 from clinical.errors import BundleError
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+__all__ = [
+    "Fitted",
+    "code_hash",
+    "read_statistics",
+    "sample_hashes",
+    "subject_hashes",
+]
 
 STATISTICS_FILE = "statistics.json"
 REFERENCE_FILE = "reference.safetensors"
@@ -39,6 +48,7 @@ class Fitted:
         consistent_calendar: Of the same.
         tasks: Task -> what its labels taught, plain JSON values; see `clinical.answers`.
         described: Code of a vocabulary -> its `description` and `unit`, where the extract had them.
+        lineage: Of a bundle: from whom its weights were learned; empty of a store.
     """
 
     statistics: Mapping[str, dict[str, Any]]
@@ -52,6 +62,7 @@ class Fitted:
     consistent_calendar: bool
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     described: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lineage: tuple[Learned, ...] = ()
 
     def answers(self, config: RunConfig) -> dict[str, Answer]:
         """The answer to each task of the configuration.
@@ -92,12 +103,14 @@ class Fitted:
             "consistent_calendar": self.consistent_calendar,
             "tasks": self.tasks,
             "described": self.described,
+            LINEAGE: to_json(self.lineage),
         }
         text = json.dumps(plain, ensure_ascii=False, indent=1)
         (folder / STATISTICS_FILE).write_text(text + "\n", encoding="utf-8")
         arrays = {
             "reference_subject": self.reference_subject,
             "reference_sample": self.reference_sample,
+            **to_arrays(self.lineage),
         }
         for kind in ("parameters", "reference"):
             for relation, named in getattr(self, kind).items():
@@ -120,6 +133,8 @@ class Fitted:
                 for kind in ("parameters", "reference")
             }
             subject, sample = arrays.pop("reference_subject"), arrays.pop("reference_sample")
+            own = [name for name in arrays if name.startswith(f"{LINEAGE}/")]
+            lineage = read_lineage(plain.get(LINEAGE, []), {n: arrays.pop(n) for n in own})
             for path, array in arrays.items():
                 kind, rest = path.split("/", 1)
                 relation, name = rest.rsplit("/", 1)
@@ -136,6 +151,7 @@ class Fitted:
                 consistent_calendar=plain["consistent_calendar"],
                 tasks=plain.get("tasks", {}),  # absent where all were binary
                 described=plain.get("described", {}),  # absent in older bundles
+                lineage=lineage,
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise BundleError(
@@ -149,28 +165,3 @@ def read_statistics(folder: Path) -> dict[str, dict[str, Any]]:
     plain = json.loads((folder / STATISTICS_FILE).read_text(encoding="utf-8"))
     statistics: dict[str, dict[str, Any]] = plain["statistics"]
     return statistics
-
-
-def subject_hashes(subjects: NDArray[np.int64], dataset_name: str, salt: str) -> NDArray[np.int64]:
-    """A salted 64-bit hash [N] of (dataset_name, subject_id): equal for equal subjects only."""
-    unique, inverse = np.unique(subjects, return_inverse=True)
-    hashes = [_hash(f"{salt}\0{dataset_name}\0{subject}") for subject in unique.tolist()]
-    return np.array(hashes, dtype=np.int64)[inverse]
-
-
-def sample_hashes(
-    subject_hash: NDArray[np.int64], prediction_time: NDArray[np.int64], salt: str
-) -> NDArray[np.int64]:
-    """A salted 64-bit hash [N] of subject and prediction time."""
-    pairs = zip(subject_hash.tolist(), prediction_time.tolist(), strict=True)
-    return np.array([_hash(f"{salt}\0{who}\0{when}") for who, when in pairs], dtype=np.int64)
-
-
-def code_hash(code: str) -> int:
-    """A 64-bit hash of a code, never 0, which stands for no code."""
-    return _hash(f"code\0{code}") or 1
-
-
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)

@@ -24,6 +24,8 @@ class MLPEncoder(Encoder):
         dropout: of the hidden layer.
     """
 
+    scale: Tensor
+
     def __init__(
         self, sizes: Mapping[str, int], *, width: int = 64, pieces: int = 8, dropout: float = 0.1
     ) -> None:
@@ -32,8 +34,9 @@ class MLPEncoder(Encoder):
         self.column = PieceTable(sizes["columns"], width, pieces=pieces)
         # A learned shift: a fixed scale keeps the sum additive, where a norm would not.
         self.shift = nn.Parameter(torch.zeros(width))
-        self.scale = max(sizes["columns"], 1) ** -0.5
-        self.multiplied = {"column.variable": self.scale, "column.slope": self.scale}
+        # It travels with the weights: a network that begins with them, with other columns, reads
+        # their sum as it was learned, and each column's token too.
+        self.register_buffer("scale", torch.tensor(max(sizes["columns"], 1) ** -0.5))
         self.network = nn.Sequential(
             nn.Linear(width, 2 * width),
             nn.GELU(),

@@ -80,6 +80,26 @@ class CodeEmbedding(nn.Embedding):
         """[V, D] the vectors of all codes."""
         return self.weight + self.ontology.mean_above(self.weight)
 
+    @torch.no_grad()
+    def begin_as(self, vectors: Tensor, is_known: Tensor) -> None:
+        """Let `table` say of some codes what it said of them under another ontology.
+
+        The own part of an ancestor that is not among them becomes zero: it adds nothing to what is
+        known of its special cases.
+
+        Args:
+            vectors: [V, D] wanted vectors; anything finite where not known.
+            is_known: [V] bool.
+        """
+        ontology, own = self.ontology, self.weight
+        above = ontology.above(is_known[None])[0]
+        own[above & ~is_known] = 0.0
+        n_ancestors = torch.bincount(ontology.code, minlength=len(own))
+        # An ancestor has fewer ancestors than its special cases, so that it is settled before them.
+        for count in n_ancestors[is_known].unique():
+            rows = is_known & (n_ancestors == count)
+            own[rows] = vectors[rows] - ontology.mean_above(own)[rows]
+
     def forward(self, codes: Tensor) -> Tensor:
         """[...] rows of the vocabulary -> [..., D]."""
         return embedding(codes, self.table())

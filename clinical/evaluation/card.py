@@ -25,8 +25,8 @@ PATIENT_LEVEL = (
     "Reference embeddings in this bundle are patient-level data: one vector for each training "
     "sample and network, and another in `pretrained_memory.safetensors` where that is there; where "
     "a relation is one in time, its prediction time; where one is about shared codes, its rarest "
-    "codes, which may single a patient out. Subjects appear only as salted hashes, which are "
-    "pseudonyms and not anonymous. "
+    "codes, which may single a patient out. Subjects, also of bundles that this one began from, "
+    "appear only as salted hashes, which are pseudonyms and not anonymous. "
     "Words and phrases that enough training subjects use can be read from its statistics. Treat "
     "the bundle as you treat the extract it was trained on."
 )

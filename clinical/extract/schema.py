@@ -29,6 +29,8 @@ from flexible_schema import SchemaValidationError, TableValidationError
 
 USUAL_SPLITS = (meds.subject_splits_filepath, Path(meds.subject_splits_filepath).name)
 EDGES_FOLDER = "edges"
+UNNAMED = "unnamed"
+"""The name of every extract whose dataset.json gives none."""
 SPLIT_NAMES = (meds.train_split, meds.tuning_split, meds.held_out_split)
 
 
@@ -64,7 +66,7 @@ class Extract:
         return cls(
             path=root,
             shards=shards,
-            dataset_name=metadata.get("dataset_name") or "unnamed",
+            dataset_name=metadata.get("dataset_name") or UNNAMED,
             consistent_calendar=metadata.get("consistent_calendar", False),
             metadata=metadata,
         )

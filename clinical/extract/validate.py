@@ -10,7 +10,7 @@ from clinical.extract.order import (
     n_subjects_unordered,
 )
 from clinical.extract.privacy import by_design, find_identifiers, identifiers
-from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, Extract, find_shards
+from clinical.extract.schema import EDGES_FOLDER, SPLIT_NAMES, UNNAMED, Extract, find_shards
 from clinical.extract.tables import EVENTS, SPLITS, collect, scan_file
 from clinical.extract.variables import count_implausible
 from clinical.places import parquet_files
@@ -41,7 +41,7 @@ def validate(path: Path | str) -> Validation:
     findings: list[Finding] = []
     extract = attempt(findings, "dataset.json", _DATASET, lambda: Extract.open(root))
     if extract is None:  # a broken dataset.json must not hide what is wrong with the rest
-        extract = Extract(root, shards, "unnamed", False, {})
+        extract = Extract(root, shards, UNNAMED, False, {})
     elif "dataset_name" not in extract.metadata:
         remedy = 'the extract has no name; add "dataset_name", or others may be taken for it'
         findings.append(Finding("dataset.json", "warning", _DATASET, 1, remedy))

@@ -13,6 +13,7 @@ from clinical.heads.losses import (
     regression_loss,
 )
 
+from collections.abc import Mapping
 from typing import ClassVar, cast
 
 import torch
@@ -31,6 +32,10 @@ class LinearHead(Head):
     says_logits: ClassVar[bool] = True
     chooses_one: ClassVar[bool] = False
     """Its logits are weighed against each other, and not each by itself."""
+    along: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "linear.weight": ("vocabulary",),
+        "linear.bias": ("vocabulary",),
+    }
 
     def __init__(self, width: int, answer: Answer) -> None:
         super().__init__()

@@ -8,6 +8,8 @@ teacher knows the labels that it was fitted on by heart).
 
 from clinical.batch import ClinicalBatch
 from clinical.calibration import sigmoid
+from clinical.cohort.fitted import Fitted
+from clinical.cohort.lineage import is_known
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.datamodule import make_loader
@@ -41,7 +43,7 @@ def teacher_risks(config: RunConfig, store: Store, model: ClinicalModel) -> dict
     """The teachers' mean risk of samples, by models fitted without the labels of their subjects.
 
     The teachers read the flat features that experts read, and what the network makes of the
-    sample where it was pretrained. There a linear probe of that alone teaches too.
+    sample where it was pretrained (see `Features`). There a linear probe of that alone teaches too.
 
     Args:
         config: of the network, with its seed.
@@ -196,13 +198,41 @@ def out_of_fold_logit(
     return mean
 
 
+def knows_labels(config: RunConfig, store: Store) -> bool:
+    """Whether the networks may know labels that are learned here, by the bundle they began from.
+
+    Raises:
+        BundleError: there is no such bundle any more.
+    """
+    init = config.finetune.init
+    if init is None:
+        return False
+    subjects = np.unique(store.samples["subject_id"].to_numpy()[learned_rows(config, store)])
+    lineage = Fitted.read(init.bundle).lineage
+    n_known = int(is_known(lineage, subjects, store.fitted.dataset_name).sum())
+    if n_known:
+        logger.warning(
+            "finetune.init.bundle: has learned from %s of the %s subjects whose labels are learned "
+            "here, so that what it makes of them is no word of somebody who does not know these: "
+            "teachers, and the choice of relations, do without it",
+            f"{n_known:,}",
+            f"{len(subjects):,}",
+        )
+    return n_known > 0
+
+
 class Features:
-    """Flat features of samples and, where the network was pretrained, what it makes of them."""
+    """Flat features of samples and, where the network was pretrained, what it makes of them.
+
+    Not if it began from a bundle that has learned from some whose labels are learned here: what
+    such a network makes of them knows their labels in every fold.
+    """
 
     def __init__(self, config: RunConfig, store: Store, model: ClinicalModel) -> None:
         self.config = config
         self.store = store
-        self.model = model if config.begins_trained else None
+        is_asked = config.begins_trained and not knows_labels(config, store)
+        self.model = model if is_asked else None
         self.width = 0 if self.model is None else model.width
         self.tabulator = Tabulator.of(config, store.sizes)
 

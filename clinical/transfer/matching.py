@@ -53,7 +53,8 @@ class Matched:
     Attributes:
         code: of the run.
         source: of the bundle; None where it is learned from scratch.
-        by: "mapping", "code", "unit and description", or "" where there is no match.
+        by: "mapping", "code", "unit and description", "description" (neither has a unit), or ""
+            where there is no match.
         note: why there is none, or what the user should know.
     """
 
@@ -107,8 +108,9 @@ def check_mapping(mapping: Mapped, *, here: Collection[str], bundle: Collection[
 def match(ours: Vocabulary, theirs: Vocabulary, mapping: Mapped) -> list[Matched]:
     """By the mapping, else by code, else by unit and description, if that is beyond doubt.
 
-    A code that the mapping names is what it says. By description nothing is matched twice, nor
-    what several on either side are called.
+    A code that the mapping names is what it says. One that is called otherwise on each side is not
+    the same: local numbers mean what their hospital says. By description nothing is matched twice,
+    nor what several on either side are called.
 
     Args:
         ours, theirs: the same modality of the run and of the bundle.
@@ -140,6 +142,8 @@ def _sure(
     if source not in there:
         told = f"the mapping's {source} is of another modality"
         return Matched(code, note=told) if by == "mapping" else None
+    if by == "code" and _called_otherwise(code, ours, theirs):
+        return None
     if ours.is_number(code) != theirs.is_number(source):
         return Matched(code, note="a number in one extract and a category in the other")
     units = (ours.unit(code), theirs.unit(source))
@@ -161,7 +165,7 @@ def _by_description(
     name = normal(ours.words.get(code, {}).get("description"))
     found = known.get(name, [])
     if not name or not found:
-        return Matched(code)
+        return Matched(code, note=_called_otherwise(code, ours, theirs))
     if len(found) > 1 or len(called[name]) > 1:
         return Matched(code, note="several are described alike")
     (source,) = found
@@ -170,7 +174,17 @@ def _by_description(
     if not is_same(ours.unit(code), theirs.unit(source)):
         units = [unit or "no unit" for unit in (ours.unit(code), theirs.unit(source))]
         return Matched(code, note=f"described alike, but {units[0]} here and {units[1]} there")
-    return Matched(code, source, "unit and description")
+    has_unit = ours.unit(code) is not None
+    return Matched(code, source, "unit and description" if has_unit else "description")
+
+
+def _called_otherwise(code: str, ours: Vocabulary, theirs: Vocabulary) -> str:
+    """How a code that both have is called on either side, where these differ; else empty."""
+    called = [each.words.get(code, {}).get("description") for each in (ours, theirs)]
+    names = [normal(each) for each in called]
+    if code not in theirs.codes or not all(names) or names[0] == names[1]:
+        return ""
+    return f"the same code is {called[0]} here and {called[1]} there"
 
 
 def _by_words(codes: Collection[str], vocabulary: Vocabulary) -> dict[str, list[str]]:

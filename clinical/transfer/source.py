@@ -7,13 +7,13 @@ from clinical.errors import ConfigError
 from clinical.fusion import FUSIONS
 from clinical.modalities import MODALITIES
 from clinical.sections import InitConfig, OpenSection
+from clinical.transfer.apart import WHERE
 from clinical.transfer.matching import Mapped, read_mapping
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-WHERE = "finetune.init"
 ONLY_IN_TRAINING = frozenset({"dropout"})
 """Keys of a fusion that change nothing of what its weights say."""
 
@@ -25,7 +25,7 @@ class Source:
     Attributes:
         bundle: as it was read, nothing of it executed.
         mapping: of the user.
-        heads: tasks of which the head is taken over, too.
+        heads: tasks of which the head is wanted, too, by name, kind and unit.
     """
 
     bundle: Bundle
@@ -39,7 +39,8 @@ class Source:
         Raises:
             BundleError: it is none, unfinished, damaged or of another version.
             ConfigError: its networks were built with other keys; it lies where the run writes; the
-                mapping can't be read; heads are wanted and no task has its like.
+                mapping can't be read; heads are wanted and no task has its like, or they are of
+                another sort.
         """
         if init.bundle.resolve().is_relative_to(config.out.resolve()):
             raise ConfigError(
@@ -52,6 +53,11 @@ class Source:
             raise ConfigError(
                 f"{WHERE}: the bundle's networks are built otherwise: {'; '.join(problems)}; set "
                 "the keys that it was trained with"
+            )
+        if init.heads and (kind := bundle.config.finetune.head) != "linear":
+            raise ConfigError(
+                f"{WHERE}.heads: the bundle's heads are {kind}, which those here are not; leave "
+                "heads out"
             )
         heads = frozenset(alike_tasks(config, bundle.config)) if init.heads else frozenset[str]()
         if init.heads and not heads:

@@ -1,14 +1,15 @@
 """Where networks begin that begin from a bundle, and the account of what they took over."""
 
-from clinical.cohort.fitted import Fitted, subject_hashes
+from clinical.cohort.fitted import Fitted
 from clinical.cohort.store import Store
 from clinical.config import RunConfig
-from clinical.errors import LeakageError
 from clinical.extract.schema import Extract
 from clinical.manifest import MANIFEST, digest_of, write_json
 from clinical.modalities.shards import modalities_of
 from clinical.model import ClinicalModel
 from clinical.places import replacing
+from clinical.transfer.apart import WHERE, check_apart
+from clinical.transfer.heads import Heads
 from clinical.transfer.matching import (
     Matched,
     Vocabulary,
@@ -17,8 +18,8 @@ from clinical.transfer.matching import (
     match,
     rows_of,
 )
-from clinical.transfer.source import WHERE, Source, alike_tasks
-from clinical.transfer.tensors import Rows, Taken, take_over
+from clinical.transfer.source import Source, alike_tasks
+from clinical.transfer.tensors import HEADS, Rows, Taken, take_over
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ class Start:
         matched: modality -> what became of each code of its vocabulary.
         left_over: modality -> codes of the bundle that nothing begins as.
         vocabularies: modality -> for each row here the bundle's, -1 for none.
+        heads: that are taken over.
     """
 
     config: RunConfig
@@ -55,16 +57,20 @@ class Start:
     matched: Mapping[str, Sequence[Matched]]
     left_over: Mapping[str, Sequence[str]]
     vocabularies: Rows
+    heads: Heads
 
     @classmethod
     def of(cls, config: RunConfig, store: Store, source: Source) -> Self:
         """Match what the run learned from its train split with what the bundle knows.
 
         Raises:
-            ConfigError: the mapping names codes that exist nowhere.
+            BundleError: the bundle does not say from whom it learned.
+            ConfigError: the mapping names codes that exist nowhere; an extract has no name; of
+                the heads that are wanted none is about the same.
             LeakageError: the bundle was trained on subjects whom this run is judged on.
         """
-        check_apart(store, source.bundle.fitted)
+        check_apart(store, source.bundle.fitted.lineage)
+        heads = Heads.of(source.heads, store.fitted.answers(config), source.bundle.answers)
         known = source.bundle.fitted
         ours = vocabularies_of(config, store.fitted)
         theirs = vocabularies_of(source.bundle.config, known)
@@ -81,7 +87,7 @@ class Start:
             rows[name] = rows_of(ours[name], other, matched[name])
             used = {each.source for each in matched[name]} | {None}
             left_over[name] = sorted({code for code in other.codes if code} - used)
-        return cls(config, source, matched, left_over, rows)
+        return cls(config, source, matched, left_over, rows, heads)
 
     def begin(self, number: int, model: ClinicalModel) -> Taken:
         """Let a network of an ensemble begin as one of the bundle's, in turn.
@@ -96,6 +102,7 @@ class Start:
         networks = self.source.bundle.networks
         old = networks[number % len(networks)].model
         taken = take_over(model, old, self._rows(model, old), wanted=self._wanted)
+        self.heads.restate(model)
         if number == 0:
             self._tell()
             self._write(self.config.out / ACCOUNT, taken)
@@ -113,6 +120,7 @@ class Start:
         sources = [(FUSED, *each.modalities, *each.relations) for each in (model, old)]
         return {
             **self.vocabularies,
+            **{f"{HEADS}.{task}": rows for task, rows in self.heads.rows.items()},
             "modalities": places(model.modalities, old.modalities),
             "sources": places(*sources),
             "aspects": places(model.readout.aspects, old.readout.aspects),
@@ -134,8 +142,8 @@ class Start:
         """Whether a tensor may be taken over; which relations tell something is found anew."""
         part, _, rest = name.partition(".")
         own = rest.partition(".")[0]
-        if part == "heads":
-            return own in self.source.heads
+        if part == HEADS:
+            return own in self.heads.rows
         if part == "message_passing":
             return own in self._relations()
         return name != "is_open"
@@ -153,6 +161,15 @@ class Start:
                 len(matched),
                 f" ({ways})" if ways else "",
                 new,
+            )
+        for task, reason in self.heads.left.items():
+            logger.warning("%s.heads: %s %s; it begins from scratch", WHERE, task, reason)
+        for task, names in self.heads.new.items():
+            logger.warning(
+                "%s.heads: %s: %d classes that the bundle has not begin from scratch",
+                WHERE,
+                task,
+                len(names),
             )
 
     def _write(self, path: Path, taken: Taken) -> None:
@@ -174,7 +191,9 @@ class Start:
                 for each in matched
             ],
             "left_over": self.left_over,
-            "heads": sorted(self.source.heads),
+            "heads": sorted(self.heads.rows),
+            "classes_from_scratch": self.heads.new,
+            "heads_from_scratch": self.heads.left,
             "parts": {
                 "as_in_the_bundle": _parts(taken.whole),
                 "partly": _parts(taken.partly),
@@ -198,27 +217,6 @@ def vocabularies_of(config: RunConfig, fitted: Fitted) -> dict[str, Vocabulary]:
         numbers = None if flags is None else frozenset(filter(None, compress(codes, flags)))
         found[name] = Vocabulary(codes, fitted.described, numbers)
     return found
-
-
-def check_apart(store: Store, known: Fitted) -> None:
-    """Refuse to be judged on, or to choose by, patients whose labels the bundle has learned.
-
-    A bundle knows the subjects of its references by salted hashes; an extract of another name has
-    none of them.
-
-    Raises:
-        LeakageError: with their count.
-    """
-    fitted = store.fitted
-    rows = np.concatenate([store.rows(split) for split in ("select", "calibrate", "held_out")])
-    subjects = np.unique(store.samples[rows]["subject_id"].to_numpy())
-    hashes = subject_hashes(subjects, fitted.dataset_name, known.salt)
-    if n_known := int(np.isin(hashes, known.reference_subject).sum()):
-        raise LeakageError(
-            f"{WHERE}.bundle: was trained on {n_known:,} of the {len(subjects):,} tuning and "
-            f"held-out subjects of {fitted.dataset_name}; split so that they stay in train, or "
-            "begin from another bundle"
-        )
 
 
 def begin(config: RunConfig, store: Store) -> Start | None:

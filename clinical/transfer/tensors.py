@@ -1,5 +1,6 @@
 """Taking over weights, tensor by tensor, where what lies along an axis only partly overlaps."""
 
+from clinical.encoders.ontology import CodeEmbedding
 from clinical.errors import ConfigError
 from clinical.model import ClinicalModel
 
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Rows = Mapping[str, NDArray[np.int64]]
-"""Modality (its vocabulary), "modalities", "sources" or "aspects" -> for each entry of the new
-network its place in the old one, -1 for none."""
+"""Modality (its vocabulary), "modalities", "sources", "aspects" or "heads.<task>" (its logits; all
+the same where it is absent) -> for each entry of the new network its place in the old one, -1 for
+none."""
 
 ENCODERS = "encoders"
+HEADS = "heads"
 VOCABULARY = "vocabulary"
 SHOWN = 3
 """Tensors that an error names."""
@@ -60,7 +63,7 @@ def take_over(
         ConfigError: tensors of other sizes; then nothing was changed.
     """
     state, theirs = model.state_dict(), old.state_dict()
-    axes, moved, factors = _axes(model), _moved(model, rows), _factors(model, old)
+    axes, moved, factors = _axes(model, rows), _moved(model, rows), _factors(model, old)
     taken, wrong, changed = Taken(), [], {}
     for name, tensor in state.items():
         source = moved.get(name, plain_name(name))
@@ -88,14 +91,27 @@ def take_over(
             "that the bundle was trained with"
         )
     model.load_state_dict(changed, strict=False)
+    _settle_ontology(model, old, rows)
     return taken
 
 
-def _axes(model: ClinicalModel) -> dict[str, Axes]:
+def _settle_ontology(model: ClinicalModel, old: ClinicalModel, rows: Rows) -> None:
+    """A code's vector is what it was, whatever stands above it here and there."""
+    theirs = dict(old.named_modules())
+    for prefix, module in model.named_modules():
+        source = theirs.get(prefix)
+        if isinstance(module, CodeEmbedding) and isinstance(source, CodeEmbedding):
+            place = torch.from_numpy(rows[prefix.split(".")[1]])
+            module.begin_as(source.table()[place.clamp_min(0)], place >= 0)
+
+
+def _axes(model: ClinicalModel, rows: Rows) -> dict[str, Axes]:
     """Of each tensor that is listed in some part's `along`."""
     found = {}
     for prefix, module in model.named_modules():
-        own = prefix.split(".")[1] if prefix.startswith(f"{ENCODERS}.") else ""
+        own = prefix.split(".")[1] if prefix.startswith(f"{ENCODERS}.") else prefix
+        if prefix.startswith(f"{HEADS}.") and prefix not in rows:
+            continue
         for name, lists in getattr(module, "along", {}).items():
             if not isinstance(getattr(module, name.partition(".")[0], None), nn.ModuleList):
                 named = tuple(own if each == VOCABULARY else each for each in lists)

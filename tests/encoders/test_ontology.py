@@ -49,6 +49,19 @@ def test_ancestors_and_special_cases_are_reached():
     assert torch.equal(ontology.below(owning(0)), owning(1, 2, 3))
 
 
+@torch.no_grad()
+def test_codes_begin_as_what_they_were_under_another_ontology(table):
+    """4 stands above 3 here, which has no other class but 0; 1 and 4 are not known."""
+    here = CodeEmbedding(5, 3)
+    here.ontology.set_ancestors([[4], [0, 4], [], [0, 4], []])
+    before = here.weight.clone()
+    known = torch.tensor([True, False, True, True, False])
+    here.begin_as(table.table(), known)
+    torch.testing.assert_close(here.table()[known], table.table()[known])
+    assert torch.equal(here.weight[4], torch.zeros(3))
+    assert torch.equal(here.weight[1], before[1])
+
+
 @pytest.mark.parametrize("ancestors", [[[], [0]], [[], [5], [], [], []], [[-1], [], [], [], []]])
 def test_an_ontology_of_another_vocabulary_is_refused(ancestors):
     with pytest.raises(ValueError, match="ancestors"):

@@ -2,6 +2,7 @@
 
 from clinical.batch import Target
 from clinical.calibration import sigmoid
+from clinical.cohort.lineage import Learned
 from clinical.cohort.store import Store
 from clinical.datamodule import make_loader
 from clinical.errors import ConfigError, SchemaError
@@ -262,6 +263,27 @@ def test_each_row_has_its_own_features(hospital_run, store):
     np.testing.assert_allclose(
         alone[0, flat.shape[1] :], model.eval().embed(batch)[0].detach(), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("pretrain", ["pretrain=null", "pretrain.epochs=1"])
+def test_a_network_from_a_bundle_that_knows_train_subjects_is_not_asked(
+    hospital_run, store, finished, caplog, tmp_path, pretrain
+):
+    def features(init):
+        config = hospital_run(pretrain, f"finetune.init={init}")
+        return teaching.Features(config, store, build_model(config, store))
+
+    assert features(finished.bundle).width == 0
+    (said,) = [record.message for record in caplog.records if "has learned from" in record.message]
+    n_train = store.samples[store.rows("train")]["subject_id"].n_unique()
+    assert f"from {n_train} of the {n_train} subjects" in said
+    # One of other people is.
+    other = tmp_path / "bundle"
+    shutil.copytree(finished.bundle, other)
+    known = store.fitted
+    learned = Learned.of(np.array([1, 2]), dataset_name=known.dataset_name, salt="other")
+    replace(known, lineage=(learned,)).write(other)
+    assert features(other).width == 16
 
 
 def test_a_network_that_was_not_pretrained_says_nothing(hospital_run, store):

@@ -7,11 +7,13 @@ from clinical.config_file import load_yaml
 from clinical.errors import BundleError, ConfigError, LeakageError
 from clinical.experiment import Run
 from clinical.manifest import digest_of
+from clinical.run_folder import check_pretrained, write_down
 from clinical.training.finetune import FinetuneStage
-from clinical.transfer import Start, begin
+from clinical.transfer import Source, Start, begin
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -115,6 +117,22 @@ def test_the_bundle_of_such_a_run_scores_and_names_no_place(begun, elsewhere, fi
     assert init.mapping is None
     told = (begun / "bundle" / "config.yaml").read_text()
     assert str(finished.out) not in told
+
+
+def test_the_bundle_remembers_from_whom_it_and_the_one_before_it_learned(
+    begun, finished, elsewhere
+):
+    lineage, first = (Bundle.read(out / "bundle").fitted.lineage for out in (begun, finished.out))
+    assert [each.subject.tolist() for each in lineage[1:]] == [
+        each.subject.tolist() for each in first
+    ]
+    assert len(first) == 1
+    for learned, extract in zip(lineage, (elsewhere, finished.extract), strict=True):
+        splits = pl.read_parquet(extract / "metadata" / "subject_splits.parquet")
+        subjects = splits["subject_id"].to_numpy()
+        knows = learned.knows(subjects, learned.dataset_name)
+        assert knows[(splits["split"] == "train").to_numpy()].all()
+        assert knows.sum() == (splits["split"] == "train").sum()
 
 
 def test_a_network_begins_with_the_weights_of_the_bundle(configured, begun, finished, tmp_path):
@@ -265,6 +283,27 @@ def test_a_mapping_of_unknown_codes_is_refused_with_their_names(configured, tmp_
 def test_heads_need_a_start_that_keeps_them(configured, tmp_path):
     with pytest.raises(ConfigError, match="start: linear solves for heads anew"):
         configured(tmp_path / "run", "finetune.init.heads=true")
+
+
+def test_heads_of_another_sort_are_refused(configured, finished, tmp_path, monkeypatch):
+    bundle = Bundle.read(finished.bundle)
+    finetune = bundle.config.finetune.model_copy(update={"head": "prototypical"})
+    bundle = replace(bundle, config=bundle.config.model_copy(update={"finetune": finetune}))
+    monkeypatch.setattr(Bundle, "read", lambda folder: bundle)
+    config = configured(tmp_path / "run", "finetune.init.heads=true", "finetune.start=pretrained")
+    with pytest.raises(ConfigError, match="the bundle's heads are prototypical"):
+        Source.read(config, config.finetune.init)
+
+
+def test_heads_that_are_wanted_after_pretraining_alone_are_refused(configured, tmp_path):
+    more = ["pretrain={epochs: 1, objectives: {values: 1.0}}", "finetune.start=pretrained"]
+    config = configured(tmp_path / "run", *more)
+    config.out.mkdir()
+    write_down(config, "fingerprint")
+    check_pretrained(config)
+    changed = configured(config.out, *more, "finetune.init.heads=true")
+    with pytest.raises(ConfigError, match=r"was pretrained with other values of finetune\.init"):
+        check_pretrained(changed)
 
 
 def test_a_run_is_not_resumed_from_another_bundle(configured, begun, finished, tmp_path):

@@ -58,6 +58,24 @@ def test_what_several_are_called_is_not_matched_by_description(n_ours, n_theirs)
     assert {each.note for each in found} == {"several are described alike"}
 
 
+def test_equal_codes_of_other_descriptions_match_only_where_the_mapping_says_so():
+    ours = Vocabulary(["50912"], {"50912": words("Creatinine", "mg/dL")})
+    theirs = Vocabulary(
+        ["50912", "7"], {"50912": words("Heart rate"), "7": words("Creatinine, blood", "mg/dL")}
+    )
+    (found,) = match(ours, theirs, {})
+    assert (found.source, found.by) == (None, "")
+    assert found.note == "the same code is Creatinine here and Heart rate there"
+    assert sources(ours, theirs, {"50912": "50912"}) == {"50912": ("50912", "mapping")}
+    theirs.words["7"]["description"] = "creatinine"
+    assert sources(ours, theirs) == {"50912": ("7", "unit and description")}
+
+
+def test_a_match_without_units_is_by_description_alone():
+    ours, theirs = Vocabulary(["a"], {"a": words("Stay")}), Vocabulary(["b"], {"b": words("stay")})
+    assert sources(ours, theirs) == {"a": ("b", "description")}
+
+
 def test_what_is_matched_by_code_is_not_matched_again_by_description():
     said = words("Heart rate", "1/min")
     ours = Vocabulary(["HR", "PULSE"], {"HR": said, "PULSE": said})

@@ -110,9 +110,25 @@ def test_a_sum_over_columns_stays_what_it_was_among_more_columns():
     value[:, 1:5], observed[:, 1:5] = vector.value[:, order], vector.observed[:, order]
     more = type(vector)(value, observed)
     with torch.no_grad():
-        ours = new.encoders["static"](more).summary
-        theirs = old.encoders["static"](vector).summary
-    torch.testing.assert_close(ours, theirs)
+        ours, theirs = new.encoders["static"](more), old.encoders["static"](vector)
+    torch.testing.assert_close(ours.summary, theirs.summary)
+    torch.testing.assert_close(ours.tokens[:, 1:5], theirs.tokens[:, order])
+    torch.testing.assert_close(ours.states[:, 1:5], theirs.states[:, order])
+
+
+def test_codes_say_what_they_said_under_another_ontology():
+    config = made.make_config(modalities=("codes",), relations=())
+    new, old = (build(config, made.SIZES, seed=seed) for seed in (1, 0))
+    none = [[] for _ in range(N["codes"])]
+    for model, above in ((new, {1: [7]}), (old, {0: [1, 2], 3: [2]})):
+        parents = [above.get(row, []) for row, _ in enumerate(none)]
+        model.encoders["codes"].use_statistics({"parents": parents})
+    rows = np.append(np.roll(np.arange(N["codes"] - 1), 1), -1)  # the last is not known
+    own = {"codes": rows, "modalities": np.zeros(1, int), "sources": np.arange(2)}
+    take_over(new, old, ROWS | own | {"aspects": np.arange(2)}, wanted=everything)
+    for name in ("code_embedding", "weight"):
+        ours, theirs = (getattr(model.encoders["codes"], name).table() for model in (new, old))
+        torch.testing.assert_close(ours[:-1], theirs[rows[:-1]])
 
 
 def test_modalities_go_by_name_and_a_new_one_begins_anew():
