@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that importing an extra
     from clinical.extract.importers import ImportReport
     from clinical.leak_audit import Audit
     from clinical.predictor import Prompts
+    from clinical.transfer import Start
 
     import pandas as pd
 
@@ -78,8 +79,10 @@ def pretrain(config: RunConfig, *, progress: bool = False) -> Path:
     """
     if config.pretrain is None:
         raise ConfigError("pretrain: the configuration has no such section; add objectives")
+    from clinical.transfer import begin
+
     store = _begin(config)
-    return _pretrain(config, store, progress=progress)
+    return _pretrain(config, store, begin(config, store), progress=progress)
 
 
 def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
@@ -88,6 +91,8 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
     Raises:
         ConfigError: `out` holds what may not be replaced, or weights that were pretrained with
             other keys.
+        LeakageError: other subjects are in train than when the weights were pretrained, or the
+            bundle that they began from has learned from subjects whom this run is judged on.
     """
     from clinical.preflight import check_machine
 
@@ -95,11 +100,11 @@ def finetune(config: RunConfig, *, progress: bool = False) -> "Evaluation":
     check_run_folder(config)
     check_pretrained(config)
     store = prepare(config)
-    _check_judged(config, store)
+    start = _judged_start(config, store)
     if not config.resume:
         clear_finetuned(config.out)
     write_down(config, store.fingerprint)
-    return _finetune(config, store, progress=progress)
+    return _finetune(config, store, start, progress=progress)
 
 
 def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
@@ -111,10 +116,10 @@ def run(config: RunConfig, *, progress: bool = False) -> "Evaluation":
         SchemaError: the extract or its labels break their schema.
     """
     store = _begin(config)
-    _check_judged(config, store)
+    start = _judged_start(config, store)
     if config.pretrain is not None:
-        _pretrain(config, store, progress=progress)
-    return _finetune(config, store, progress=progress)
+        _pretrain(config, store, start, progress=progress)
+    return _finetune(config, store, start, progress=progress)
 
 
 def _begin(config: RunConfig) -> "Store":
@@ -131,13 +136,11 @@ def _begin(config: RunConfig) -> "Store":
     return store
 
 
-def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
+def _pretrain(config: RunConfig, store: "Store", start: "Start | None", *, progress: bool) -> Path:
     from clinical.training.build import build_model, pretrain_model
     from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
-    from clinical.transfer import begin
 
-    start = begin(config, store)
     with thread_limit(config.trainer.threads):
         for member in members(config):
             _announce("pretraining", member.number, config)
@@ -148,7 +151,9 @@ def _pretrain(config: RunConfig, store: "Store", *, progress: bool) -> Path:
     return config.out / "checkpoints"
 
 
-def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluation":
+def _finetune(
+    config: RunConfig, store: "Store", start: "Start | None", *, progress: bool
+) -> "Evaluation":
     from clinical.finishing import finish
     from clinical.training.build import (
         build_model,
@@ -158,10 +163,7 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
     )
     from clinical.training.checkpoint import thread_limit
     from clinical.training.members import members
-    from clinical.transfer import begin
 
-    # Where there is pretraining, that began from the bundle.
-    start = None if config.is_pretrained else begin(config, store)
     models = []
     with thread_limit(config.trainer.threads):
         store = with_edges_by_embedding(config, store)
@@ -170,7 +172,7 @@ def _finetune(config: RunConfig, store: "Store", *, progress: bool) -> "Evaluati
             model = build_model(member.config, store)
             if config.is_pretrained:
                 load_pretrained(member, model)
-            elif start is not None:
+            elif start is not None:  # else pretraining began from it
                 start.begin(member.number, model)
             finetune_model(member, store, model, progress=progress)
             models.append(model)
@@ -182,10 +184,16 @@ def _announce(stage: str, number: int, config: RunConfig) -> None:
         logger.info("%s: network %d of %d", stage, number + 1, config.ensemble)
 
 
-def _check_judged(config: RunConfig, store: "Store") -> None:
+def _judged_start(config: RunConfig, store: "Store") -> "Start | None":
+    """Where networks begin that can be judged, on nobody whom the bundle they begin from knows.
+
+    Also after pretraining that began from it, since who is held out may have changed meanwhile.
+    """
     from clinical.finishing import Judged
+    from clinical.transfer import begin
 
     Judged.of(config, store)
+    return begin(config, store)
 
 
 def embed(

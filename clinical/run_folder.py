@@ -2,7 +2,7 @@
 
 from clinical.config import RunConfig
 from clinical.config_file import load_yaml
-from clinical.errors import ConfigError
+from clinical.errors import ConfigError, LeakageError
 from clinical.manifest import MANIFEST, check_manifest, digest_of
 from clinical.places import check_file, check_no_file, replacing
 
@@ -70,14 +70,18 @@ def check_not_interrupted(config: RunConfig) -> None:
 
 
 def check_pretrained(config: RunConfig) -> None:
-    """The pretrained weights of the folder are those of this configuration.
+    """The pretrained weights of the folder are those of this configuration and of its train.
+
+    Labels may be others by now, since pretraining learns from none.
 
     Raises:
         ConfigError: naming the keys that differ.
+        LeakageError: other subjects are in train by now.
     """
     if config.pretrain is None or not (config.out / RUN_FILE).exists():
         return
-    before, now = _compared(load_yaml(config.out / RUN_FILE)), _compared(config.dump())
+    saved = load_yaml(config.out / RUN_FILE)
+    before, now = _compared(saved), _compared(config.dump())
     changed = [key for key in PRETRAINED_BY if before.get(key) != now.get(key)]
     changed += _begun_otherwise(config)
     if changed:
@@ -85,14 +89,33 @@ def check_pretrained(config: RunConfig) -> None:
             f"{config.out}: was pretrained with other values of {', '.join(changed)}; use the "
             "same, or pretrain again with overwrite=true"
         )
+    _check_train(config, saved.get("provenance", {}).get("train_subjects"))
+
+
+def _check_train(config: RunConfig, known: str | None) -> None:
+    """Train is who it was: who left it has been learned from, who joins changes the vocabularies.
+
+    Raises:
+        LeakageError: it isn't.
+    """
+    from clinical.cohort.fingerprint import train_digest
+    from clinical.extract.schema import USUAL_SPLITS, Extract
+
+    if known != train_digest(config, Extract.open(config.extract)):
+        splits = config.splits or config.extract / USUAL_SPLITS[0]
+        raise LeakageError(
+            f"{splits}: puts other subjects in train than those that {config.out} was pretrained "
+            "on; put the file back as it was, or pretrain again with overwrite=true"
+        )
 
 
 def _check_same(config: RunConfig) -> None:
-    """A run may be resumed with its own configuration on its own extract.
+    """A run may be resumed with its own configuration, extract, splits and labels.
 
     Raises:
         ConfigError: naming the keys that differ.
     """
+    from clinical.cohort.fingerprint import contents_of
     from clinical.extract.schema import Extract
 
     before = load_yaml(config.out / RUN_FILE)
@@ -105,11 +128,17 @@ def _check_same(config: RunConfig) -> None:
             f"{config.out}: holds a run with other values of {', '.join(changed)}; use the same "
             "configuration to resume it, or another out="
         )
-    known = before.get("provenance", {}).get("extract_fingerprint")
-    if known != Extract.open(config.extract).fingerprint():
+    provenance, extract = before.get("provenance", {}), Extract.open(config.extract)
+    if provenance.get("extract_fingerprint") != extract.fingerprint():
         raise ConfigError(
             f"{config.extract}: was changed since the run in {config.out} began; start anew, "
             "without resume=true"
+        )
+    known, contents = provenance.get("contents", {}), contents_of(config, extract)
+    if others := sorted(key for key in contents if known.get(key) != contents[key]):
+        raise ConfigError(
+            f"{config.out}: the files of {', '.join(others)} were changed since the run there "
+            "began; put them back as they were, or start anew, without resume=true"
         )
 
 
@@ -162,11 +191,17 @@ def write_down(config: RunConfig, fingerprint: str) -> None:
         config: of the run.
         fingerprint: of its extract.
     """
+    from clinical.cohort.fingerprint import contents_of, train_digest
+    from clinical.extract.schema import Extract
+
+    extract = Extract.open(config.extract)
     resolved = {
         **config.dump(),
         "provenance": {
             "clinical": importlib.metadata.version("clinical"),
             "extract_fingerprint": fingerprint,
+            "contents": contents_of(config, extract),
+            "train_subjects": train_digest(config, extract),
             **({"init": begun} if (begun := begun_from(config)) else {}),
         },
     }

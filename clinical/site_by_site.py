@@ -1,13 +1,16 @@
 """Leave-one-site-out: each site is judged by a model that has seen none of its patients."""
 
+from clinical.cohort.labels import KEYS, read_labels
 from clinical.cohort.split_grounds import sites_of
 from clinical.cohort.splits import Splits, make_splits
+from clinical.cohort.store import Store
 from clinical.config import RunConfig
 from clinical.errors import ConfigError, SchemaError
 from clinical.evaluation import Evaluation, evaluate
 from clinical.extract.schema import Extract
-from clinical.pipeline import run
+from clinical.pipeline import prepare, run
 from clinical.places import check_no_file, replacing
+from clinical.preflight import check_machine
 from clinical.run_folder import check_run_folder
 
 import logging
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 TABLE = "sites.csv"
 ALL = "all sites"
+REMEDY = "label some, or merge sites by codes with a group in brackets"
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,28 @@ def leave_one_site_out(
     Raises:
         ConfigError: the configuration names splits of its own, or `out` holds something of another
             configuration.
-        SchemaError: there are fewer than two sites, or one without a labelled sample.
+        SchemaError: there are fewer than two sites, or nothing could be judged at one of them; no
+            model is trained then.
     """
     if config.splits is not None:
         raise ConfigError("splits: are made here, a site held out in each; leave the key out")
     check_no_file(config.out, what="out", remedy="choose another out=")
     names = _sites(config, site)
+    runs = {
+        name: _without(config, name, config.out / f"site-{number}", site=site)
+        for number, name in enumerate(names, start=1)
+    }
+    for name, own in runs.items():
+        if not _is_finished(own):
+            check_machine(own)
+            _check_seen(prepare(own), name)
     evaluations, folders, told = {}, {}, []
-    for number, name in enumerate(names, start=1):
-        folder = config.out / f"site-{number}"
+    for number, (name, own) in enumerate(runs.items(), start=1):
         logger.info("site %d of %d is held out: %s", number, len(names), name)
-        _run_without(config, name, folder, site=site, progress=progress)
-        found = tuple(pd.read_parquet(folder / "run" / f"{file}.parquet") for file in _FILES)
-        evaluations[name], folders[name] = _judged(config, *found), folder / "run"
+        if not _is_finished(own):
+            run(own, progress=progress)
+        found = tuple(pd.read_parquet(own.out / f"{file}.parquet") for file in _FILES)
+        evaluations[name], folders[name] = _judged(config, *found), own.out
         told.append(found)
     together = (pd.concat(frames, ignore_index=True) for frames in zip(*told, strict=True))
     evaluations[ALL] = _judged(config, *together)
@@ -115,25 +128,22 @@ def _sites(config: RunConfig, site: str | None) -> list[str]:
         raise SchemaError(f"site: all subjects are of {names[0]}; one site can't be left out")
     if ALL in names:
         raise SchemaError(f"site: one is called {ALL}, as the whole is; rename it")
-    labelled = [
-        extract.labels(folder)["subject_id"]
-        for task in config.tasks.values()
-        for folder in task.folders
-    ]
-    if labelled:
-        known = found.filter(pl.col("subject_id").is_in(pl.concat(labelled).to_list()))
-        if silent := sorted(set(names) - set(known["site"])):
-            raise SchemaError(
-                f"site: no subject of {', '.join(silent)} has a label, so nothing could be judged "
-                "there; label some, or merge sites by codes with a group in brackets"
-            )
+    labels = (read_labels(extract, name, task) for name, task in config.tasks.items())
+    is_known = pl.any_horizontal(pl.exclude(KEYS).is_not_null())
+    known = [frame.filter(is_known)["subject_id"] for frame in labels if frame is not None]
+    # A subject of two sites is held out with neither.
+    alone = found.filter(pl.len().over("subject_id") == 1)
+    judged = alone.filter(pl.col("subject_id").is_in(pl.concat(known).to_list()))
+    if silent := sorted(set(names) - set(judged["site"])):
+        raise SchemaError(
+            f"site: no subject of {', '.join(silent)} and no other site has a known label, so "
+            f"nothing could be judged there; {REMEDY}"
+        )
     return names
 
 
-def _run_without(
-    config: RunConfig, name: str, folder: Path, *, site: str | None, progress: bool
-) -> None:
-    """The run of which a site is held out, unless it is finished."""
+def _without(config: RunConfig, name: str, folder: Path, *, site: str | None) -> RunConfig:
+    """The run of which a site is held out, in a folder that it may write into."""
     made = make_splits(config.extract, "site", site=site, held_out=[name], seed=config.seed)
     splits = folder / "splits.parquet"
     _keep(made, splits)
@@ -145,8 +155,26 @@ def _run_without(
         }
     )
     check_run_folder(own)
-    if config.overwrite or not (own.out / "bundle" / "manifest.json").exists():
-        run(own, progress=progress)
+    return own
+
+
+def _is_finished(own: RunConfig) -> bool:
+    return own.resume and (own.out / "bundle" / "manifest.json").exists()
+
+
+def _check_seen(store: Store, name: str) -> None:
+    """A site where nothing can be judged would be judged by the tuning subjects of the others.
+
+    Raises:
+        SchemaError: no labelled sample that is held out has anything visible.
+    """
+    rows = store.rows("held_out")
+    seen = store.samples["reason"].is_null().to_numpy()
+    if not (store.is_labelled & seen)[rows].any():
+        raise SchemaError(
+            f"site: nothing is visible of any labelled sample of {name}, so nothing could be "
+            f"judged there; check window_hours and the modalities, {REMEDY}"
+        )
 
 
 def _keep(made: Splits, path: Path) -> None:

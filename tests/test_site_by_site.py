@@ -100,6 +100,45 @@ def test_what_cannot_be_left_out_is_refused(extract, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def unjudged(tmp_path):
+    """Three units, and what becomes of the third one's subjects' labels, events or sites."""
+
+    def call(*, is_known=True, is_visible=True, is_alone=True) -> Path:
+        root = hospital.build(tmp_path / "extract", n_subjects=60)
+        in_third = pl.col("subject_id") % 6 == 5
+        labels = pl.read_parquet(path := next((root / "tasks").rglob("*.parquet")))
+        value = pl.when(in_third & (not is_known)).then(None).otherwise("boolean_value")
+        labels.with_columns(value.alias("boolean_value")).write_parquet(path)
+        for shard in (root / "data").rglob("*.parquet"):
+            events = pl.read_parquet(shard)
+            is_unit = pl.col("code").str.starts_with("UNIT//") & in_third
+            moved = events.filter(is_unit).with_columns(code=pl.lit("UNIT//2"))
+            kept = events.filter(~(is_unit & is_alone) & (is_visible | ~in_third))
+            told = moved.with_columns(time=pl.lit(None, moved["time"].dtype))
+            both = [kept, moved if is_visible else told]
+            pl.concat(both).sort("subject_id", "time").write_parquet(shard)
+        return root
+
+    return call
+
+
+@pytest.mark.parametrize("missing", ["is_known", "is_visible", "is_alone"])
+def test_a_site_where_nothing_can_be_judged_is_refused_before_any_training(
+    unjudged, tmp_path, monkeypatch, missing
+):
+    monkeypatch.setattr("clinical.site_by_site.run", None)
+    config = configured(unjudged(**{missing: False}), tmp_path / "run")
+    what = {
+        "is_known": "no subject of 2 and no other site has a known label",
+        "is_visible": "nothing is visible of any labelled sample of 2",
+        "is_alone": "no subject of 2 and no other site has a known label",
+    }
+    with pytest.raises(SchemaError, match=what[missing]):
+        clinical.leave_one_site_out(config, site="UNIT//([012])")
+    assert not (tmp_path / "run" / "sites.csv").exists()
+
+
 def test_the_command_shows_a_row_a_site(left, command, tmp_path):
     import yaml
 

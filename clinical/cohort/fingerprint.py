@@ -9,10 +9,13 @@ from clinical.places import parquet_files
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,8 @@ class Identity:
         total = hashlib.sha256()
         text = json.dumps(settings, sort_keys=True)
         total.update(f"{FORMAT_VERSION}\0{text}\0{own}\n".encode())
-        for path in _files(config, extract):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            total.update(f"{path.name}\0{content}\n".encode())
+        for path in chain.from_iterable(_files(config, extract).values()):
+            _add(total, path)
         return cls(own, settings, total.hexdigest())
 
     def find(self, folder: Path) -> Store | None:
@@ -51,19 +52,59 @@ class Identity:
         return store if store.manifest["made_from"] == self.made_from else None
 
 
-def _files(config: RunConfig, extract: Extract) -> Iterable[Path]:
-    """What the store is made from beside the extract's data and metadata."""
-    single = [extract.path / "samples.parquet"]
+def contents_of(config: RunConfig, extract: Extract) -> dict[str, str]:
+    """SHA-256 of the files that a store is made from beside `data/` and `metadata/`, by key.
+
+    Returns:
+        "samples", "splits" (those that the configuration names), "graph.relations.<relation>",
+        "tasks.<task>" (its labels) and "modalities.<modality>" (its given weights) -> digest; of
+        no bytes where there is no such file.
+    """
+    found = {}
+    for key, paths in _files(config, extract).items():
+        total = hashlib.sha256()
+        for path in paths:
+            _add(total, path)
+        found[key] = total.hexdigest()
+    return found
+
+
+def train_digest(config: RunConfig, extract: Extract) -> str:
+    """SHA-256 of who is in train: vocabularies, scales and pretraining are learned from these.
+
+    Raises:
+        ConfigError: The file of splits does not exist.
+        SchemaError: It is none.
+    """
+    splits = extract.splits(None if config.splits is None else config.splits.absolute())
+    subjects: list[int] = []
+    if splits is not None:
+        subjects = splits.filter(pl.col("split") == "train")["subject_id"].sort().to_list()
+    return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
+
+
+def _add(total: "hashlib._Hash", path: Path) -> None:
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    total.update(f"{path.name}\0{content}\n".encode())
+
+
+def _files(config: RunConfig, extract: Extract) -> dict[str, list[Path]]:
+    """What the store is made from beside the extract's data and metadata, by key."""
+    single = {"samples": extract.path / "samples.parquet"}
     if config.splits is not None:
-        single.append(config.splits.absolute())  # from the working directory, as it is read
+        single["splits"] = config.splits.absolute()  # from the working directory, as it is read
     for relation in config.graph.relations:
-        single.append(extract.path / EDGES_FOLDER / f"{relation}.parquet")
-    yield from (path for path in single if path.is_file())
-    for task in config.tasks.values():
-        for folder in task.folders:
-            yield from parquet_files(extract.path / folder)
+        path = extract.path / EDGES_FOLDER / f"{relation}.parquet"
+        single[f"graph.relations.{relation}"] = path
+    found = {key: [path] if path.is_file() else [] for key, path in single.items()}
+    for name, task in config.tasks.items():
+        folders = (parquet_files(extract.path / folder) for folder in task.folders)
+        found[f"tasks.{name}"] = list(chain.from_iterable(folders))
     for name, modality in config.modalities.items():
         weights = local_weights(name, modality)
         if weights is not None:
             # Vocabularies and configurations are read when preparing; large weights are not.
-            yield from sorted(p for p in weights.rglob("*") if p.suffix in (".json", ".txt"))
+            read = (path for path in weights.rglob("*") if path.suffix in (".json", ".txt"))
+            found[f"modalities.{name}"] = sorted(read)
+    return found
