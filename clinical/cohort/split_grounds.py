@@ -58,9 +58,10 @@ def sites_of(extract: Extract, site: str | None, subjects: pl.DataFrame) -> pl.D
     """`subject_id, site`, a row for each site of a subject."""
     declared = extract.metadata.get("site_id_columns") or []
     if site is None and len(declared) != 1:
+        several = f"names several site_id_columns ({', '.join(declared)}); name one of them"
         raise ConfigError(
-            f"site: dataset.json names {len(declared)} columns in site_id_columns; give one of "
-            "them, or codes that say the site"
+            f"site: dataset.json {several if declared else 'names no site_id_columns; name one'}, "
+            "or a pattern of codes that say the site, such as UNIT//(.*)"
         )
     wanted = site or declared[0]
     parts = []

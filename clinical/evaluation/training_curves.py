@@ -159,8 +159,9 @@ def _draw(rows: pd.DataFrame, stage: str, quantity: str, ax: Axes) -> None:
         )
         errors = rows[rows["name"] == f"{line['name'].iloc[0]}{ERROR}"].set_index("epoch")["value"]
         if len(errors):
-            around = line["epoch"].map(errors)
-            low, high = line["value"] - around, line["value"] + around
+            around = line["epoch"].map(errors)  # of an AUROC
+            low = (line["value"] - around).clip(0, 1)
+            high = (line["value"] + around).clip(0, 1)
             ax.fill_between(line["epoch"], low, high, color=color, alpha=0.15, linewidth=0)
     choice = rows[(rows["name"] == "tuning/choice") & rows["value"].notna()]
     if len(choice):

@@ -226,7 +226,7 @@ def test_the_command_writes_the_extract_its_splits_and_how_they_were_made(make, 
         ({"tuning_from": DAY}, "are for splits by time"),
         ({"by": "time", "tuning_from": DAY}, "give both or none"),
         ({"complete": True}, "no splits to keep"),
-        ({"by": "site"}, "names 0 columns in site_id_columns"),
+        ({"by": "site"}, "names no site_id_columns; name one, or a pattern of codes"),
     ],
 )
 def test_arguments_that_do_not_fit_are_told(make, arguments, problem, tmp_path):
