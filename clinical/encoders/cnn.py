@@ -164,6 +164,11 @@ class CNNEncoder(Encoder):
         """The coarse view."""
         return {} if self.coarse is None else {"coarse": self.coarse.linear}
 
+    def count_from(self, layer: str, usual: Tensor) -> None:
+        """Count the levels of patches from usual ones."""
+        if layer == "coarse" and self.coarse is not None:
+            self.coarse.count_from(usual)
+
     def _read(self, container: Images) -> tuple[Tensor, Tensor, Tensor]:
         """States [R, H/p, W/p, D], images [R, D], levels [R, P]."""
         if self.training and self.augment:

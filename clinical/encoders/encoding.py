@@ -110,6 +110,10 @@ class Encoder(nn.Module):
         its inputs can be written into it; see `Encoding.read_linearly`."""
         return {}
 
+    def count_from(self, layer: str, usual: Tensor) -> None:
+        """Let a layer of `linear_layers` count its inputs from usual ones [F], where that matters
+        to what is told of them; what it says stays the same."""
+
     def use_statistics(self, statistics: Mapping[str, Any]) -> None:
         """Take note of what the modality learned from train, as plain values; most need no more
         than sizes."""

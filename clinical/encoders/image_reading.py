@@ -41,16 +41,28 @@ class CoarseView(nn.Module):
     and without it the sum would be noise, which teaches the network not to listen.
     """
 
+    usual: Tensor
+
     def __init__(self, patches: int, width: int) -> None:
         super().__init__()
+        self.register_buffer("usual", torch.zeros(patches))
         self.linear = nn.Linear(patches, width)
         nn.init.normal_(self.linear.weight, std=0.1 / patches**0.5)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, levels: Tensor) -> Tensor:
         """Of `patch_levels`, [R, P] -> [R, D]."""
-        coarse: Tensor = self.linear(levels)
+        coarse: Tensor = self.linear(levels - self.usual)
         return coarse
+
+    @torch.no_grad()
+    def count_from(self, usual: Tensor) -> None:
+        """Count each patch [P] from what it usually is, so that its share is what is unusual in it.
+
+        What the view says stays the same.
+        """
+        self.linear.bias.add_(self.linear.weight @ (usual - self.usual))
+        self.usual.copy_(usual)
 
 
 class PatchReading(nn.Module):

@@ -4,9 +4,10 @@ An encoder of images may read them twice. What it makes of the pixels (the backb
 its maps) is taken apart by integrated gradients (Sundararajan et al., 2017, arXiv:1703.01365), from
 an even image of the same brightness to the real one: the gradient of the logit alone says little,
 since the norms on the way undo what a single place could change. A coarse view is linear in the
-grey level of each patch, so that gradient times level, counted from the level of an average patch,
-is what a patch adds through it, exactly as far as what follows is linear; while the pixels change
-it keeps reading the real image, so that nothing is counted twice.
+grey level of each patch, so that gradient times level, counted from what the patch usually is in
+train (from mid grey where fine-tuning did not begin linearly), is what a patch adds through it,
+exactly as far as what follows is linear; while the pixels change it keeps reading the real image,
+so that nothing is counted twice.
 
 The norms also see a faint image almost as a clear one, so that the logit may leap within a
 hundredth of the way, anywhere on it. Equal steps, or any that are fixed beforehand, miss the leap

@@ -35,6 +35,8 @@ MOST_SAMPLES = 20_000
 MOST_READ = 4_000
 """Of which the readout is solved: it has some hundred unknowns, and no noise to average."""
 FEWEST_LABELS = 8
+FEWEST_PEOPLE = 10
+"""Of whom a mean is kept, so that it is no patient's."""
 LOUDNESS = 3.0
 """Of what is written into a summary, in its own standard deviations: the readout hears it apart."""
 QUIET = 1e-3
@@ -112,6 +114,7 @@ def start_linearly(
     everyone = np.union1d(rows, unlabelled)
     some = np.sort(generator.choice(everyone, min(MOST_READ, len(everyone)), replace=False))
     before = _look(model, read(some), target)
+    _count_from_usual(model, before, subject)
     _write_encoders(model, before, lines)
     after = _look(model, read(some), target)
     _write_readout(model, after, lines(before.blocks))
@@ -210,6 +213,18 @@ def _weighed_against_each_other(lines: Lines, wanted: Array) -> Lines:
     mean = wanted.mean(0).clip(half, 1 - half)
     constant = np.log(mean) + (1 - mean) * (lines.constant - np.log(mean / (1 - mean)))
     return Lines([w * (1 - mean) for w in lines.weights], constant)
+
+
+def _count_from_usual(model: ClinicalModel, seen: Looked, subject: Rows) -> None:
+    """Let layers count what they read from its mean, if it is of enough people to be nobody's."""
+    for number, modality in enumerate(model.modalities):
+        is_there = seen.present[:, number] > 0
+        if len(np.unique(subject[seen.row[is_there]])) < FEWEST_PEOPLE:
+            continue
+        for (of, name), read in seen.inputs.items():
+            if of == modality:
+                usual = torch.from_numpy(read[is_there].mean(0)).to(model.memory)
+                cast(Encoder, model.encoders[modality]).count_from(name, usual)
 
 
 @torch.no_grad()

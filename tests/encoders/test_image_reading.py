@@ -1,7 +1,7 @@
 """Maps on other grids, grey levels, and what is known of an image beside its pixels."""
 
 import clinical  # noqa: F401
-from clinical.encoders.image_reading import ImageContext, patch_levels, resample
+from clinical.encoders.image_reading import CoarseView, ImageContext, patch_levels, resample
 
 import pytest
 import torch
@@ -22,6 +22,19 @@ def test_levels_are_those_of_the_slice_itself_and_average_where_hidden(images):
     mean = grey[0, 4:8, :4].mean()
     torch.testing.assert_close(levels[0, 4], (mean - 0.449) / 0.1 * images.observed[0, 1, 0])
     assert not levels[~images.observed.flatten(1)].any()
+
+
+def test_a_coarse_view_says_the_same_whatever_it_counts_from_and_shares_out_the_unusual():
+    torch.manual_seed(0)
+    view, levels = CoarseView(4, 3), torch.randn(5, 4)
+    before = view(levels)
+    for usual in (torch.full((4,), -4.0), torch.tensor([1.0, 0.0, 2.0, -3.0])):
+        view.count_from(usual)
+        torch.testing.assert_close(view(levels), before)
+    read = []
+    view.linear.register_forward_pre_hook(lambda _module, given: read.append(given[0]))
+    view(levels)
+    torch.testing.assert_close(read[0], levels - usual)
 
 
 @pytest.fixture

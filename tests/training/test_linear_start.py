@@ -1,6 +1,8 @@
 """Where fine-tuning begins: what a regression finds is written into the network, exactly enough."""
 
 from clinical.batch import Target
+from clinical.encoders.image_reading import patch_levels
+from clinical.encoders.pooling import mean_rows
 from clinical.training.linear_start import (
     _quiet_directions,
     _weighed_against_each_other,
@@ -202,6 +204,19 @@ def test_only_linear_layers_and_the_readout_change(synthetic, samples) -> None:
             )
             or name == "readout.absent"
         ), name
+
+
+def test_levels_are_counted_from_the_usual_ones_of_enough_people(synthetic, samples) -> None:
+    few, many = (synthetic.make_model(synthetic.make_config()) for _ in range(2))
+    start(synthetic, few, samples, rows=np.arange(9), unlabelled=np.arange(9))
+    assert not few.encoders["images"].coarse.usual.any()
+    start(synthetic, many, samples)
+    usual = many.encoders["images"].coarse.usual
+    images = [batch.inputs["images"] for batch in samples[: N // 2 // BATCH]]
+    shown = torch.cat(
+        [mean_rows(patch_levels(i), i.sample, i.size)[i.sample.unique()] for i in images]
+    )
+    torch.testing.assert_close(usual, shown.mean(0), rtol=0, atol=1e-4)
 
 
 def test_a_relation_that_is_asked_for_hears_only_what_tasks_do_not(synthetic, samples) -> None:
