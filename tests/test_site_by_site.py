@@ -91,7 +91,7 @@ def test_what_cannot_be_left_out_is_refused(extract, tmp_path):
     config = configured(extract, tmp_path / "run")
     with pytest.raises(SchemaError, match="one site can't be left out"):
         clinical.leave_one_site_out(config, site="UNIT//1")
-    with pytest.raises(ConfigError, match=r"dataset\.json names 0 columns"):
+    with pytest.raises(ConfigError, match=r"dataset\.json names no site_id_columns"):
         clinical.leave_one_site_out(config)
     make_splits(extract, out=tmp_path / "own.parquet")
     own = config.model_copy(update={"splits": tmp_path / "own.parquet"})

@@ -297,7 +297,8 @@ def test_no_hidden_code_is_behind_an_edge_of_its_sample_in_pretraining(store, co
     given = []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda seen: given.append(seen) or forward(seen))
-    stage._step(batch, "train", 0, 0)
+    monkeypatch.setattr(PretrainStage, "current_epoch", 0)
+    stage.training_step(batch, 0)
     (seen,) = given
     edges, before = seen.neighbours["shares_code"], batch.neighbours["shares_code"]
     visible = seen.inputs["codes"]
