@@ -129,7 +129,7 @@ class Bundle:
         if not folder.is_dir():
             if folder.is_file():
                 raise BundleError(f"{folder}: is a file; give the bundle's folder")
-            raise BundleError(f"{folder}: there is no such bundle folder")
+            raise BundleError(f"{folder}: there is no such bundle folder; give `bundle` of a run")
         if not draft:
             check_manifest(folder)
         with _opening(folder):
